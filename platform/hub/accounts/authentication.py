@@ -1,0 +1,62 @@
+"""Bearer tokens and sessions."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+from django.contrib.auth.models import AnonymousUser
+from django.utils import timezone
+from drf_spectacular.extensions import OpenApiAuthenticationExtension
+from rest_framework import authentication, exceptions
+from rest_framework.request import Request
+
+from hub.accounts.models import ApiToken, User
+
+# last_used_at is for people; writing it on every request would make every read a write.
+USED_RESOLUTION = timedelta(minutes=1)
+
+
+class TokenAuthentication(authentication.BaseAuthentication):
+    """``Authorization: Bearer TOKEN`` for user, node and job tokens. Nodes and jobs have no user."""
+
+    def authenticate(self, request: Request) -> tuple[User | AnonymousUser, ApiToken] | None:
+        words = authentication.get_authorization_header(request).split()
+        if not words or words[0].lower() != b"bearer":
+            return None
+        if len(words) != 2:
+            raise exceptions.AuthenticationFailed("The Authorization header must be: Bearer TOKEN")
+        digest = ApiToken.hash(words[1].decode("latin-1"))
+        token = ApiToken.objects.usable().select_related("user", "workspace").filter(digest=digest).first()
+        if token is None or (token.user is not None and not token.user.is_active):
+            raise exceptions.AuthenticationFailed("The token is unknown, expired or revoked.")
+        now = timezone.now()
+        if token.last_used_at is None or now - token.last_used_at > USED_RESOLUTION:
+            ApiToken.objects.filter(pk=token.pk).update(last_used_at=now)
+        return token.user or AnonymousUser(), token
+
+    def authenticate_header(self, request: Request) -> str:
+        return 'Bearer realm="sparsewright"'
+
+
+class SessionAuthentication(authentication.SessionAuthentication):
+    """Django's session with its CSRF check; answers 401, not 403, to the signed-out."""
+
+    def authenticate_header(self, request: Request) -> str:
+        return "Session"
+
+
+class TokenScheme(OpenApiAuthenticationExtension):  # type: ignore[misc,no-untyped-call]
+    target_class = "hub.accounts.authentication.TokenAuthentication"
+    name = "token"
+
+    def get_security_definition(self, auto_schema: Any) -> dict[str, str]:
+        return {"type": "http", "scheme": "bearer"}
+
+
+class SessionScheme(OpenApiAuthenticationExtension):  # type: ignore[misc,no-untyped-call]
+    target_class = "hub.accounts.authentication.SessionAuthentication"
+    name = "session"
+
+    def get_security_definition(self, auto_schema: Any) -> dict[str, str]:
+        return {"type": "apiKey", "in": "cookie", "name": "sessionid"}

@@ -1,0 +1,163 @@
+"""Users, workspaces, roles, tokens and the audit log."""
+
+from __future__ import annotations
+
+import hashlib
+import uuid
+from typing import TYPE_CHECKING
+
+from django.contrib.auth.models import AbstractUser
+from django.core.validators import RegexValidator
+from django.db import models
+from django.db.models import Q
+from django.utils import timezone
+
+if TYPE_CHECKING:
+    from hub.accounts.actor import Actor
+
+SLUG = RegexValidator(
+    r"^[a-z0-9][a-z0-9-]{0,38}$", "Use 1 to 39 lower-case letters, digits and hyphens, starting with a letter or digit."
+)
+BASE_WORKSPACE = "base"
+"""Slug of the workspace that holds the installation's base models; everybody may read it."""
+
+
+class Role(models.TextChoices):
+    VIEWER = "viewer"
+    EDITOR = "editor"
+    OWNER = "owner"
+
+    @property
+    def rank(self) -> int:
+        return [Role.VIEWER, Role.EDITOR, Role.OWNER].index(self)
+
+
+class User(AbstractUser):
+    """A person. Superusers run the installation; they see a workspace's objects only as its members."""
+
+
+class WorkspaceQuerySet(models.QuerySet["Workspace"]):
+    def visible_to(self, actor: Actor) -> WorkspaceQuerySet:
+        return self.filter(id__in=actor.roles)
+
+
+class Workspace(models.Model):
+    """Owns every object. Its slug is the namespace of its models."""
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    slug = models.CharField(max_length=39, unique=True, validators=[SLUG])
+    name = models.CharField(max_length=100)
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
+
+    objects = WorkspaceQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["slug"]
+
+    def __str__(self) -> str:
+        return self.slug
+
+
+class Membership(models.Model):
+    workspace = models.ForeignKey(Workspace, on_delete=models.CASCADE, related_name="memberships")
+    user = models.ForeignKey(User, on_delete=models.CASCADE, related_name="memberships")
+    role = models.CharField(max_length=10, choices=Role.choices)
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
+
+    class Meta:
+        ordering = ["workspace__slug", "user__username"]
+        constraints = [
+            models.UniqueConstraint(fields=["workspace", "user"], name="membership_once"),
+            models.CheckConstraint(condition=Q(role__in=Role.values), name="membership_role_known"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.user} in {self.workspace} as {self.role}"
+
+
+class TokenKind(models.TextChoices):
+    USER = "user"
+    NODE = "node"
+    JOB = "job"
+
+
+class ApiTokenQuerySet(models.QuerySet["ApiToken"]):
+    def usable(self) -> ApiTokenQuerySet:
+        now = timezone.now()
+        return self.filter(Q(expires_at=None) | Q(expires_at__gt=now), revoked_at=None)
+
+    def visible_to(self, actor: Actor) -> ApiTokenQuerySet:
+        """One's own tokens, and the node tokens of workspaces that one owns."""
+        owned = [workspace for workspace, role in actor.roles.items() if role == Role.OWNER]
+        return self.filter(
+            Q(kind=TokenKind.USER, user=actor.user, workspace__in=actor.roles)
+            | Q(kind=TokenKind.NODE, workspace__in=owned)
+        )
+
+
+class ApiToken(models.Model):
+    """A secret that stands for somebody. Only its sha256 is kept; the secret has 256 random bits, so no salt is needed."""
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    kind = models.CharField(max_length=8, choices=TokenKind.choices)
+    name = models.CharField(max_length=100)
+    prefix = models.CharField(max_length=12, help_text="The token's first characters, to recognise it by.")
+    digest = models.CharField(max_length=64, unique=True, editable=False)
+    user = models.ForeignKey(User, on_delete=models.CASCADE, null=True, blank=True, related_name="tokens")
+    workspace = models.ForeignKey(Workspace, on_delete=models.CASCADE, null=True, blank=True, related_name="tokens")
+    role = models.CharField(max_length=10, choices=Role.choices, default=Role.VIEWER)
+    subject = models.UUIDField(null=True, blank=True, help_text="The job that a job token stands for.")
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
+    expires_at = models.DateTimeField(null=True, blank=True)
+    last_used_at = models.DateTimeField(null=True, blank=True)
+    revoked_at = models.DateTimeField(null=True, blank=True)
+
+    objects = ApiTokenQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["-created_at"]
+        constraints = [
+            models.CheckConstraint(
+                name="token_names_whom_it_stands_for",
+                condition=(
+                    Q(kind=TokenKind.USER, user__isnull=False, workspace__isnull=False, subject__isnull=True)
+                    # A node token without a workspace serves the whole installation.
+                    | Q(kind=TokenKind.NODE, user__isnull=True, subject__isnull=True)
+                    | Q(kind=TokenKind.JOB, user__isnull=True, workspace__isnull=False, subject__isnull=False)
+                ),
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.kind} token {self.name} ({self.prefix}…)"
+
+    @staticmethod
+    def hash(secret: str) -> str:
+        return hashlib.sha256(secret.encode()).hexdigest()
+
+
+class AuditEventQuerySet(models.QuerySet["AuditEvent"]):
+    def visible_to(self, actor: Actor) -> AuditEventQuerySet:
+        owned = [workspace for workspace, role in actor.roles.items() if role == Role.OWNER]
+        return self.filter(workspace__in=owned)
+
+
+class AuditEvent(models.Model):
+    """Who did what, when. Append-only: nothing in the product updates or deletes a row."""
+
+    workspace = models.ForeignKey(Workspace, on_delete=models.CASCADE, null=True, related_name="audit_events")
+    actor = models.CharField(max_length=200, help_text="Who: a user name, a node, a job.")
+    action = models.CharField(max_length=60, help_text="What, as noun.verb: alias.moved.")
+    object_type = models.CharField(max_length=40)
+    object_id = models.CharField(max_length=200)
+    data = models.JSONField(default=dict)
+    at = models.DateTimeField(default=timezone.now, editable=False)
+
+    objects = AuditEventQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["-id"]
+        indexes = [models.Index(fields=["workspace", "-id"])]
+
+    def __str__(self) -> str:
+        return f"{self.at:%Y-%m-%d %H:%M:%S} {self.actor} {self.action} {self.object_id}"

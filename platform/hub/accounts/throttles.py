@@ -1,0 +1,38 @@
+"""Request rates: per user for people, per address for the anonymous, tighter for sign-in. Nodes and jobs are not slowed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rest_framework.request import Request
+from rest_framework.throttling import SimpleRateThrottle
+
+from hub.accounts.actor import actor_of
+
+if TYPE_CHECKING:  # DRF's views import this module through its settings
+    from rest_framework.views import APIView
+
+
+class UserThrottle(SimpleRateThrottle):
+    scope = "user"
+
+    def get_cache_key(self, request: Request, view: APIView) -> str | None:
+        user = actor_of(request).user
+        return None if user is None else self.cache_format % {"scope": self.scope, "ident": user.pk}
+
+
+class AnonymousThrottle(SimpleRateThrottle):
+    scope = "anonymous"
+
+    def get_cache_key(self, request: Request, view: APIView) -> str | None:
+        actor = actor_of(request)
+        if actor.user is not None or actor.token is not None:
+            return None
+        return self.cache_format % {"scope": self.scope, "ident": self.get_ident(request)}
+
+
+class SignInThrottle(SimpleRateThrottle):
+    scope = "sign_in"
+
+    def get_cache_key(self, request: Request, view: APIView) -> str:
+        return self.cache_format % {"scope": self.scope, "ident": self.get_ident(request)}

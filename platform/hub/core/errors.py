@@ -1,0 +1,122 @@
+"""One error shape: ``{"error": {"code", "message", "details", "request_id"}}``.
+
+Services raise :class:`UserError` (or a subclass) for whatever a user can put right; nothing else is shown to users.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import structlog
+from django.core.exceptions import PermissionDenied
+from django.db import IntegrityError, OperationalError
+from django.http import Http404, HttpRequest, JsonResponse
+from rest_framework import exceptions, status
+from rest_framework.response import Response
+
+log = structlog.get_logger(__name__)
+
+
+class UserError(Exception):
+    """Something the user can mend. ``details`` are mappings such as ``{"field", "message"}``
+    or ``{"file", "line", "column", "message"}``."""
+
+    status = status.HTTP_400_BAD_REQUEST
+    code = "invalid"
+
+    def __init__(self, message: str, *, details: list[dict[str, Any]] | None = None, code: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.details = details or []
+        self.code = code or type(self).code
+
+
+class NotFound(UserError):
+    status = status.HTTP_404_NOT_FOUND
+    code = "not_found"
+
+
+class Conflict(UserError):
+    status = status.HTTP_409_CONFLICT
+    code = "conflict"
+
+
+class Forbidden(UserError):
+    status = status.HTTP_403_FORBIDDEN
+    code = "forbidden"
+
+
+class TooLarge(UserError):
+    status = status.HTTP_413_REQUEST_ENTITY_TOO_LARGE
+    code = "too_large"
+
+
+def body(code: str, message: str, details: list[dict[str, Any]] | None = None) -> dict[str, Any]:
+    context = structlog.contextvars.get_contextvars()
+    return {
+        "error": {"code": code, "message": message, "details": details or [], "request_id": context.get("request_id")}
+    }
+
+
+def _flatten(detail: Any, field: str = "") -> Iterator[dict[str, str]]:
+    if isinstance(detail, Mapping):
+        for key, value in detail.items():
+            inner = "" if key == "non_field_errors" else str(key)
+            yield from _flatten(value, ".".join(part for part in (field, inner) if part))
+    elif isinstance(detail, list):
+        nested = any(isinstance(item, (Mapping, list)) for item in detail)
+        for index, item in enumerate(detail):
+            yield from _flatten(item, f"{field}.{index}" if nested else field)
+    else:
+        yield {"field": field, "message": str(detail)}
+
+
+def exception_handler(error: Exception, context: dict[str, Any]) -> Response | None:
+    """DRF's hook: every error that reaches a client leaves in the one shape."""
+    from rest_framework.views import set_rollback  # DRF's views import this module through its settings
+
+    headers: dict[str, str] = {}
+    if isinstance(error, UserError):
+        answer = body(error.code, error.message, error.details)
+        code = error.status
+    elif isinstance(error, exceptions.ValidationError):
+        details = list(_flatten(error.detail))
+        first = details[0] if details else {"field": "", "message": "The request is not valid."}
+        message = f"{first['field']}: {first['message']}" if first["field"] else first["message"]
+        answer, code = body("invalid", message, list(details)), error.status_code
+    elif isinstance(error, exceptions.APIException):
+        if wait := getattr(error, "wait", None):
+            headers["Retry-After"] = str(int(wait) + 1)
+        if challenge := getattr(error, "auth_header", None):
+            headers["WWW-Authenticate"] = challenge
+        kind = error.get_codes()
+        answer, code = body(kind if isinstance(kind, str) else "invalid", str(error.detail)), error.status_code
+    elif isinstance(error, Http404):
+        answer, code = body("not_found", "There is no such object, or you have no access to it."), 404
+    elif isinstance(error, PermissionDenied):
+        answer, code = body("forbidden", "You are not allowed to do this."), 403
+    elif isinstance(error, IntegrityError):
+        # A constraint of the database caught what two requests did at once.
+        log.warning("integrity_error", error=str(error))
+        answer, code = (
+            body(
+                "conflict", "This clashes with something that exists already or was just changed; reload and try again."
+            ),
+            409,
+        )
+    elif isinstance(error, OperationalError):
+        log.error("database_unavailable", error=str(error))
+        answer, code = body("unavailable", "The database is busy or out of reach; try again in a moment."), 503
+    else:
+        return None
+    set_rollback()
+    return Response(answer, status=code, headers=headers)
+
+
+def not_found(request: HttpRequest, exception: Exception) -> JsonResponse:
+    return JsonResponse(body("not_found", "There is no such address."), status=404)
+
+
+def server_error(request: HttpRequest) -> JsonResponse:
+    return JsonResponse(body("server_error", "Something broke on our side; the log has the details."), status=500)

@@ -1,0 +1,101 @@
+"""Uploaded rows: the files as they came, how they are read, the report, and the canonical rows that jobs train on."""
+
+from __future__ import annotations
+
+import uuid
+from typing import TYPE_CHECKING
+
+from django.db import models
+from django.db.models import Q
+from django.utils import timezone
+
+from hub.accounts.models import User, Workspace
+
+if TYPE_CHECKING:
+    from hub.accounts.actor import Actor
+
+
+class DatasetState(models.TextChoices):
+    VALIDATING = "validating"
+    READY = "ready"
+    INVALID = "invalid"
+
+
+class Split(models.TextChoices):
+    TRAIN = "train"
+    VALIDATION = "validation"
+    TEST = "test"
+
+
+class DatasetQuerySet(models.QuerySet["Dataset"]):
+    def visible_to(self, actor: Actor) -> DatasetQuerySet:
+        return self.filter(workspace__in=actor.roles)
+
+
+class Dataset(models.Model):
+    """A data set. ``options`` are what the user fixed, ``found`` is what was used in the end (encoding, delimiter,
+    header, columns, seed); ``report`` and ``errors`` are the outcome of validation."""
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    workspace = models.ForeignKey(Workspace, on_delete=models.CASCADE, related_name="datasets")
+    name = models.CharField(max_length=100)
+    state = models.CharField(max_length=12, choices=DatasetState.choices, default=DatasetState.VALIDATING)
+    options = models.JSONField(default=dict)
+    found = models.JSONField(default=dict)
+    report = models.JSONField(default=dict)
+    errors = models.JSONField(default=list)
+    labels = models.JSONField(default=list)
+    text_pair = models.BooleanField(default=False)
+    sha256 = models.CharField(max_length=64, blank=True, help_text="Hash over the canonical splits; empty until ready.")
+    created_by = models.ForeignKey(User, on_delete=models.SET_NULL, null=True, related_name="+")
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
+    validated_at = models.DateTimeField(null=True, blank=True)
+
+    objects = DatasetQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["-created_at"]
+        constraints = [
+            models.CheckConstraint(condition=Q(state__in=DatasetState.values), name="dataset_state_known"),
+            models.CheckConstraint(
+                condition=~Q(state=DatasetState.READY) | ~Q(sha256=""), name="dataset_ready_has_content"
+            ),
+        ]
+        indexes = [models.Index(fields=["workspace", "-created_at"])]
+
+    def __str__(self) -> str:
+        return f"{self.workspace}/{self.name}"
+
+
+class DatasetFile(models.Model):
+    """A file as it was uploaded, by its content."""
+
+    dataset = models.ForeignKey(Dataset, on_delete=models.CASCADE, related_name="files")
+    split = models.CharField(max_length=12, choices=Split.choices)
+    name = models.CharField(max_length=255)
+    sha256 = models.CharField(max_length=64)
+    size = models.BigIntegerField()
+
+    class Meta:
+        ordering = ["id"]
+        constraints = [models.UniqueConstraint(fields=["dataset", "split"], name="one_file_per_split")]
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.split})"
+
+
+class DatasetSplit(models.Model):
+    """Canonical rows of a split: JSON lines of ``{"text", "text_pair"?, "label"}``, a blob by its content."""
+
+    dataset = models.ForeignKey(Dataset, on_delete=models.CASCADE, related_name="splits")
+    split = models.CharField(max_length=12, choices=Split.choices)
+    rows = models.PositiveIntegerField()
+    sha256 = models.CharField(max_length=64)
+    size = models.BigIntegerField()
+
+    class Meta:
+        ordering = ["id"]
+        constraints = [models.UniqueConstraint(fields=["dataset", "split"], name="one_content_per_split")]
+
+    def __str__(self) -> str:
+        return f"{self.split}: {self.rows} rows"

@@ -1,0 +1,54 @@
+"""Fixtures of the whole suite: real Valkey, real PostgreSQL where asked for, people and their clients."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+
+import pytest
+from embedded.services import Postgres, Valkey
+from rest_framework.test import APIClient
+
+from tests import settings as test_settings
+from tests.factories.accounts import Person, node_secret, person
+
+
+@pytest.fixture(scope="session", autouse=True)
+def valkey() -> Iterator[Valkey]:
+    server = Valkey(test_settings.TEST_DIR / "redis.sock")
+    server.start()
+    yield server
+    server.stop()
+    shutil.rmtree(test_settings.TEST_DIR, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def django_db_modify_db_settings(django_db_modify_db_settings_parallel_suffix: None) -> Iterator[None]:
+    """Before the test database is made: start PostgreSQL where the suite runs on it."""
+    server = Postgres(test_settings.TEST_DIR / "pg") if test_settings.USE_POSTGRES else None
+    if server is not None:
+        server.start()
+    yield
+    if server is not None:
+        server.stop()
+
+
+@pytest.fixture
+def api() -> APIClient:
+    return APIClient()
+
+
+@pytest.fixture
+def owner(db: None) -> Person:
+    return person("olga", workspace="acme")
+
+
+@pytest.fixture
+def outsider(db: None) -> Person:
+    return person("oscar", workspace="elsewhere")
+
+
+@pytest.fixture
+def node_token(db: None) -> str:
+    """The secret of an installation-wide node token."""
+    return node_secret("test-node")

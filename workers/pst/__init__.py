@@ -1,0 +1,1 @@
+"""Parameter-efficient sparse fine-tuning: train, merge, export. Importing this package does not import torch."""

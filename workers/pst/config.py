@@ -1,0 +1,109 @@
+"""Settings of a sparse fine-tuning run: the one definition from which the job spec, the OpenAPI schema and
+the TypeScript types are derived.
+
+Standard library only: the web tier imports this module, and the web tier never imports torch.
+
+A field's ``metadata`` uses pydantic's keyword names (``description``, ``ge``, ``le``, ``gt``, ``lt``), so that
+pydantic reads a dataclass below as it stands and :func:`check` enforces the same bounds without pydantic.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Any, Literal, get_args, get_type_hints
+
+Method = Literal["pst", "magnitude", "dense"]
+Threshold = Literal["matrix", "global"]
+StorageDtype = Literal["float32", "bfloat16", "float16"]
+
+
+class SettingsError(ValueError):
+    """A setting is out of its range. ``field`` names it, the message says what is allowed."""
+
+    def __init__(self, field: str, message: str) -> None:
+        super().__init__(f"{field}: {message}")
+        self.field = field
+        self.message = message
+
+
+def setting(default: Any, description: str, **bounds: float) -> Any:
+    """A dataclass field with a one-line description and optional bounds (``ge``, ``le``, ``gt``, ``lt``)."""
+    return field(default=default, metadata={"description": description, **bounds})
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainSettings:
+    """Everything a user may set about training. Defaults are the product's recipe."""
+
+    method: Method = setting("pst", "How weights are pruned while the model is fine-tuned.")
+    epochs: float = setting(12.0, "Passes over the training rows.", gt=0, le=1000)
+    batch_size: int = setting(32, "Rows of one optimiser step.", ge=1, le=4096)
+    max_length: int = setting(128, "Tokens of a row; longer rows are cut.", ge=4, le=8192)
+    learning_rate: float = setting(1e-3, "Peak rate of the update U, V.", gt=0, le=1)
+    score_learning_rate: float = setting(1e-3, "Peak rate of the importance scores A, B, R, C.", gt=0, le=1)
+    head_learning_rate: float = setting(1e-3, "Peak rate of the task head.", gt=0, le=1)
+    dense_learning_rate: float = setting(1e-4, "Peak rate of full fine-tuning (dense, magnitude).", gt=0, le=1)
+    dense_epochs: float = setting(5.0, "Passes of the dense model that the sparse one is compared with.", gt=0, le=1000)
+    warmup_ratio: float = setting(0.06, "Share of the steps in which the rate rises.", ge=0, le=0.9)
+    weight_decay: float = setting(0.0, "Decoupled weight decay of the trained tensors.", ge=0, le=1)
+    max_grad_norm: float = setting(1.0, "Gradients are scaled down to this global norm.", gt=0)
+    update_rank: int = setting(16, "Rank r1 of the update U V.", ge=1, le=1024)
+    score_rank: int = setting(8, "Rank r2 of the importance A B.", ge=1, le=1024)
+    beta: float = setting(1.0, "Scale of the update U V.", ge=0)
+    alpha1: float = setting(1.0, "Scale of the importance A B.", ge=0)
+    alpha2: float = setting(1.0, "Scale of the row and column importance R, C.", ge=0)
+    threshold: Threshold = setting("matrix", "Scores compete within a matrix, or over all of a group.")
+    initial_sparsity: float = setting(0.0, "Sparsity s_0 at which the schedule starts.", ge=0, lt=1)
+    warmup_fraction: float = setting(0.1, "Share t_i of the steps before sparsity starts to rise.", ge=0, lt=1)
+    cooldown_fraction: float = setting(0.3, "Share t_f of the steps trained at the final sparsity.", gt=0, lt=1)
+    distill: bool = setting(False, "Learn from the dense fine-tuned model's logits too.")
+    distill_weight: float = setting(0.5, "Share of the distillation loss.", ge=0, le=1)
+    distill_temperature: float = setting(2.0, "Temperature of the distillation loss.", gt=0, le=100)
+    class_weights: bool = setting(False, "Weigh classes by the inverse of their frequency.")
+    evaluations: int = setting(10, "How often the validation split is scored during training.", ge=1, le=1000)
+    storage_dtype: StorageDtype = setting("float32", "Number format of the published weights.")
+    seed: int = setting(42, "Seed of every random choice.", ge=0, le=2**32 - 1)
+
+
+def check(settings: TrainSettings) -> TrainSettings:
+    """Return ``settings`` unchanged, or raise :class:`SettingsError` naming the first field that is out of range."""
+    hints = get_type_hints(TrainSettings)
+    for item in dataclasses.fields(settings):
+        value, kind, bounds = getattr(settings, item.name), hints[item.name], item.metadata
+        choices = get_args(kind)
+        if choices:
+            if value not in choices:
+                raise SettingsError(item.name, f"must be one of {', '.join(choices)}, not {value!r}")
+            continue
+        number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        if kind is bool:
+            valid = isinstance(value, bool)
+        elif kind is int:
+            valid = number and float(value).is_integer()
+        else:
+            valid = number
+        if not valid:
+            raise SettingsError(item.name, f"must be of type {kind.__name__}, not {value!r}")
+        if kind is bool:
+            continue
+        for name, sign, holds in (
+            ("ge", ">=", lambda v, b: v >= b),
+            ("gt", ">", lambda v, b: v > b),
+            ("le", "<=", lambda v, b: v <= b),
+            ("lt", "<", lambda v, b: v < b),
+        ):
+            if name in bounds and not holds(value, bounds[name]):
+                raise SettingsError(item.name, f"must be {sign} {bounds[name]}, not {value}")
+    if settings.warmup_fraction + settings.cooldown_fraction >= 1:
+        raise SettingsError("cooldown_fraction", "warmup_fraction and cooldown_fraction together must be below 1")
+    return settings
+
+
+def from_dict(values: dict[str, Any]) -> TrainSettings:
+    """Build checked settings from a mapping. Raises :class:`SettingsError` for an unknown or invalid field."""
+    known = {item.name for item in dataclasses.fields(TrainSettings)}
+    for name in values:
+        if name not in known:
+            raise SettingsError(name, f"is no setting; the settings are {', '.join(sorted(known))}")
+    return check(TrainSettings(**values))

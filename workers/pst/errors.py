@@ -1,0 +1,24 @@
+"""Errors of the library. Standard library only."""
+
+from __future__ import annotations
+
+
+class PSTError(ValueError):
+    """Something the user can put right: the message is one plain sentence."""
+
+
+class BudgetError(PSTError):
+    """A target that can't be planned. ``field`` names the part of the target, ``message`` says why."""
+
+    def __init__(self, field: str, message: str) -> None:
+        super().__init__(f"{field}: {message}")
+        self.field = field
+        self.message = message
+
+
+class TrainingError(PSTError):
+    """Training produced a loss that is not a number."""
+
+
+class FormatError(PSTError):
+    """A file of the compact format, or an exported folder, is damaged or incomplete."""

@@ -1,0 +1,108 @@
+"""Exact selection of the weights that stay.
+
+    M = 1[S is among the numel - floor(numel * s) largest], ties broken by index (the lower index stays)
+
+The selection is held as two small values instead of a mask: the threshold t, which is the smallest kept score, and
+``cut``, the flat index up to and including which scores equal to t are kept. The mask is S > t, or S == t and index
+<= cut: it can be recomputed identically wherever the same S is at hand.
+
+The threshold is found as Floyd and Rivest's SELECT does (CACM 1975): a sorted sample brackets it, one pass counts
+what lies above the bracket, and only the few scores inside the bracket are searched. The result is exact: when the
+bracket misses, all scores are searched.
+
+Legend: S (n, k) scores of one matrix; s sparsity; "global" pools the scores of several matrices.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pst.budget import pruned_count
+
+SAMPLE = 4096
+SMALL = 4 * SAMPLE
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which scores of one matrix stay: those above ``threshold`` (0-dim, dtype of S), and those equal to it with a
+    flat index <= ``cut`` (-1: none; numel - 1: all of them)."""
+
+    threshold: Tensor
+    cut: int
+
+
+def kept_count(numel: int, sparsity: float) -> int:
+    """Number of weights that stay."""
+    return numel - pruned_count(numel, sparsity)
+
+
+def select(scores: Tensor, kept: int) -> Selection:
+    """Keep exactly ``kept`` (1..numel) of ``scores`` (any shape, contiguous)."""
+    values = scores.reshape(-1)
+    size = values.numel()
+    if kept >= size:
+        return Selection(values.new_tensor(-math.inf), size - 1)
+    indices, above = _bracket(values, kept)
+    inside = values[indices]
+    place = kept - above  # the threshold is the place-th largest inside the bracket
+    threshold = inside.kthvalue(inside.numel() - place + 1).values
+    ties = indices[inside == threshold]
+    taken = place - int((inside > threshold).sum())
+    return Selection(threshold, size - 1 if taken == ties.numel() else int(ties[taken - 1]))
+
+
+def select_global(scores: Sequence[Tensor], kept: int) -> list[Selection]:
+    """Keep exactly ``kept`` over all of ``scores`` together; ties go to the earlier matrix, then to the lower index."""
+    chosen = select(torch.cat([matrix.reshape(-1) for matrix in scores]), kept)
+    result, start = [], 0
+    for matrix in scores:
+        result.append(Selection(chosen.threshold, max(-1, min(chosen.cut - start, matrix.numel() - 1))))
+        start += matrix.numel()
+    return result
+
+
+def mask_(scores: Tensor, selection: Selection) -> Tensor:
+    """Overwrite ``scores`` (contiguous) with the mask as ones and zeros of its dtype, and return it.
+
+    In place and in the scores' dtype because torch's comparisons into bool are several times slower on a CPU.
+    """
+    flat, cut = scores.view(-1), selection.cut
+    flat[: cut + 1].ge_(selection.threshold)
+    flat[cut + 1 :].gt_(selection.threshold)
+    return scores
+
+
+def mask_of(scores: Tensor, selection: Selection) -> Tensor:
+    """The boolean mask, of the shape of ``scores``."""
+    return mask_(scores.clone(), selection).bool()
+
+
+def _bracket(values: Tensor, kept: int) -> tuple[Tensor, int]:
+    """Indices of a range of values that holds the ``kept``-th largest and all that equal it, and the number of values
+    above the range."""
+    size = values.numel()
+    everything = torch.arange(size, device=values.device), 0
+    if size <= SMALL:
+        return everything
+    # An odd stride does not run along the columns of a matrix.
+    sample = values[:: (size // SAMPLE) | 1].sort().values
+    drawn, share = sample.numel(), 1 - kept / size
+    slack = 3 * math.sqrt(drawn * share * (1 - share)) + 2
+    first, last = math.floor(share * drawn - slack), math.ceil(share * drawn + slack)
+    low = sample[first] if first >= 0 else values.new_tensor(-math.inf)
+    high = sample[last] if last < drawn else values.new_tensor(math.inf)
+    if values.device.type == "cpu":  # numpy finds the indices five times faster than torch
+        array = values.numpy()
+        indices = torch.from_numpy(np.flatnonzero((array >= low.item()) & (array <= high.item())))
+        above = int(np.count_nonzero(array > high.item()))
+    else:
+        indices = ((values >= low) & (values <= high)).nonzero().reshape(-1)
+        above = int((values > high).sum())
+    return (indices, above) if above < kept <= above + indices.numel() else everything

@@ -1,0 +1,39 @@
+"""Sparsity and learning rate as functions of the step.
+
+Zhu and Gupta 2018, "To prune, or not to prune" (arXiv 1710.01878), equation 1, as PST uses it:
+
+    s(t) = s_f + (s_0 - s_f) (1 - (t - t_i) / (T - t_i - t_f))^3      between t_i and T - t_f; s_0 before, s_f after
+
+Legend: t step (0-based), T total steps, t_i steps before sparsity rises, t_f steps at the final sparsity s_f.
+"""
+
+from __future__ import annotations
+
+import math
+
+
+def cubic_sparsity(
+    step: int, total: int, *, initial: float, final: float, warmup_fraction: float, cooldown_fraction: float
+) -> float:
+    """s(t) for ``step`` in 0..total-1. The last step always has exactly ``final``."""
+    start = math.floor(total * warmup_fraction)
+    end = cooldown_start(total, cooldown_fraction)
+    if step >= end:
+        return final
+    if step < start:
+        return initial
+    progress = (step - start) / (end - start)
+    return final + (initial - final) * float((1 - progress) ** 3)
+
+
+def cooldown_start(total: int, cooldown_fraction: float) -> int:
+    """First step that runs at the final sparsity."""
+    return min(math.floor(total * (1 - cooldown_fraction)), total - 1)
+
+
+def linear_rate(step: int, total: int, *, warmup_ratio: float) -> float:
+    """Factor on the peak learning rate: rises linearly over the warm-up steps, then falls linearly to 0 at ``total``."""
+    warmup = math.ceil(total * warmup_ratio)
+    if step < warmup:
+        return (step + 1) / (warmup + 1)
+    return (total - step) / (total - warmup)

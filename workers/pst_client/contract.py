@@ -1,0 +1,237 @@
+"""What the web tier and the workers say to each other. Both sides import this module and nothing else of each other."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Annotated, Any, Literal
+from uuid import UUID
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+from pst.config import TrainSettings
+
+Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+Commit = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{40}$")]
+RepoId = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}/[A-Za-z0-9][A-Za-z0-9._-]{0,95}$")]
+
+RUN_JOB_TASK = "pst_worker.run_job"
+"""Name of the one Celery task of the workers; its only argument is ``job_id``."""
+
+LEASE_HEADER = "X-Lease-Token"
+
+
+class Message(BaseModel):
+    """Base of every message: unknown fields are refused, so that a mismatch of versions is seen at once."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class JobState(StrEnum):
+    QUEUED = "queued"
+    RUNNING = "running"
+    PAUSED = "paused"
+    CANCELLING = "cancelling"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+class Phase(StrEnum):
+    PREPARE = "prepare"
+    DENSE = "dense"
+    TRAIN = "train"
+    MERGE = "merge"
+    EXPORT = "export"
+    VERIFY = "verify"
+    REPORT = "report"
+    PUBLISH = "publish"
+
+
+class FileRef(Message):
+    """A file by its content. ``path`` is relative, with forward slashes."""
+
+    path: str
+    sha256: Sha256
+    size: int = Field(ge=0, description="Bytes.")
+
+
+class SplitRef(FileRef):
+    """Canonical rows of one split: JSON lines of ``{"text", "text_pair"?, "label"}``."""
+
+    rows: int = Field(ge=0)
+
+
+class DatasetRef(Message):
+    id: UUID
+    sha256: Sha256 = Field(description="Hash over the splits' hashes: the identity of the data.")
+    labels: list[str]
+    text_pair: bool
+    train: SplitRef
+    validation: SplitRef | None = None
+    test: SplitRef | None = None
+
+
+class ModelRef(Message):
+    """A base model: one of this installation (``repo`` at ``revision``), or ``source="public"``, fetched by name."""
+
+    source: Literal["registry", "public"] = "registry"
+    repo: str
+    revision: str
+
+
+class Target(Message):
+    """A sparsity or a deployment budget; at least one is set. The planner turns it into a sparsity per group."""
+
+    sparsity: float | None = Field(None, ge=0.5, le=0.99, description="Share of prunable weights that become zero.")
+    max_nonzero_params: int | None = Field(None, gt=0, description="Nonzero parameters of the whole model.")
+    max_bytes: int | None = Field(None, gt=0, description="Bytes of the compact file.")
+    max_memory_bytes: int | None = Field(None, gt=0, description="Bytes of the model loaded by a serving node.")
+
+
+class JobSpec(Message):
+    """All that a worker needs to run one attempt of a job."""
+
+    job_id: UUID
+    name: str
+    attempt: int = Field(ge=1)
+    task: Literal["classification"] = "classification"
+    base_model: ModelRef
+    dataset: DatasetRef
+    settings: TrainSettings
+    target: Target
+    plan: dict[str, float] = Field(description="Sparsity per group of matrices.")
+    checkpoint: FileRef | None = Field(None, description="State to resume from.")
+
+
+class Lease(Message):
+    token: str
+    expires_at: datetime
+    seconds: float = Field(description="Length of the lease; a heartbeat renews it by as much.")
+
+
+class Claim(Message):
+    """Answer to a successful claim. ``job_token`` reads this job's data and base model, and nothing else."""
+
+    spec: JobSpec
+    lease: Lease
+    job_token: str
+    next_seq: int = Field(ge=1, description="Sequence number of the attempt's first event.")
+
+
+class Directive(StrEnum):
+    """What the platform wants a running attempt to do."""
+
+    CONTINUE = "continue"
+    CANCEL = "cancel"
+    PAUSE = "pause"
+
+
+class Heartbeat(Message):
+    """Answer to a heartbeat."""
+
+    directive: Directive
+    expires_at: datetime
+
+
+class EventType(StrEnum):
+    STATE = "state"
+    PHASE = "phase"
+    PROGRESS = "progress"
+    METRIC = "metric"
+    LOG = "log"
+    CHECKPOINT = "checkpoint"
+
+
+class Event(Message):
+    """One entry of a job's append-only record. ``seq`` counts within an attempt; ``data`` depends on ``type``."""
+
+    seq: int = Field(ge=1)
+    type: EventType
+    at: datetime
+    data: dict[str, Any]
+
+
+class EventBatch(Message):
+    events: list[Event] = Field(max_length=500)
+
+
+class CheckpointReport(Message):
+    """A checkpoint was uploaded as an artifact; a later attempt resumes from it."""
+
+    file: FileRef
+    step: int = Field(ge=0)
+    phase: Phase
+
+
+class Finish(Message):
+    """End of an attempt. On success ``files`` are the version's files, each uploaded as an artifact before."""
+
+    outcome: Literal["succeeded", "failed", "cancelled"]
+    error: str | None = Field(None, description="One plain sentence for the user.")
+    detail: str | None = Field(None, description="Traceback or last output, for the operator.")
+    retriable: bool = Field(False, description="The child died rather than failed: another attempt may succeed.")
+    files: list[FileRef] = []
+    report: dict[str, Any] | None = None
+
+
+class Release(Message):
+    """The worker gives an unfinished job back: it is stopping, or the job was paused."""
+
+    reason: Literal["shutdown", "paused"]
+
+
+class NodeRegistration(Message):
+    """What a worker or a serving node says of itself when it starts."""
+
+    name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")]
+    kind: Literal["worker", "serve"]
+    version: str
+    queues: list[str] = []
+    url: str | None = Field(None, description="Where a serving node answers predictions.")
+    hardware: dict[str, Any] = {}
+
+
+class NodeRegistered(Message):
+    node_id: UUID
+    heartbeat_seconds: float
+
+
+class HeldVersion(Message):
+    """What a serving node holds for a deployment."""
+
+    deployment_id: UUID
+    commit: Commit
+    state: Literal["pulling", "verifying", "loading", "ready", "failed"]
+    message: str = ""
+
+
+class NodeStatus(Message):
+    node_id: UUID
+    held: list[HeldVersion] = []
+    load: dict[str, Any] = {}
+
+
+class WantedVersion(Message):
+    """What a serving node shall hold: pulled from ``repo`` at ``commit`` and checked against its manifest."""
+
+    deployment_id: UUID
+    name: str = Field(description="Name under which the node answers: workspace/deployment.")
+    repo: RepoId
+    commit: Commit
+
+
+class NodeOrders(Message):
+    """Answer to a node's heartbeat."""
+
+    wanted: list[WantedVersion]
+
+
+class Manifest(Message):
+    """``manifest.json`` of a version. Its commit is the first 40 hex digits of the sha256 of its canonical JSON."""
+
+    format: Literal["sparsewright.manifest/1"] = "sparsewright.manifest/1"
+    repo: RepoId
+    version: int = Field(ge=1)
+    files: list[FileRef]
+    lineage: dict[str, Any]
