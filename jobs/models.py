@@ -25,11 +25,26 @@ LEASED = (JobState.RUNNING, JobState.CANCELLING)
 
 class JobQuerySet(models.QuerySet["Job"]):
     def visible_to(self, actor: Actor) -> JobQuerySet:
+        """People see their workspaces' jobs, a worker those that it may claim, a job's token that job alone."""
+        if actor.is_node and actor.token is not None:
+            # A node token without a workspace works for the whole installation.
+            bound = actor.token.workspace_id
+            return self.all() if bound is None else self.filter(workspace=bound)
+        if actor.job_id is not None:
+            return self.filter(id=actor.job_id)
         return self.filter(workspace__in=actor.roles)
+
+    def waiting(self) -> JobQuerySet:
+        """Queued jobs, the next one first."""
+        return self.filter(state=JobState.QUEUED.value).order_by("queued_at", "id")
 
 
 class Job(models.Model):
-    """One sparse fine-tuning run. While a worker holds it, ``lease_digest`` is the sha256 of its lease token."""
+    """One sparse fine-tuning run. While a worker holds it, ``lease_digest`` is the sha256 of its lease token.
+
+    ``attempt`` counts how often a worker took the job, ``failures`` how many of those attempts failed: an attempt that
+    was paused, or that its worker gave back to shut down, is no failure.
+    """
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     workspace = models.ForeignKey(Workspace, on_delete=models.CASCADE, related_name="jobs")
@@ -50,7 +65,8 @@ class Job(models.Model):
     idempotency_key = models.CharField(max_length=100, null=True, blank=True)
 
     attempt = models.PositiveIntegerField(default=0, help_text="Attempts started so far.")
-    max_attempts = models.PositiveIntegerField(default=2)
+    failures = models.PositiveIntegerField(default=0, help_text="Attempts that failed so far.")
+    max_attempts = models.PositiveIntegerField(default=2, help_text="The job fails when so many attempts have failed.")
     pause_requested = models.BooleanField(default=False)
     node = models.ForeignKey(Node, on_delete=models.SET_NULL, null=True, blank=True, related_name="+")
     lease_digest = models.CharField(max_length=64, blank=True)
@@ -61,6 +77,9 @@ class Job(models.Model):
     progress = models.JSONField(default=dict, help_text="The last progress event's data.")
     error = models.TextField(blank=True)
     error_detail = models.TextField(blank=True)
+    finish = models.JSONField(
+        null=True, blank=True, help_text="Digests of the last Finish and its lease, and what it was answered."
+    )
     report = models.JSONField(null=True, blank=True)
     version = models.OneToOneField(ModelVersion, on_delete=models.PROTECT, null=True, blank=True, related_name="job")
 
@@ -105,8 +124,12 @@ class Job(models.Model):
 
 
 class JobEvent(models.Model):
-    """One entry of a job's record; rows are only ever added. The platform's own entries and the worker's share the
-    numbering of an attempt: the platform takes the next free ``seq`` under the job's row lock."""
+    """One entry of a job's record; rows are only ever added.
+
+    A worker numbers the entries of its attempt (1, 2, ...) from 1 on its own. The platform's entries carry attempt 0
+    and a count of their own, so the two never meet. Rows are added under the job's row lock: within a job, a greater
+    ``id`` was committed later, which is what readers page by.
+    """
 
     job = models.ForeignKey(Job, on_delete=models.CASCADE, related_name="events")
     attempt = models.PositiveIntegerField()

@@ -1,4 +1,4 @@
-"""Embedded servers that come as PyPI packages: Valkey (the Redis protocol) and PostgreSQL. No root, no system package."""
+"""Servers that come as PyPI packages: Valkey (the Redis protocol) and PostgreSQL. No root, no system package."""
 
 from __future__ import annotations
 
@@ -98,7 +98,9 @@ class Postgres:
             env={"PATH": os.environ.get("PATH", ""), "LC_ALL": "C", "HOME": str(self.folder)},
         )
         if done.returncode:
-            raise ServiceError(f"PostgreSQL did not start:\n{(self.folder / 'setup.log').read_text(errors='replace')[-2000:]}")
+            raise ServiceError(
+                f"PostgreSQL did not start:\n{(self.folder / 'setup.log').read_text(errors='replace')[-2000:]}"
+            )
 
     def start(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -108,12 +110,33 @@ class Postgres:
         with (self.folder / "setup.log").open("ab") as log:
             if not self.data.exists():
                 self._run(
-                    [str(self._binary("initdb")), "-A", "trust", "--no-sync", "-U", "sparsewright", "-E", "UTF8", "-D", str(self.data)],
+                    [
+                        str(self._binary("initdb")),
+                        "-A",
+                        "trust",
+                        "--no-sync",
+                        "-U",
+                        "sparsewright",
+                        "-E",
+                        "UTF8",
+                        "-D",
+                        str(self.data),
+                    ],
                     log,
                 )
             options = f"-c listen_addresses= -k {self.folder} -c fsync=off -c max_connections=60"
             self._run(
-                [str(self._binary("pg_ctl")), "-w", "-D", str(self.data), "-l", str(self.folder / "server.log"), "-o", options, "start"],
+                [
+                    str(self._binary("pg_ctl")),
+                    "-w",
+                    "-D",
+                    str(self.data),
+                    "-l",
+                    str(self.folder / "server.log"),
+                    "-o",
+                    options,
+                    "start",
+                ],
                 log,
             )
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
@@ -36,12 +35,12 @@ def words(name: str, default: str = "") -> list[str]:
 
 
 def database(url: str) -> dict[str, Any]:
-    """Django's entry for ``sqlite:///PATH`` or ``postgresql://USER:PASSWORD@HOST:PORT/NAME?OPTION=...``."""
+    """Django's entry for ``sqlite:///PATH`` (URL-quoted; an absolute PATH makes four slashes) or ``postgresql://USER:PASSWORD@HOST:PORT/NAME?OPTION=...``."""
     parts = urlsplit(url)
     if parts.scheme == "sqlite":
         return {
             "ENGINE": "django.db.backends.sqlite3",
-            "NAME": unquote(parts.path) if parts.path.startswith("//") else str(Path(unquote(parts.path))),
+            "NAME": unquote(parts.path[1:]),
             "OPTIONS": {
                 # A writer takes its lock at BEGIN, so two writers queue instead of failing half way.
                 "transaction_mode": "IMMEDIATE",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import structlog
 from django.core.exceptions import ImproperlyConfigured
@@ -75,7 +76,9 @@ TEMPLATES = [
     }
 ]
 
-DATABASES = {"default": env.database(env.text("DATABASE_URL", f"sqlite:///{DATA_DIR / 'sparsewright.sqlite3'}"))}
+DATABASES = {
+    "default": env.database(env.text("DATABASE_URL", f"sqlite:///{quote(str(DATA_DIR / 'sparsewright.sqlite3'))}"))
+}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 AUTH_USER_MODEL = "accounts.User"
 AUTH_PASSWORD_VALIDATORS = [
@@ -110,6 +113,8 @@ CELERY_BROKER_TRANSPORT_OPTIONS = {"socket_connect_timeout": 5, "retry_on_timeou
 CELERY_BEAT_SCHEDULE_FILENAME = str(DATA_DIR / "beat-schedule")
 CELERY_BEAT_SCHEDULE = {
     "jobs.reap": {"task": "jobs.reap", "schedule": timedelta(seconds=env.integer("REAPER_SECONDS", 5))},
+    "webhooks.sweep": {"task": "webhooks.sweep", "schedule": timedelta(seconds=10)},
+    "datasets.sweep": {"task": "datasets.sweep", "schedule": timedelta(seconds=30)},
 }
 
 # Files lie under their sha256 in the default storage: a folder, or a bucket.
@@ -137,8 +142,8 @@ STORAGES = {
     "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},
 }
 STATIC_URL = "/static/"
-STATIC_ROOT = Path(env.text("STATIC_ROOT", str(DATA_DIR / "static")))
 FRONTEND_DIR = Path(env.text("FRONTEND_DIR", str(BASE_DIR / "frontend" / "dist")))
+# Straight from the packages: nothing to collect.
 WHITENOISE_USE_FINDERS = True
 FILE_UPLOAD_TEMP_DIR = env.text("UPLOAD_TEMP_DIR") or None
 DATA_UPLOAD_MAX_MEMORY_SIZE = 2 * 1024 * 1024
@@ -161,7 +166,7 @@ REST_FRAMEWORK = {
     "DEFAULT_SCHEMA_CLASS": "hub.core.schema.Schema",
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
     "DEFAULT_PARSER_CLASSES": [
-        "rest_framework.parsers.JSONParser",
+        "hub.core.parsers.JSONParser",
         "rest_framework.parsers.MultiPartParser",
         "rest_framework.parsers.FormParser",
     ],
@@ -184,12 +189,23 @@ SPECTACULAR_SETTINGS = {
     "SCHEMA_PATH_PREFIX": "/api/v1",
     "COMPONENT_SPLIT_REQUEST": True,
     "ENUM_ADD_EXPLICIT_BLANK_NULL_CHOICE": False,
+    "ENUM_NAME_OVERRIDES": {
+        "Role": "hub.accounts.models.Role",
+        "TokenKind": "hub.accounts.models.TokenKind",
+        "NewTokenKind": "hub.accounts.api.tokens.KINDS",
+        "DatasetState": "hub.datasets.models.DatasetState",
+        "Split": "hub.datasets.models.Split",
+        "ModelKind": "hub.registry.models.ModelKind",
+        "NodeKind": "hub.serving.models.NodeKind",
+        "HeldState": "hub.serving.models.HeldState",
+    },
     "SWAGGER_UI_DIST": "SIDECAR",
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
     "REDOC_DIST": "SIDECAR",
 }
 
 # What a user may send.
+JSON_MAX_BYTES = env.integer("JSON_MAX_BYTES", 8 * 1024 * 1024)
 UPLOAD_MAX_BYTES = env.integer("UPLOAD_MAX_BYTES", 200 * 1024 * 1024)
 DATASET_MAX_ROWS = env.integer("DATASET_MAX_ROWS", 200_000)
 DATASET_MAX_COLUMNS = env.integer("DATASET_MAX_COLUMNS", 200)
@@ -199,12 +215,18 @@ BASE_MODEL_MAX_BYTES = env.integer("BASE_MODEL_MAX_BYTES", 200 * 1024**3)
 # Fetching a model by name from the public Hub is a user's explicit wish; an installation can forbid it.
 ALLOW_PUBLIC_MODELS = env.flag("ALLOW_PUBLIC_MODELS", True)
 
+# Webhooks reach public addresses only, unless an installation has its receivers in its own network.
+WEBHOOKS_ALLOW_PRIVATE = env.flag("WEBHOOKS_ALLOW_PRIVATE")
+
 # How jobs and nodes are watched.
 LEASE_SECONDS = env.integer("LEASE_SECONDS", 30)
 JOB_MAX_ATTEMPTS = env.integer("JOB_MAX_ATTEMPTS", 2)
 JOB_RING_AGAIN_SECONDS = env.integer("JOB_RING_AGAIN_SECONDS", 30)
 NODE_HEARTBEAT_SECONDS = env.integer("NODE_HEARTBEAT_SECONDS", 5)
 NODE_OFFLINE_SECONDS = env.integer("NODE_OFFLINE_SECONDS", 20)
+
+# Base64 of the 32 private bytes of the Ed25519 key that signs manifests; empty: DATA_DIR/signing.key, made at first use.
+SIGNING_KEY = env.text("SIGNING_KEY")
 
 # Whoever knows this code may make the first owner; empty: only `manage.py createsuperuser` can.
 SETUP_CODE = env.text("SETUP_CODE")

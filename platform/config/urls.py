@@ -22,5 +22,6 @@ urlpatterns: list[URLPattern | URLResolver] = [
     re_path(r"^api/", spa.unknown_endpoint),
     re_path(r"^(?!static/).*$", spa.index, name="spa"),
 ]
+handler400 = "hub.core.errors.bad_request"
 handler404 = "hub.core.errors.not_found"
 handler500 = "hub.core.errors.server_error"

@@ -50,6 +50,7 @@ class TrainSettings:
     max_grad_norm: float = setting(1.0, "Gradients are scaled down to this global norm.", gt=0)
     update_rank: int = setting(16, "Rank r1 of the update U V.", ge=1, le=1024)
     score_rank: int = setting(8, "Rank r2 of the importance A B.", ge=1, le=1024)
+    init_scale: float = setting(0.02, "Standard deviation of U and A at the start.", gt=0, le=10)
     beta: float = setting(1.0, "Scale of the update U V.", ge=0)
     alpha1: float = setting(1.0, "Scale of the importance A B.", ge=0)
     alpha2: float = setting(1.0, "Scale of the row and column importance R, C.", ge=0)

@@ -123,3 +123,11 @@ FAMILIES: dict[str, Callable[[Mapping[str, Any], int], Iterator[TensorSpec]]] = 
     "camembert": _roberta,
     "electra": _electra,
 }
+
+
+def max_tokens(config: Mapping[str, Any]) -> int:
+    """The longest input the position table allows. RoBERTa's kind counts positions from the padding index on."""
+    positions = _size(config, "max_position_embeddings", 512)
+    if FAMILIES.get(str(config.get("model_type"))) is _roberta:
+        return positions - 1 - int(config.get("pad_token_id", 1))
+    return positions

@@ -32,7 +32,7 @@ def cooldown_start(total: int, cooldown_fraction: float) -> int:
 
 
 def linear_rate(step: int, total: int, *, warmup_ratio: float) -> float:
-    """Factor on the peak learning rate: rises linearly over the warm-up steps, then falls linearly to 0 at ``total``."""
+    """Factor on the peak learning rate: rises linearly over the warm-up, then falls linearly to 0 at ``total``."""
     warmup = math.ceil(total * warmup_ratio)
     if step < warmup:
         return (step + 1) / (warmup + 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from uuid import UUID
@@ -9,7 +10,7 @@ from uuid import UUID
 from django.contrib.auth.models import AnonymousUser
 from rest_framework.request import Request
 
-from hub.accounts.models import ApiToken, Membership, Role, TokenKind, User, Workspace
+from hub.accounts.models import SLUG_PATTERN, ApiToken, Membership, Role, TokenKind, User, Workspace
 from hub.core.errors import Forbidden, NotFound, UserError
 
 
@@ -30,6 +31,15 @@ class Actor:
     def job_id(self) -> UUID | None:
         """The job whose token this is."""
         return self.token.subject if self.token is not None and self.token.kind == TokenKind.JOB else None
+
+    @property
+    def acts_fully(self) -> bool:
+        """A person signed in, or an owner's token: a lesser token must not reach beyond its workspace."""
+        return self.user is not None and (self.token is None or self.token.role == Role.OWNER)
+
+    @property
+    def runs_installation(self) -> bool:
+        return self.user is not None and self.user.is_superuser and self.acts_fully
 
     def may(self, workspace_id: UUID, role: Role) -> bool:
         held = self.roles.get(workspace_id)
@@ -77,7 +87,7 @@ def actor_of(request: Request) -> Actor:
 
 
 def workspace_of(request: Request, *, role: Role) -> Workspace:
-    """The workspace in which a request creates or lists: ``workspace`` in the body or query, else the only one there is.
+    """Where a request creates or lists: the ``workspace`` that its body or query names, else the only one there is.
 
     Raises NotFound, Forbidden, or UserError when there are several and none was named.
     """
@@ -85,6 +95,8 @@ def workspace_of(request: Request, *, role: Role) -> Workspace:
     slug = request.query_params.get("workspace")
     if slug is None and isinstance(request.data, Mapping):
         slug = request.data.get("workspace")
+    if slug and not (isinstance(slug, str) and re.fullmatch(SLUG_PATTERN, slug)):
+        raise NotFound("There is no workspace of that name that you can see.")
     found = list(Workspace.objects.visible_to(actor).filter(**({"slug": slug} if slug else {}))[:2])
     if not found:
         raise NotFound(f"There is no workspace {slug!r} that you can see." if slug else "You are in no workspace yet.")

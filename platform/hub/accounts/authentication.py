@@ -46,7 +46,7 @@ class SessionAuthentication(authentication.SessionAuthentication):
         return "Session"
 
 
-class TokenScheme(OpenApiAuthenticationExtension):  # type: ignore[misc,no-untyped-call]
+class TokenScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]
     target_class = "hub.accounts.authentication.TokenAuthentication"
     name = "token"
 
@@ -54,7 +54,7 @@ class TokenScheme(OpenApiAuthenticationExtension):  # type: ignore[misc,no-untyp
         return {"type": "http", "scheme": "bearer"}
 
 
-class SessionScheme(OpenApiAuthenticationExtension):  # type: ignore[misc,no-untyped-call]
+class SessionScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]
     target_class = "hub.accounts.authentication.SessionAuthentication"
     name = "session"
 

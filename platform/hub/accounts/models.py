@@ -15,11 +15,15 @@ from django.utils import timezone
 if TYPE_CHECKING:
     from hub.accounts.actor import Actor
 
+SLUG_PATTERN = r"^[a-z0-9][a-z0-9-]{0,38}\Z"
 SLUG = RegexValidator(
-    r"^[a-z0-9][a-z0-9-]{0,38}$", "Use 1 to 39 lower-case letters, digits and hyphens, starting with a letter or digit."
+    SLUG_PATTERN,
+    "Use 1 to 39 lower-case letters, digits and hyphens, starting with a letter or digit.",
 )
 BASE_WORKSPACE = "base"
 """Slug of the workspace that holds the installation's base models; everybody may read it."""
+RESERVED_SLUGS = frozenset({BASE_WORKSPACE, "api", "models", "datasets", "spaces"})
+"""Slugs that nobody may take: the base models' own, and words that mean something else in the Hub protocol's paths."""
 
 
 class Role(models.TextChoices):
@@ -87,16 +91,18 @@ class ApiTokenQuerySet(models.QuerySet["ApiToken"]):
         return self.filter(Q(expires_at=None) | Q(expires_at__gt=now), revoked_at=None)
 
     def visible_to(self, actor: Actor) -> ApiTokenQuerySet:
-        """One's own tokens, and the node tokens of workspaces that one owns."""
+        """One's own tokens, and the node tokens of workspaces that one owns; the installation's for its superusers."""
         owned = [workspace for workspace, role in actor.roles.items() if role == Role.OWNER]
-        return self.filter(
-            Q(kind=TokenKind.USER, user=actor.user, workspace__in=actor.roles)
-            | Q(kind=TokenKind.NODE, workspace__in=owned)
+        seen = Q(kind=TokenKind.USER, user=actor.user, workspace__in=actor.roles) | Q(
+            kind=TokenKind.NODE, workspace__in=owned
         )
+        if actor.runs_installation:
+            seen |= Q(kind=TokenKind.NODE, workspace=None)
+        return self.filter(seen)
 
 
 class ApiToken(models.Model):
-    """A secret that stands for somebody. Only its sha256 is kept; the secret has 256 random bits, so no salt is needed."""
+    """A secret that stands for somebody. Only its sha256 is kept; 256 random bits need no salt."""
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     kind = models.CharField(max_length=8, choices=TokenKind.choices)
@@ -138,8 +144,10 @@ class ApiToken(models.Model):
 
 class AuditEventQuerySet(models.QuerySet["AuditEvent"]):
     def visible_to(self, actor: Actor) -> AuditEventQuerySet:
+        """Owners see their workspaces' events; superusers also those that belong to no workspace."""
         owned = [workspace for workspace, role in actor.roles.items() if role == Role.OWNER]
-        return self.filter(workspace__in=owned)
+        seen = Q(workspace__in=owned)
+        return self.filter(seen | Q(workspace=None) if actor.runs_installation else seen)
 
 
 class AuditEvent(models.Model):
@@ -161,3 +169,60 @@ class AuditEvent(models.Model):
 
     def __str__(self) -> str:
         return f"{self.at:%Y-%m-%d %H:%M:%S} {self.actor} {self.action} {self.object_id}"
+
+
+class WebhookQuerySet(models.QuerySet["Webhook"]):
+    def visible_to(self, actor: Actor) -> WebhookQuerySet:
+        owned = [workspace for workspace, role in actor.roles.items() if role == Role.OWNER]
+        return self.filter(workspace__in=owned)
+
+
+class Webhook(models.Model):
+    """An address that is told of a workspace's events. ``secret`` signs what is sent, so it is kept as it is."""
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    workspace = models.ForeignKey(Workspace, on_delete=models.CASCADE, related_name="webhooks")
+    url = models.URLField(max_length=500)
+    events = models.JSONField(help_text="The events that it wants, such as job.succeeded.")
+    secret = models.CharField(max_length=64, editable=False)
+    created_by = models.ForeignKey(User, on_delete=models.SET_NULL, null=True, related_name="+")
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
+
+    objects = WebhookQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["-created_at"]
+
+    def __str__(self) -> str:
+        return self.url
+
+
+class DeliveryState(models.TextChoices):
+    PENDING = "pending"
+    DELIVERED = "delivered"
+    FAILED = "failed"
+
+
+class WebhookDelivery(models.Model):
+    """One event on its way to one webhook. ``due_at`` is when to try next; a worker that tries moves it ahead first."""
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    webhook = models.ForeignKey(Webhook, on_delete=models.CASCADE, related_name="deliveries")
+    event = models.CharField(max_length=40)
+    payload = models.JSONField()
+    state = models.CharField(max_length=10, choices=DeliveryState.choices, default=DeliveryState.PENDING)
+    attempts = models.PositiveIntegerField(default=0)
+    status_code = models.PositiveIntegerField(null=True, blank=True)
+    error = models.CharField(max_length=300, blank=True)
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
+    due_at = models.DateTimeField(default=timezone.now)
+
+    class Meta:
+        ordering = ["-created_at"]
+        constraints = [
+            models.CheckConstraint(condition=Q(state__in=DeliveryState.values), name="delivery_state_known"),
+        ]
+        indexes = [models.Index(fields=["state", "due_at"])]
+
+    def __str__(self) -> str:
+        return f"{self.event} to {self.webhook} ({self.state})"

@@ -1,4 +1,4 @@
-"""Request rates: per user for people, per address for the anonymous, tighter for sign-in. Nodes and jobs are not slowed."""
+"""Request rates: per user for people, per address for the anonymous, tighter for sign-in; none for nodes and jobs."""
 
 from __future__ import annotations
 

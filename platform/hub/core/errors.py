@@ -9,8 +9,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import structlog
-from django.core.exceptions import PermissionDenied
-from django.db import IntegrityError, OperationalError
+from django.core.exceptions import PermissionDenied, SuspiciousOperation
+from django.core.exceptions import ValidationError as ModelValidationError
+from django.db import DataError, IntegrityError, OperationalError
 from django.http import Http404, HttpRequest, JsonResponse
 from rest_framework import exceptions, status
 from rest_framework.response import Response
@@ -22,7 +23,7 @@ class UserError(Exception):
     """Something the user can mend. ``details`` are mappings such as ``{"field", "message"}``
     or ``{"file", "line", "column", "message"}``."""
 
-    status = status.HTTP_400_BAD_REQUEST
+    status: int = status.HTTP_400_BAD_REQUEST
     code = "invalid"
 
     def __init__(self, message: str, *, details: list[dict[str, Any]] | None = None, code: str | None = None) -> None:
@@ -30,6 +31,11 @@ class UserError(Exception):
         self.message = message
         self.details = details or []
         self.code = code or type(self).code
+
+
+class Unauthorized(UserError):
+    status = status.HTTP_401_UNAUTHORIZED
+    code = "authentication_failed"
 
 
 class NotFound(UserError):
@@ -62,7 +68,7 @@ def body(code: str, message: str, details: list[dict[str, Any]] | None = None) -
 def _flatten(detail: Any, field: str = "") -> Iterator[dict[str, str]]:
     if isinstance(detail, Mapping):
         for key, value in detail.items():
-            inner = "" if key == "non_field_errors" else str(key)
+            inner = "" if key in {"non_field_errors", "__all__"} else str(key)
             yield from _flatten(value, ".".join(part for part in (field, inner) if part))
     elif isinstance(detail, list):
         nested = any(isinstance(item, (Mapping, list)) for item in detail)
@@ -72,11 +78,18 @@ def _flatten(detail: Any, field: str = "") -> Iterator[dict[str, str]]:
         yield {"field": field, "message": str(detail)}
 
 
+def _messages(error: ModelValidationError) -> Any:
+    return error.message_dict if hasattr(error, "error_dict") else error.messages
+
+
 def exception_handler(error: Exception, context: dict[str, Any]) -> Response | None:
     """DRF's hook: every error that reaches a client leaves in the one shape."""
     from rest_framework.views import set_rollback  # DRF's views import this module through its settings
 
     headers: dict[str, str] = {}
+    code: int
+    if isinstance(error, ModelValidationError):  # a service's full_clean() refused what a serializer let through
+        error = exceptions.ValidationError(_messages(error))
     if isinstance(error, UserError):
         answer = body(error.code, error.message, error.details)
         code = error.status
@@ -96,6 +109,14 @@ def exception_handler(error: Exception, context: dict[str, Any]) -> Response | N
         answer, code = body("not_found", "There is no such object, or you have no access to it."), 404
     elif isinstance(error, PermissionDenied):
         answer, code = body("forbidden", "You are not allowed to do this."), 403
+    elif isinstance(error, SuspiciousOperation):
+        answer, code = body("invalid", "The request is malformed: it has too many fields or parts that cannot be."), 400
+    elif isinstance(error, DataError):
+        log.warning("data_error", error=str(error))
+        answer, code = (
+            body("invalid", "A value does not fit: a number is too large, or a text has a NUL character."),
+            400,
+        )
     elif isinstance(error, IntegrityError):
         # A constraint of the database caught what two requests did at once.
         log.warning("integrity_error", error=str(error))
@@ -112,6 +133,10 @@ def exception_handler(error: Exception, context: dict[str, Any]) -> Response | N
         return None
     set_rollback()
     return Response(answer, status=code, headers=headers)
+
+
+def bad_request(request: HttpRequest, exception: Exception) -> JsonResponse:
+    return JsonResponse(body("invalid", "The request is malformed."), status=400)
 
 
 def not_found(request: HttpRequest, exception: Exception) -> JsonResponse:

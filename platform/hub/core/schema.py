@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from drf_spectacular.openapi import AutoSchema
 from rest_framework import serializers
@@ -20,13 +20,11 @@ class ErrorSerializer(serializers.Serializer[Any]):
 
 
 class Schema(AutoSchema):
-    def get_response_serializers(self) -> Any:
-        found = super().get_response_serializers()
-        if not isinstance(found, dict):
-            method = self.method.lower()
-            code = "204" if method == "delete" else "201" if method == "post" and self._is_create() else "200"
-            found = {code: found}
-        return {**found, "default": ErrorSerializer}
+    """Adds the error shape to every operation, also to those that ``extend_schema(responses=...)`` describes."""
 
-    def _is_create(self) -> bool:
-        return getattr(self.view, "action", None) == "create" or hasattr(self.view, "perform_create")
+    def _get_response_bodies(self, direction: Literal["request", "response"] = "response") -> dict[str, Any]:
+        found: dict[str, Any] = super()._get_response_bodies(direction)
+        error: dict[str, Any] = self._get_response_for_code(  # type: ignore[no-untyped-call]
+            ErrorSerializer, "default", direction=direction
+        )
+        return {**found, "default": error}

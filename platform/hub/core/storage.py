@@ -56,4 +56,4 @@ def put(parts: Iterable[bytes], *, max_bytes: int, expected_sha256: str | None =
 
 def open_blob(sha256: str) -> IO[bytes]:
     """The blob as a seekable binary file; the caller closes it. Raises FileNotFoundError."""
-    return default_storage.open(blob_name(sha256), "rb")  # type: ignore[return-value]
+    return default_storage.open(blob_name(sha256), "rb")

@@ -61,7 +61,9 @@ def updated_weight(weight: Tensor, f: Factors, scales: Scales) -> Tensor:
 
 def _joined(f: Factors, scales: Scales) -> tuple[Tensor, Tensor]:
     """P (n, r2 + 2) and Q (r2 + 2, k)."""
-    left = torch.cat([f.a * scales.alpha1, (f.r * scales.alpha2).unsqueeze(1), torch.ones_like(f.r).unsqueeze(1)], dim=1)
+    left = torch.cat(
+        [f.a * scales.alpha1, (f.r * scales.alpha2).unsqueeze(1), torch.ones_like(f.r).unsqueeze(1)], dim=1
+    )
     right = torch.cat([f.b, torch.ones_like(f.c).unsqueeze(0), (f.c * scales.alpha2).unsqueeze(0)])
     return left, right
 

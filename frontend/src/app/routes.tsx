@@ -1,0 +1,34 @@
+import { createBrowserRouter } from "react-router";
+import { Problem } from "@/components/Problem";
+import { Gate } from "./Gate";
+import { Home, Shell } from "./Shell";
+
+/** Every page's code is loaded when it is first opened. */
+export const router = createBrowserRouter([
+  {
+    Component: Gate,
+    ErrorBoundary: Problem,
+    HydrateFallback: () => null,
+    children: [
+      { index: true, Component: Home },
+      {
+        path: "w/:workspace",
+        Component: Shell,
+        ErrorBoundary: Problem,
+        children: [
+          { index: true, Component: Home },
+          { path: "datasets", lazy: () => import("@/features/datasets/ListPage") },
+          { path: "datasets/new", lazy: () => import("@/features/datasets/UploadPage") },
+          { path: "datasets/:id", lazy: () => import("@/features/datasets/DatasetPage") },
+          { path: "jobs", lazy: () => import("@/features/jobs/ListPage") },
+          { path: "jobs/new", lazy: () => import("@/features/jobs/NewPage") },
+          { path: "jobs/:id", lazy: () => import("@/features/jobs/JobPage") },
+          { path: "models", lazy: () => import("@/features/models/ListPage") },
+          { path: "models/:ns/:name", lazy: () => import("@/features/models/ModelPage") },
+          { path: "serving", lazy: () => import("@/features/serving/ServingPage") },
+          { path: "settings", lazy: () => import("@/features/settings/SettingsPage") },
+        ],
+      },
+    ],
+  },
+]);

@@ -1,0 +1,157 @@
+"""What a job would do, before it is queued: its base model, its plan, and how long it may take. Reads only."""
+
+from __future__ import annotations
+
+import re
+import statistics
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from django.conf import settings as django_settings
+
+from hub.accounts.actor import Actor
+from hub.core.errors import Forbidden, NotFound, UserError
+from hub.datasets.models import Dataset, Split
+from hub.registry.access import readable_models
+from hub.registry.models import ModelKind, ModelVersion
+from hub.registry.services import RevisionNotFound, resolve
+from jobs.models import Job
+from pst import budget
+from pst.config import TrainSettings
+from pst_client.contract import JobState, ModelRef, Target
+
+# owner/name[@revision]; the public Hub's own rules for names, and no part of a path or an address.
+PUBLIC_MODEL = re.compile(
+    r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}/[A-Za-z0-9][A-Za-z0-9._-]{0,95}(@[A-Za-z0-9][A-Za-z0-9._/-]{0,99})?"
+)
+BUDGETS = ("max_nonzero_params", "max_bytes", "max_memory_bytes")
+LOOK_BACK = 20
+
+
+@dataclass(frozen=True)
+class BaseModel:
+    """The model to start from: a version of this installation's registry, or a name on the public Hub."""
+
+    version: ModelVersion | None = None
+    public: str = ""
+
+    def reference(self) -> ModelRef:
+        if self.version is not None:
+            return ModelRef(source="registry", repo=self.version.model.repo_id, revision=self.version.commit)
+        repo, _, revision = self.public.partition("@")
+        return ModelRef(source="public", repo=repo, revision=revision or "main")
+
+    @property
+    def label(self) -> str:
+        """As the user writes it, with the revision fixed."""
+        found = self.reference()
+        return f"{found.repo}@{found.revision}"
+
+
+def registry_model(*, actor: Actor, name: str) -> BaseModel:
+    """The base model that ``workspace/name[@revision]`` names now. Raises NotFound."""
+    repo, _, revision = name.partition("@")
+    namespace, _, model_name = repo.partition("/")
+    missing = NotFound(
+        f"There is no base model {name[:200]!r} that you can see; GET base-models lists them.",
+        details=[{"field": "base_model", "message": "no such base model"}],
+    )
+    model = (
+        readable_models(actor)
+        .filter(workspace__slug=namespace, name=model_name, kind=ModelKind.BASE)
+        .select_related("workspace")
+        .first()
+    )
+    if model is None:
+        raise missing
+    try:
+        version = resolve(model, revision or "main")
+    except RevisionNotFound:
+        raise missing from None
+    return BaseModel(version=version)
+
+
+def public_model(*, name: str) -> BaseModel:
+    """A model of the public Hub, fetched by the worker. Raises Forbidden where the installation has no such thing."""
+    if not django_settings.ALLOW_PUBLIC_MODELS:
+        raise Forbidden("This installation doesn't fetch public models; choose one of GET base-models.")
+    if not PUBLIC_MODEL.fullmatch(name) or ".." in name:
+        raise UserError(
+            f"{name[:200]!r} is no public model; write owner/name or owner/name@revision.",
+            details=[{"field": "base_model.public", "message": "write owner/name or owner/name@revision"}],
+        )
+    return BaseModel(public=name)
+
+
+def plan_of(*, base: BaseModel, target: Target, settings: TrainSettings, num_labels: int) -> dict[str, Any] | None:
+    """The planner's answer as JSON; None for a public model, whose sizes are unknown until a worker has fetched it.
+
+    Raises UserError: code ``budget_unreachable`` with the least that can be reached, or ``invalid``.
+    """
+    if base.version is None:
+        if target.sparsity is None or any(getattr(target, name) is not None for name in BUDGETS):
+            raise UserError(
+                "A public model's size is unknown before it is fetched: give a sparsity as the target, and no budget.",
+                details=[{"field": "target", "message": "give a sparsity alone for a public model"}],
+            )
+        return None
+    try:
+        found = budget.plan(
+            base.version.config,
+            budget.Target(**target.model_dump()),
+            num_labels=num_labels,
+            storage_dtype=settings.storage_dtype,
+            settings=settings,
+        )
+    except budget.BudgetError as error:
+        field = f"target.{error.field}" if error.field in budget.Target.__dataclass_fields__ else error.field
+        raise UserError(
+            str(error),
+            code="budget_unreachable" if error.field in BUDGETS else "invalid",
+            details=[{"field": field, "message": error.message}],
+        ) from None
+    return found.to_dict()
+
+
+def uniform_plan(target: Target, settings: TrainSettings) -> dict[str, Any]:
+    """What is kept as the plan of a job on a public model: the same sparsity for every group, no sizes."""
+    sparsity = 0.0 if settings.method == "dense" else target.sparsity
+    return {"groups": [{"name": name, "sparsity": sparsity} for name in budget.GROUPS], "sparsity": sparsity}
+
+
+def seconds_of(*, actor: Actor, base: BaseModel, settings: TrainSettings, dataset: Dataset | None) -> float | None:
+    """Seconds that such a job may take: the median pace of the actor's finished jobs of the same base model, method
+    and row length, done in one attempt. None without data or without such a job.
+    """
+    if dataset is None or base.version is None:
+        return None
+    rows = _train_rows(dataset)
+    finished = (
+        Job.objects.visible_to(actor)
+        .filter(
+            state=JobState.SUCCEEDED.value,
+            base_model=base.version,
+            attempt=1,
+            settings__method=settings.method,
+            settings__max_length=settings.max_length,
+        )
+        .select_related("dataset")
+        .prefetch_related("dataset__splits")
+        .order_by("-finished_at")[:LOOK_BACK]
+    )
+    paces = []
+    for job in finished:
+        seen = _passes(job.settings) * _train_rows(job.dataset)
+        if job.started_at is not None and job.finished_at is not None and seen:
+            paces.append((job.finished_at - job.started_at).total_seconds() / seen)
+    return round(statistics.median(paces) * rows * _passes(asdict(settings)), 1) if paces else None
+
+
+def _passes(settings: Mapping[str, Any]) -> float:
+    """How often a job's rows go through the model: in the sparse run, and in the dense one it is compared with."""
+    return float(settings["epochs"] + settings["dense_epochs"])
+
+
+def _train_rows(dataset: Dataset) -> int:
+    return sum(split.rows for split in dataset.splits.all() if split.split == Split.TRAIN)

@@ -1,0 +1,152 @@
+"""The model card of a version: ``README.md`` in the Hub's format, YAML front matter and then Markdown.
+
+A report is what a worker sent, a lineage what the caller of ``publish`` knew: a card says what is there and leaves out
+the rest. Read from the report: ``metrics`` and ``dense`` (per split: ``accuracy``, ``macro_f1``), ``sparsity.reached``,
+``params.{total,nonzero}``, ``bytes.{dense,sparse}``; from the lineage: ``dataset`` and ``base_model`` (a name, or a
+mapping with ``name`` or ``repo``), ``license``, ``job``, ``code_version``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import yaml
+
+from hub.registry.models import Model, ModelKind
+
+MEASURES = {"accuracy": "accuracy", "macro_f1": "f1"}
+"""Names in a report -> the Hub's names of metrics."""
+
+
+def _at(tree: Any, *keys: str) -> Any:
+    for key in keys:
+        if not isinstance(tree, Mapping):
+            return None
+        tree = tree.get(key)
+    return tree
+
+
+def _number(tree: Any, *keys: str) -> float | int | None:
+    value = _at(tree, *keys)
+    return value if isinstance(value, (int, float)) and not isinstance(value, bool) else None
+
+
+def named(value: Any) -> str | None:
+    """The name of a data set or base model in a lineage."""
+    if isinstance(value, Mapping):
+        value = value.get("repo") or value.get("name")
+    return value if isinstance(value, str) and value else None
+
+
+def license_of(lineage: Mapping[str, Any]) -> str | None:
+    """The licence's identifier as the Hub spells it, in lower case."""
+    value = lineage.get("license")
+    return value.strip().lower() if isinstance(value, str) and value.strip() else None
+
+
+def front_matter(
+    *, model: Model, lineage: Mapping[str, Any], report: Mapping[str, Any], config: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The card's metadata, also shown as ``cardData`` by the Hub protocol."""
+    sparse = model.kind == ModelKind.SPARSE
+    data: dict[str, Any] = {}
+    if license_id := license_of(lineage):
+        data["license"] = license_id
+    data["library_name"] = "transformers"
+    if sparse:
+        data["pipeline_tag"] = "text-classification"
+        data["tags"] = ["sparsewright", "sparse", "pruning", "text-classification"]
+    else:
+        data["tags"] = ["sparsewright", "base-model"]
+    if isinstance(architecture := config.get("model_type"), str):
+        data["tags"].append(architecture)
+    if base := named(lineage.get("base_model")):
+        data["base_model"] = base
+    dataset = named(lineage.get("dataset"))
+    if dataset:
+        data["datasets"] = [dataset]
+    results = []
+    for split in ("validation", "test"):
+        found = [
+            {"type": hub, "value": value, "name": f"{split} {ours.replace('_', ' ')}"}
+            for ours, hub in MEASURES.items()
+            if (value := _number(report, "metrics", split, ours)) is not None
+        ]
+        if found:
+            results.append(
+                {
+                    "task": {"type": "text-classification", "name": "Text classification"},
+                    "dataset": {"type": dataset or "own", "name": dataset or "own data", "split": split},
+                    "metrics": found,
+                }
+            )
+    if results:
+        data["metrics"] = sorted({metric["type"] for result in results for metric in result["metrics"]})
+        data["model-index"] = [{"name": model.name, "results": results}]
+    return data
+
+
+def _cell(text: object) -> str:
+    return " ".join(str(text).replace("|", "\\|").replace("<", "&lt;").split())
+
+
+def _percent(value: float) -> str:
+    return f"{value:.2%}"
+
+
+def _count(value: float) -> str:
+    return f"{value:,.0f}"
+
+
+def _report_rows(report: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    """(measure, dense, this version)."""
+    lines: list[tuple[str, tuple[str, ...], tuple[str, ...], Callable[[float], str]]] = [
+        (f"{split} {name.replace('_', ' ')}", ("dense", split, name), ("metrics", split, name), _percent)
+        for split in ("validation", "test")
+        for name in MEASURES
+    ]
+    lines += [
+        ("zeros in the pruned matrices", (), ("sparsity", "reached"), _percent),
+        ("parameters that are not zero", ("params", "total"), ("params", "nonzero"), _count),
+        ("bytes", ("bytes", "dense"), ("bytes", "sparse"), _count),
+    ]
+    rows = []
+    for label, dense_at, own_at, show in lines:
+        own, dense = _number(report, *own_at), _number(report, *dense_at) if dense_at else None
+        if own is not None:
+            rows.append((label, "" if dense is None else show(dense), show(own)))
+    return rows
+
+
+def card(
+    *, model: Model, number: int, lineage: Mapping[str, Any], report: Mapping[str, Any], config: Mapping[str, Any]
+) -> str:
+    """The whole card as Markdown."""
+    data = front_matter(model=model, lineage=lineage, report=report, config=config)
+    head = yaml.safe_dump(data, sort_keys=False, allow_unicode=True)
+    parts = [f"---\n{head}---\n", f"# {model.repo_id}, version {number}\n"]
+    if model.description:
+        parts.append(f"{model.description}\n")
+    if model.kind == ModelKind.SPARSE:
+        parts.append(
+            "A sparse classifier. `model.safetensors` has the dense layout with zeros and loads in plain transformers; "
+            "`sparse/` holds the same weights in the compact format that the serving nodes run.\n"
+        )
+    if rows := _report_rows(report):
+        table = ["| | dense | this version |", "|---|---|---|", *(f"| {' | '.join(map(_cell, row))} |" for row in rows)]
+        parts.append("## Report\n\n" + "\n".join(table) + "\n")
+    facts = []
+    for key, title in (("base_model", "Base model"), ("dataset", "Data set")):
+        if name := named(lineage.get(key)):
+            mark = _at(lineage, key, "commit") or _at(lineage, key, "sha256")
+            facts.append(f"- {title}: {_cell(name)}" + (f" (`{_cell(mark)}`)" if mark else ""))
+    facts += [
+        f"- {title}: {_cell(lineage[key])}"
+        for key, title in (("title", "Title"), ("source", "Source"), ("job", "Job"), ("code_version", "Code version"))
+        if lineage.get(key)
+    ]
+    if facts:
+        parts.append("## Where it comes from\n\n" + "\n".join(facts) + "\n")
+    parts.append("`manifest.json` lists every file with its sha256; `manifest.sig` is the platform's signature over it.\n")
+    return "\n".join(parts)

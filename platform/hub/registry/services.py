@@ -1,0 +1,271 @@
+"""What changes the registry: publishing a version, moving and deleting aliases, deleting a model."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable
+from typing import Any
+from uuid import UUID
+
+from django.core.exceptions import ValidationError
+from django.core.files.storage import default_storage
+from django.db import transaction
+from django.db.models import Max, ProtectedError
+from django.utils import timezone
+
+from hub.accounts import webhooks
+from hub.accounts.actor import Actor
+from hub.accounts.models import User, Workspace
+from hub.accounts.services import record
+from hub.core import storage
+from hub.core.errors import Conflict, NotFound, UserError
+from hub.registry import cards, signing
+from hub.registry.access import check_deletable
+from hub.registry.files import MAX_JSON_BYTES, check_paths, parse_object
+from hub.registry.models import ALIAS, MODEL_NAME, Alias, Blob, Model, ModelKind, ModelVersion, VersionFile
+from pst_client.contract import FileRef, Manifest
+
+MANIFEST = "manifest.json"
+SIGNATURE = "manifest.sig"
+CARD = "README.md"
+REPORT = "report.json"
+CONFIG = "config.json"
+LATEST = "latest"
+NEWEST = ("main", LATEST)
+NUMBER = re.compile(r"^v?([0-9]{1,9})$")
+COMMIT = re.compile(r"^[0-9a-f]{40}$")
+
+
+class RevisionNotFound(NotFound):
+    code = "revision_not_found"
+
+
+def store_blob(*, parts: Iterable[bytes], max_bytes: int, expected_sha256: str | None = None) -> Blob:
+    """Store content and its row. Raises TooLarge, or UserError when it is not ``expected_sha256``."""
+    sha256, size = storage.put(parts, max_bytes=max_bytes, expected_sha256=expected_sha256)
+    blob, _ = Blob.objects.get_or_create(sha256=sha256, defaults={"size": size})
+    return blob
+
+
+@transaction.atomic
+def ensure_model(
+    *, workspace: Workspace, name: str, kind: ModelKind, user: User | None = None, description: str = ""
+) -> Model:
+    """The workspace's model of that name, made when it is missing.
+
+    Raises UserError for a name that is not allowed and Conflict when a model of another kind has it.
+    """
+    try:
+        MODEL_NAME(name)
+    except ValidationError as error:
+        raise UserError(
+            f"{name!r} can't name a model. {error.message}", details=[{"field": "name", "message": str(error.message)}]
+        ) from None
+    model, _ = Model.objects.get_or_create(
+        workspace=workspace, name=name, defaults={"kind": kind, "created_by": user, "description": description}
+    )
+    if model.kind != kind:
+        raise Conflict(f"{model.repo_id} is a {model.kind} model already; choose another name.")
+    return model
+
+
+def canonical(manifest: Manifest) -> bytes:
+    """The bytes of ``manifest.json``; the first 40 hex digits of their sha256 are the version's commit."""
+    value = manifest.model_dump(mode="json")
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
+
+
+def _found_blobs(files: list[FileRef]) -> None:
+    """Raise UserError unless the storage holds every file at the size that was given."""
+    known = Blob.objects.in_bulk([file.sha256 for file in files])
+    for file in files:
+        blob = known.get(file.sha256)
+        if blob is None or not default_storage.exists(storage.blob_name(file.sha256)):
+            raise UserError(f"{file.path} was never uploaded (sha256 {file.sha256}); upload it first.", code="no_blob")
+        if blob.size != file.size:
+            raise UserError(
+                f"{file.path} has {blob.size:,} bytes in the storage, not {file.size:,}.", code="size_mismatch"
+            )
+
+
+def _read_config(files: list[FileRef]) -> dict[str, Any]:
+    for file in files:
+        if file.path == CONFIG:
+            with storage.open_blob(file.sha256) as stream:
+                return parse_object(stream.read(MAX_JSON_BYTES + 1), name=CONFIG)
+    return {}
+
+
+@transaction.atomic
+def publish(
+    *,
+    model: Model,
+    files: list[FileRef],
+    lineage: dict[str, Any],
+    report: dict[str, Any],
+    config: dict[str, Any] | None = None,
+    job_id: UUID | None = None,
+    user: User | None = None,
+) -> ModelVersion:
+    """Make the next version of ``model`` out of blobs that the storage holds, and move ``latest`` to it.
+
+    Adds ``README.md`` and ``report.json`` unless given, then ``manifest.json`` and ``manifest.sig``. ``config`` is the
+    model's config.json, read from the files when it is None. A job publishes once: asked again, it gets its version.
+
+    Raises UserError for a bad path, a file that is missing or of another size, and a manifest or signature given.
+    """
+    model = Model.objects.select_for_update().select_related("workspace").get(pk=model.pk)
+    if job_id is not None and (done := ModelVersion.objects.filter(job_id=job_id).first()):
+        if done.model_id != model.pk:
+            raise Conflict(f"The job {job_id} has published {done} already.")
+        return done
+    check_paths(file.path for file in files)
+    given = {file.path for file in files}
+    if written := given & {MANIFEST, SIGNATURE}:
+        raise UserError(f"{min(written)} is written by the platform; leave it out.")
+    _found_blobs(files)
+    number = (model.versions.aggregate(last=Max("number"))["last"] or 0) + 1
+    # What arrives as Python objects must survive JSON and the database just as a file does.
+    lineage = parse_object(json.dumps(lineage, default=str).encode(), name="lineage")
+    report = parse_object(json.dumps(report, default=str).encode(), name=REPORT)
+    config = _read_config(files) if config is None else parse_object(json.dumps(config).encode(), name=CONFIG)
+    own = []
+    if CARD not in given:
+        text = cards.card(model=model, number=number, lineage=lineage, report=report, config=config)
+        own.append((CARD, text.encode()))
+    if REPORT not in given:
+        own.append((REPORT, json.dumps(report, indent=2, sort_keys=True, ensure_ascii=False).encode() + b"\n"))
+    listed = sorted([*files, *(_stored(path, content) for path, content in own)], key=lambda file: file.path)
+    manifest = Manifest(repo=model.repo_id, version=number, files=listed, lineage=lineage)
+    content = canonical(manifest)
+    version = ModelVersion.objects.create(
+        model=model,
+        number=number,
+        commit=hashlib.sha256(content).hexdigest()[:40],
+        manifest=manifest.model_dump(mode="json"),
+        config=config,
+        report=report,
+        job_id=job_id,
+        created_by=user,
+    )
+    everything = [*listed, _stored(MANIFEST, content), _stored(SIGNATURE, signing.sign(content))]
+    VersionFile.objects.bulk_create(
+        [VersionFile(version=version, path=file.path, blob_id=file.sha256) for file in everything]
+    )
+    Alias.objects.update_or_create(
+        model=model, name=LATEST, defaults={"version": version, "moved_by": user, "moved_at": timezone.now()}
+    )
+    data = {"model": model.repo_id, "version": number, "commit": version.commit}
+    label = user.username if user else f"job:{job_id}" if job_id else "installation"
+    record(
+        actor=Actor(label=label, user=user),
+        workspace=model.workspace,
+        action="version.published",
+        object_type="version",
+        object_id=str(version.id),
+        data=data,
+    )
+    webhooks.notify(workspace=model.workspace, event="version.published", payload=data)
+    return version
+
+
+def _stored(path: str, content: bytes) -> FileRef:
+    blob = store_blob(parts=[content], max_bytes=MAX_JSON_BYTES)
+    return FileRef(path=path, sha256=blob.sha256, size=blob.size)
+
+
+def resolve(model: Model, revision: str) -> ModelVersion:
+    """The version that ``revision`` names now: main and latest (the newest), an alias, ``v3`` or ``3``, a commit.
+
+    Raises :class:`RevisionNotFound`.
+    """
+    versions = model.versions.all()
+    version: ModelVersion | None = None
+    if revision in NEWEST:
+        version = versions.order_by("-number").first()
+    elif found := NUMBER.match(revision):
+        version = versions.filter(number=int(found[1])).first()
+    elif COMMIT.match(revision):
+        version = versions.filter(commit=revision).first()
+    elif ALIAS.regex.match(revision):
+        version = versions.filter(aliases__name=revision).first()
+    if version is None:
+        raise RevisionNotFound(f"{model.repo_id} has no revision {revision[:80]!r}: name an alias, v3 or a commit.")
+    return version
+
+
+@transaction.atomic
+def move_alias(*, actor: Actor, model: Model, name: str, version: ModelVersion) -> Alias:
+    """Point the alias at the version; made when it is missing. ``latest`` is the platform's own."""
+    if name == LATEST:
+        raise UserError("latest always names the newest version; choose another alias.")
+    try:
+        ALIAS(name)
+    except ValidationError as error:
+        raise UserError(
+            f"{name[:80]!r} can't be an alias. {error.message}",
+            details=[{"field": "alias", "message": str(error.message)}],
+        ) from None
+    Model.objects.select_for_update().get(pk=model.pk)
+    before = Alias.objects.select_related("version").filter(model=model, name=name).first()
+    alias, _ = Alias.objects.update_or_create(
+        model=model, name=name, defaults={"version": version, "moved_by": actor.user, "moved_at": timezone.now()}
+    )
+    data = {
+        "model": model.repo_id,
+        "alias": name,
+        "version": version.number,
+        "commit": version.commit,
+        "from": before.version.number if before else None,
+    }
+    record(
+        actor=actor,
+        workspace=model.workspace,
+        action="alias.moved",
+        object_type="model",
+        object_id=str(model.id),
+        data=data,
+    )
+    webhooks.notify(workspace=model.workspace, event="alias.moved", payload=data)
+    return alias
+
+
+@transaction.atomic
+def delete_alias(*, actor: Actor, model: Model, name: str) -> None:
+    """Raises NotFound, UserError for ``latest``, and Conflict while a deployment follows the alias."""
+    if name == LATEST:
+        raise UserError("latest always names the newest version; it can't be deleted.")
+    alias = Alias.objects.select_related("version").filter(model=model, name=name).first()
+    if alias is None:
+        raise NotFound(f"{model.repo_id} has no alias {name[:80]!r}.")
+    check_deletable(model, name)
+    alias.delete()
+    record(
+        actor=actor,
+        workspace=model.workspace,
+        action="alias.deleted",
+        object_type="model",
+        object_id=str(model.id),
+        data={"model": model.repo_id, "alias": name, "version": alias.version.number},
+    )
+
+
+@transaction.atomic
+def delete_model(*, actor: Actor, model: Model) -> None:
+    """Delete a model with its versions and aliases. Raises Conflict while a deployment or a job needs it."""
+    check_deletable(model)
+    repo, identity = model.repo_id, str(model.id)
+    try:
+        model.delete()
+    except ProtectedError:
+        raise Conflict(f"{repo} is used by a job or a deployment and can't be deleted.") from None
+    record(
+        actor=actor,
+        workspace=model.workspace,
+        action="model.deleted",
+        object_type="model",
+        object_id=identity,
+        data={"model": repo},
+    )

@@ -1,0 +1,236 @@
+"""What changes nodes, deployments and placements."""
+
+from __future__ import annotations
+
+import structlog
+from django.core.exceptions import ValidationError
+from django.db import transaction
+from django.utils import timezone
+
+from hub.accounts.actor import Actor
+from hub.accounts.models import BASE_WORKSPACE, ApiToken, Role, Workspace
+from hub.accounts.services import record
+from hub.core.errors import Conflict, Forbidden, NotFound, UserError
+from hub.registry import services as registry
+from hub.registry.models import MODEL_NAME, Model, ModelVersion
+from hub.serving.models import Deployment, HeldState, Node, NodeKind, Placement
+from hub.serving.placement import place, place_lacking
+from pst_client.contract import NodeOrders, NodeRegistration, NodeStatus, WantedVersion
+
+log = structlog.get_logger(__name__)
+
+MAX_REPLICAS = 1000
+MAX_MESSAGE = 500
+
+
+def _check_address(url: str) -> None:
+    # A node's address is often a plain host name of an inner network, which Django's validator refuses: it is told
+    # apart by its scheme and length alone.
+    if not url.startswith(("http://", "https://")) or len(url) > 200 or any(ord(c) <= 32 for c in url):
+        raise UserError(
+            "url must be an http:// or https:// address of at most 200 characters.",
+            details=[{"field": "url", "message": "not an address"}],
+        )
+
+
+@transaction.atomic
+def register_node(*, token: ApiToken, registration: NodeRegistration) -> Node:
+    """The node of that token, kind and name; the same row when the process starts again."""
+    if len(registration.version) > 40:
+        raise UserError("version has at most 40 characters.", details=[{"field": "version", "message": "too long"}])
+    if registration.url:
+        _check_address(registration.url)
+    elif registration.kind == NodeKind.SERVE.value:
+        raise UserError(
+            "A serving node must say where it answers: send url.", details=[{"field": "url", "message": "required"}]
+        )
+    now = timezone.now()
+    node, created = Node.objects.update_or_create(
+        token=token,
+        kind=registration.kind,
+        name=registration.name,
+        defaults={
+            "workspace": token.workspace,
+            "version": registration.version,
+            "queues": registration.queues,
+            "url": registration.url or "",
+            "hardware": registration.hardware,
+            "load": {},
+            "registered_at": now,
+            "last_seen_at": now,
+        },
+    )
+    log.info("node_registered", node=str(node.id), name=node.name, kind=node.kind, first=created)
+    return node
+
+
+@transaction.atomic
+def heartbeat(*, token: ApiToken, status: NodeStatus) -> NodeOrders:
+    """Note what a node holds, and tell it what it shall hold: each deployment's version as its revision names it now.
+
+    Raises NotFound for a node that is not this token's: it must register (again).
+    """
+    node = Node.objects.filter(pk=status.node_id, token=token).first()
+    if node is None:
+        raise NotFound("This node is not registered with this token; register it again.", code="unknown_node")
+    node.last_seen_at, node.load = timezone.now(), status.load
+    node.save(update_fields=["last_seen_at", "load"])
+    if node.kind != NodeKind.SERVE:
+        return NodeOrders(wanted=[])
+    _note_held(node, status)
+    place_lacking(node=node)
+    wanted = []
+    placements = Placement.objects.filter(node=node).select_related(
+        "deployment__workspace", "deployment__model__workspace"
+    )
+    for placement in placements:
+        deployment = placement.deployment
+        version = wanted_version(deployment)
+        if version is None:
+            log.warning("deployment_without_version", deployment=str(deployment), revision=deployment.revision)
+            continue
+        wanted.append(
+            WantedVersion(
+                deployment_id=deployment.id,
+                name=str(deployment),
+                repo=deployment.model.repo_id,
+                commit=version.commit,
+            )
+        )
+    return NodeOrders(wanted=wanted)
+
+
+def _note_held(node: Node, status: NodeStatus) -> None:
+    """Write what the node reports into its placements, where it differs. A placement that the node does not report
+    has not been started."""
+    held = {item.deployment_id: item for item in status.held}
+    for placement in Placement.objects.filter(node=node).select_related("deployment", "version"):
+        item = held.get(placement.deployment_id)
+        state, message = HeldState.ASSIGNED.value, ""
+        version: ModelVersion | None = None
+        if item is not None:
+            state, message = item.state, item.message[:MAX_MESSAGE]
+            version = placement.version
+            if version is None or version.commit != item.commit:
+                version = ModelVersion.objects.filter(
+                    model=placement.deployment.model_id, commit=item.commit
+                ).first()
+        after = (state, message, version.pk if version else None)
+        if after != (placement.state, placement.message, placement.version_id):
+            placement.state, placement.message, placement.version = state, message, version
+            placement.changed_at = timezone.now()
+            placement.save(update_fields=["state", "message", "version", "changed_at"])
+
+
+def wanted_version(deployment: Deployment) -> ModelVersion | None:
+    """The version that the deployment's revision names now; None when it names none."""
+    try:
+        return registry.resolve(deployment.model, deployment.revision)
+    except registry.RevisionNotFound:
+        return None
+
+
+def _check_revision(model: Model, revision: str) -> None:
+    try:
+        registry.resolve(model, revision)
+    except registry.RevisionNotFound as error:
+        raise UserError(
+            error.message, code=error.code, details=[{"field": "revision", "message": error.message}]
+        ) from None
+
+
+@transaction.atomic
+def create_deployment(
+    *, actor: Actor, workspace: Workspace, model: Model, revision: str, name: str = "", replicas: int = 1
+) -> Deployment:
+    """Deploy a model of the workspace, or a base model, as ``workspace/name`` (the model's name unless given).
+
+    Raises UserError for a bad name or revision, Forbidden for another workspace's model, Conflict for a name in use.
+    """
+    if model.workspace_id != workspace.id and model.workspace.slug != BASE_WORKSPACE:
+        raise Forbidden(f"{model.repo_id} belongs to another workspace than {workspace.slug}; deploy it there.")
+    # A deletion of the alias waits for this, or this for it.
+    model = Model.objects.select_for_update(of=("self",)).select_related("workspace").get(pk=model.pk)
+    name = name or model.name
+    try:
+        MODEL_NAME(name)
+    except ValidationError as error:
+        raise UserError(str(error.message), details=[{"field": "name", "message": str(error.message)}]) from None
+    _check_revision(model, revision)
+    if Deployment.objects.filter(workspace=workspace, name=name).exists():
+        raise Conflict(f"{workspace.slug} has a deployment {name} already; choose another name, or change that one.")
+    deployment = Deployment.objects.create(
+        workspace=workspace, name=name, model=model, revision=revision, replicas=replicas, created_by=actor.user
+    )
+    _record(actor, deployment, "deployment.created")
+    place(deployment=deployment)
+    return deployment
+
+
+@transaction.atomic
+def change_deployment(
+    *, actor: Actor, deployment: Deployment, revision: str | None = None, replicas: int | None = None
+) -> Deployment:
+    """Follow another revision, or be on more or fewer nodes. Raises UserError for a revision that there is not."""
+    Model.objects.select_for_update().get(pk=deployment.model_id)
+    deployment = (
+        Deployment.objects.select_for_update(of=("self",))
+        .select_related("workspace", "model__workspace")
+        .get(pk=deployment.pk)
+    )
+    if revision is not None:
+        _check_revision(deployment.model, revision)
+        deployment.revision = revision
+    if replicas is not None:
+        deployment.replicas = replicas
+    deployment.save(update_fields=["revision", "replicas"])
+    _record(actor, deployment, "deployment.changed")
+    place(deployment=deployment)
+    return deployment
+
+
+@transaction.atomic
+def delete_deployment(*, actor: Actor, deployment: Deployment) -> None:
+    _record(actor, deployment, "deployment.deleted")
+    deployment.delete()
+
+
+@transaction.atomic
+def forget_node(*, actor: Actor, node: Node) -> None:
+    """Delete a node's row; its deployments move. A node that is alive registers again.
+
+    Raises Forbidden unless the actor owns the node's workspace; installation-wide nodes are a superuser's.
+    """
+    if node.workspace is None:
+        if actor.user is None or not actor.user.is_superuser:
+            raise Forbidden("This node serves the whole installation; only a superuser can forget it.")
+    elif not actor.may(node.workspace.id, Role.OWNER):
+        raise Forbidden(f"This needs the role owner in the workspace {node.workspace.slug}.")
+    deployments = list(Deployment.objects.filter(placements__node=node))
+    record(
+        actor=actor,
+        workspace=node.workspace,
+        action="node.forgotten",
+        object_type="node",
+        object_id=str(node.id),
+        data={"name": node.name, "kind": node.kind},
+    )
+    node.delete()
+    for deployment in deployments:
+        place(deployment=deployment)
+
+
+def _record(actor: Actor, deployment: Deployment, action: str) -> None:
+    record(
+        actor=actor,
+        workspace=deployment.workspace,
+        action=action,
+        object_type="deployment",
+        object_id=str(deployment.id),
+        data={
+            "name": str(deployment),
+            "model": deployment.model.repo_id,
+            "revision": deployment.revision,
+            "replicas": deployment.replicas,
+        },
+    )

@@ -1,0 +1,13 @@
+"""Filter of lock.sh: torch without local version and hashes, since CPU and CUDA builds differ in both."""
+
+import sys
+
+inside = False
+for line in sys.stdin:
+    if not line.startswith((" ", "\t")):
+        inside = line.startswith("torch==")
+        if inside:
+            print(line.split("+")[0].split(" ")[0].strip())
+            continue
+    if not inside:
+        sys.stdout.write(line)

@@ -1,0 +1,102 @@
+"""The files of the deployment: what can be checked of them without a Docker engine."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def test_compose_file_follows_the_schema() -> None:
+    check = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.compose-spec", "docker-compose.yml"]
+    done = subprocess.run(check, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_compose_settings_are_settings_that_exist() -> None:
+    """A variable that nothing reads would be a promise that the product does not keep."""
+    services = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
+    named = {
+        key
+        for service in services.values()
+        for key in service.get("environment", {})
+        if key.startswith("SPARSEWRIGHT_")
+    }
+    sources = [*ROOT.glob("platform/**/*.py"), *ROOT.glob("workers/**/*.py"), ROOT / "deploy/Caddyfile"]
+    text = "\n".join(path.read_text() for path in sources)
+    unread = {name for name in named if not re.search(rf'["$]{name.removeprefix("SPARSEWRIGHT_")}\b|{name}\b', text)}
+    assert not unread
+
+
+def _copied(dockerfile: Path, target: Path) -> None:
+    """Do what the Dockerfile's COPY lines do (of the build context, not of other stages)."""
+    for line in dockerfile.read_text().splitlines():
+        if not line.startswith("COPY ") or "--from" in line or line.startswith("COPY frontend"):
+            continue
+        *sources, destination = line.split()[1:]
+        for source in sources:
+            path = ROOT / source
+            to = target / destination
+            if path.is_dir():
+                shutil.copytree(path, to, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
+            else:
+                to = to / path.name if destination.endswith("/") else to
+                to.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(path, to)
+
+
+WITHOUT = "import sys; [sys.modules.__setitem__(name, None) for name in {blocked!r}]; {then}"
+
+
+@pytest.mark.parametrize(
+    ("image", "blocked", "then"),
+    [
+        (
+            "web",
+            ("torch", "transformers", "safetensors", "tokenizers", "uvicorn", "rich"),
+            "import django; django.setup(); import config.urls, config.wsgi, jobs.tasks; "
+            "from django.core.management import call_command; call_command('check')",
+        ),
+        (
+            "worker",
+            ("django", "rest_framework"),
+            "import pst_worker.celery, pst_serve.app, pst.pipeline, pst_client.cli",
+        ),
+    ],
+)
+def test_an_image_holds_all_that_its_process_imports(
+    image: str, blocked: tuple[str, ...], then: str, tmp_path: Path
+) -> None:
+    _copied(ROOT / f"deploy/docker/{image}.Dockerfile", tmp_path)
+    roots = os.pathsep.join(str(tmp_path / name) for name in ("platform", "workers", "."))
+    env = {
+        "PATH": os.environ["PATH"],
+        "PYTHONPATH": roots,
+        "DJANGO_SETTINGS_MODULE": "config.settings",
+        "SPARSEWRIGHT_SECRET_KEY": "x" * 60,
+        "SPARSEWRIGHT_DATA_DIR": str(tmp_path / "data"),
+        "SPARSEWRIGHT_URL": "http://127.0.0.1:1",
+        "SPARSEWRIGHT_NODE_TOKEN": "none",
+        "HOME": str(tmp_path),
+    }
+    # -P and another folder: nothing of the checkout may be found by accident.
+    code = WITHOUT.format(blocked=blocked, then=then)
+    done = subprocess.run([sys.executable, "-P", "-c", code], cwd=tmp_path, env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+def test_locks_name_no_host_and_hash_everything_but_torch() -> None:
+    for lock in sorted((ROOT / "requirements").glob("*.lock")):
+        text = lock.read_text()
+        assert "://" not in text
+        for line in text.splitlines():
+            if "==" in line and not line.startswith("torch=="):
+                assert line.endswith("\\"), f"{lock.name}: {line} has no hash"

@@ -1,0 +1,64 @@
+"""Export to a folder that plain transformers loads, with the compact file beside it.
+
+model.safetensors     dense layout, pruned weights are zeros
+config.json           of the original architecture, with id2label and label2id; no sparsity or quantization key
+tokenizer files
+sparse/               the compact format (pst.formats), from which model.safetensors can be rebuilt byte for byte
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from pst.base import load_tokenizer
+from pst.formats import DENSE_FILE, write_dense, write_sparse
+
+FOREIGN_KEYS = ("_name_or_path", "sparsity_config", "quantization_config", "compression_config")
+
+
+@dataclass(frozen=True)
+class Exported:
+    """Sizes of the written files in bytes."""
+
+    expanded: int
+    sparse: int
+
+
+def export(
+    model: nn.Module, base: Path, labels: Sequence[str], storage: torch.dtype, max_length: int, folder: Path
+) -> Exported:
+    """Write the merged ``model`` as ``folder``, which is replaced as a whole.
+
+    ``max_length`` becomes the tokenizer's limit, so that whoever loads the folder cuts texts as training did.
+    """
+    partial = folder.with_name(folder.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    state = {name: tensor.detach().cpu().to(storage) for name, tensor in model.state_dict().items()}
+    expanded = write_dense(state, partial / DENSE_FILE)
+    sparse = write_sparse(state, partial / "sparse")
+    _write_config(model, labels, storage, partial)
+    tokenizer = load_tokenizer(base)
+    tokenizer.model_max_length = min(max_length, int(tokenizer.model_max_length))
+    tokenizer.save_pretrained(partial)
+    shutil.rmtree(folder, ignore_errors=True)
+    partial.rename(folder)
+    return Exported(expanded, sparse)
+
+
+def _write_config(model: nn.Module, labels: Sequence[str], storage: torch.dtype, folder: Path) -> None:
+    config = model.config.to_dict()
+    for key in FOREIGN_KEYS:
+        config.pop(key, None)
+    config["architectures"] = [type(model).__name__]
+    config["dtype"] = str(storage).removeprefix("torch.")
+    config["id2label"] = {str(index): label for index, label in enumerate(labels)}
+    config["label2id"] = {label: index for index, label in enumerate(labels)}
+    (folder / "config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", "utf-8")

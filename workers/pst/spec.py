@@ -1,0 +1,133 @@
+"""``spec.json``: what one run shall do. Read and checked here, whoever wrote it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from pst.budget import LEAST_SPARSITY, MOST_SPARSITY, Plan, Target
+from pst.budget import plan as make_plan
+from pst.config import SettingsError, TrainSettings, from_dict
+from pst.errors import PSTError
+from pst.families import GROUPS
+
+SPEC_FILE = "spec.json"
+
+
+@dataclass(frozen=True)
+class Spec:
+    """A checked spec. Paths are absolute; ``groups`` is the plan (sparsity by group) or None: then it is planned."""
+
+    base_model: Path
+    labels: list[str]
+    train: Path
+    validation: Path | None
+    test: Path | None
+    settings: TrainSettings
+    target: Target
+    groups: dict[str, float] | None
+
+    def fingerprint(self) -> str:
+        """sha256 of what a checkpoint depends on. Paths are left out: a retried run lies in another folder."""
+        content = [self.labels, asdict(self.settings), asdict(self.target), self.groups]
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def read(folder: Path) -> Spec:
+    """Read ``folder/spec.json``. Raises :class:`PSTError` naming the entry that is wrong."""
+    try:
+        value = json.loads((folder / SPEC_FILE).read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise PSTError(f"{folder / SPEC_FILE} can't be read: {error}") from error
+    if not isinstance(value, dict):
+        raise PSTError("spec.json must hold a JSON object.")
+    if value.get("task", "classification") != "classification":
+        raise PSTError(f"spec.json: the task {value['task']!r} is not known; known is classification.")
+    try:
+        settings = from_dict(_mapping(value, "settings"))
+    except SettingsError as error:
+        raise PSTError(f"spec.json, settings: {error}") from error
+    base, train = _path(folder, value, "base_model"), _path(folder, value, "train")
+    if base is None or train is None:
+        raise PSTError("spec.json must name base_model and train.")
+    return Spec(
+        base_model=base,
+        labels=_labels(value),
+        train=train,
+        validation=_path(folder, value, "validation"),
+        test=_path(folder, value, "test"),
+        settings=settings,
+        target=_target(value, settings),
+        groups=_groups(value),
+    )
+
+
+def plan(spec: Spec, config: Mapping[str, Any]) -> tuple[Plan, dict[str, float]]:
+    """The planner's answer and the sparsity of each group, which an explicit ``plan`` entry overrides.
+
+    Raises :class:`pst.errors.BudgetError`.
+    """
+    planned = make_plan(
+        config,
+        spec.target,
+        num_labels=len(spec.labels),
+        storage_dtype=spec.settings.storage_dtype,
+        settings=spec.settings,
+    )
+    if spec.groups is None or spec.settings.method == "dense":
+        return planned, planned.sparsities()
+    return planned, spec.groups
+
+
+def _mapping(value: Mapping[str, Any], name: str) -> dict[str, Any]:
+    entry = value.get(name) or {}
+    if not isinstance(entry, dict):
+        raise PSTError(f"spec.json: {name} must be an object.")
+    return entry
+
+
+def _path(folder: Path, value: Mapping[str, Any], name: str) -> Path | None:
+    entry = value.get(name)
+    if entry is None:
+        return None
+    if not isinstance(entry, str) or not entry:
+        raise PSTError(f"spec.json: {name} must be a path.")
+    return (folder / entry).resolve()
+
+
+def _labels(value: Mapping[str, Any]) -> list[str]:
+    labels = value.get("labels")
+    if not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):
+        raise PSTError("spec.json: labels must be a list of strings.")
+    if len(labels) < 2 or len(set(labels)) != len(labels):
+        raise PSTError("spec.json: labels must hold at least two different labels, each once.")
+    return labels
+
+
+def _target(value: Mapping[str, Any], settings: TrainSettings) -> Target:
+    entry = _mapping(value, "target")
+    known = {item.name for item in fields(Target)}
+    for name, number in entry.items():
+        if name not in known:
+            raise PSTError(f"spec.json: target {name!r} is not known; known are {', '.join(sorted(known))}.")
+        if number is not None and (isinstance(number, bool) or not isinstance(number, (int, float))):
+            raise PSTError(f"spec.json: target {name} must be a number.")
+    if settings.method == "dense" and not any(number is not None for number in entry.values()):
+        return Target(sparsity=LEAST_SPARSITY)  # a dense run prunes nothing, whatever its target
+    return Target(**entry)
+
+
+def _groups(value: Mapping[str, Any]) -> dict[str, float] | None:
+    entry = _mapping(value, "plan")
+    if not entry:
+        return None
+    if set(entry) != set(GROUPS):
+        raise PSTError(f"spec.json: plan must give a sparsity for each of {', '.join(GROUPS)}.")
+    for name, share in entry.items():
+        if isinstance(share, bool) or not isinstance(share, (int, float)) or not 0 <= share <= MOST_SPARSITY:
+            raise PSTError(f"spec.json: plan {name} must be between 0 and {MOST_SPARSITY}, not {share!r}.")
+    return {name: float(share) for name, share in entry.items()}

@@ -1,0 +1,51 @@
+"""A version's manifest, and the check that a folder holds exactly what it says.
+
+Trust starts at the commit: it is the hash of the manifest (the first 40 hex digits of the sha256 over the bytes of
+``manifest.json``, which are canonical JSON), and the manifest holds the hash of every file. So whoever knows the
+commit can check every byte, whatever the way it came.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path, PurePosixPath
+
+from pydantic import ValidationError
+
+from pst_client.client import file_sha256
+from pst_client.contract import FileRef, Manifest
+from pst_client.errors import Damaged
+
+MANIFEST = "manifest.json"
+
+
+def read(folder: Path, *, commit: str) -> Manifest:
+    """The manifest in ``folder``. Raises :class:`Damaged` when it is missing, malformed or not that commit's."""
+    try:
+        content = (folder / MANIFEST).read_bytes()
+    except FileNotFoundError:
+        raise Damaged(f"{folder} has no {MANIFEST}.") from None
+    # The file is written in the canonical form that the commit is a hash of.
+    if (found := hashlib.sha256(content).hexdigest()[:40]) != commit:
+        raise Damaged(f"The manifest in {folder} belongs to commit {found}, not {commit}.")
+    try:
+        manifest = Manifest.model_validate_json(content)
+    except ValidationError as error:
+        raise Damaged(f"{folder / MANIFEST} is no manifest: {error.errors()[0]['msg']}.") from None
+    for file in manifest.files:
+        path = PurePosixPath(file.path)
+        if path.is_absolute() or ".." in path.parts or "\\" in file.path or "\0" in file.path or not path.parts:
+            raise Damaged(f"The manifest names the unsafe path {file.path!r}.")
+    return manifest
+
+
+def verify(folder: Path, files: list[FileRef]) -> None:
+    """Check size and sha256 of each file. Raises :class:`Damaged` naming the first one that is missing or differs."""
+    for file in files:
+        path = folder / file.path
+        if not path.is_file():
+            raise Damaged(f"{file.path} is missing.")
+        if (size := path.stat().st_size) != file.size:
+            raise Damaged(f"{file.path} has {size} bytes, the manifest says {file.size}.")
+        if file_sha256(path) != file.sha256:
+            raise Damaged(f"{file.path} does not have the sha256 that the manifest says.")

@@ -1,0 +1,100 @@
+"""The child that owns the accelerator: runs the job in a folder that the parent has filled.
+
+``python -m pst_worker.run FOLDER --events FD [--parent PID]``. Events go to the file descriptor FD as JSON lines;
+``FOLDER/outcome.json`` says how it ended; stdout and stderr are free for whatever libraries print.
+
+Exit codes: 0 the folder ``export`` and ``report.json`` are ready; 65 the user's data or settings can't work
+(outcome.json has the sentence); 70 the program failed (outcome.json has the traceback); 75 stopped on SIGTERM after
+writing a checkpoint. A child that dies of a signal leaves no outcome.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import json
+import os
+import signal
+import sys
+import threading
+import traceback
+from pathlib import Path
+from typing import Any
+
+SUCCEEDED, REFUSED, BROKEN, STOPPED = 0, 65, 70, 75
+OUTCOME = "outcome.json"
+PR_SET_PDEATHSIG = 1
+
+
+def die_with_parent(parent: int) -> None:
+    """Have the kernel kill this process when the thread that started it ends, however that happens. Linux only."""
+    if not sys.platform.startswith("linux"):
+        return
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL) != 0:
+        raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG) failed")
+    if os.getppid() != parent:  # it died before the kernel was asked
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def out_of_memory(error: BaseException) -> bool:
+    return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+
+
+def describe(error: Exception) -> dict[str, Any]:
+    """The outcome of a run that raised: a sentence for the user and the traceback for the operator."""
+    from pst.errors import PSTError
+
+    detail = "".join(traceback.format_exception(error))[-20_000:]
+    if isinstance(error, PSTError):
+        return {"outcome": "refused", "error": str(error), "detail": detail}
+    if out_of_memory(error):
+        sentence = "The job ran out of memory: submit it with a smaller batch_size or max_length, or to a larger worker."
+    else:
+        sentence = f"The training program failed: {type(error).__name__}: {str(error)[:500]}"
+    return {"outcome": "broken", "error": sentence, "detail": detail}
+
+
+def run(folder: Path, events: int) -> int:
+    """Run the job and return the exit code."""
+    stop = threading.Event()
+    signal.signal(signal.SIGTERM, lambda signum, frame: stop.set())
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with os.fdopen(events, "w", encoding="utf-8", buffering=1) as stream:
+
+        def emit(event: dict[str, Any]) -> None:
+            stream.write(json.dumps(event) + "\n")
+
+        try:
+            from pst.pipeline import Stopped, run as run_pipeline  # here, so that a failing import is reported too
+        except Exception as error:
+            return end(folder, BROKEN, describe(error))
+        try:
+            report = run_pipeline(folder, emit=emit, should_stop=stop.is_set)
+        except Stopped:
+            return end(folder, STOPPED, {"outcome": "stopped"})
+        except Exception as error:
+            outcome = describe(error)
+            return end(folder, REFUSED if outcome["outcome"] == "refused" else BROKEN, outcome)
+    return end(folder, SUCCEEDED, {"outcome": "succeeded", "report": report})
+
+
+def end(folder: Path, code: int, outcome: dict[str, Any]) -> int:
+    (folder / OUTCOME).write_text(json.dumps(outcome), encoding="utf-8")
+    return code
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m pst_worker.run", description="Run one job in a folder.")
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--events", type=int, required=True, metavar="FD", help="open file descriptor for events")
+    parser.add_argument("--parent", type=int, metavar="PID", help="die when this parent dies")
+    options = parser.parse_args(arguments)
+    os.set_inheritable(options.events, False)
+    if options.parent is not None:
+        die_with_parent(options.parent)
+    return run(options.folder.resolve(), options.events)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
