@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from datetime import datetime
 from typing import Annotated, Any, Literal, TypeVar
 from uuid import UUID
 
-from pydantic import BaseModel, BeforeValidator, Field, StringConstraints, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, StringConstraints, ValidationError
 
 from hub.core.errors import UserError
 from hub.registry.models import MODEL_NAME
@@ -16,8 +15,9 @@ from pst.config import SettingsError, TrainSettings, from_dict
 from pst_client.contract import EventType, JobState, Message, Target
 
 M = TypeVar("M", bound=BaseModel)
-# The largest number that every part agrees on: the database's and JavaScript's integers included.
+# The largest number that every part can hold, JavaScript included.
 MOST = 2**53
+MAX_NAME = 100
 RESERVED_QUEUES = ("platform", "unacked")
 """The platform's own queue, and a name that the queue's transport keeps for itself."""
 
@@ -31,7 +31,7 @@ def _checked_settings(value: Any) -> Any:
 
 def _free_queue(name: str) -> str:
     if name in RESERVED_QUEUES:
-        raise ValueError(f"is kept for the platform itself; choose a name other than {' and '.join(RESERVED_QUEUES)}")
+        raise ValueError(f"{name} is kept for the platform itself; choose another queue")
     return name
 
 
@@ -42,6 +42,178 @@ def _model_name(name: str) -> str:
 
 
 Settings = Annotated[TrainSettings, BeforeValidator(_checked_settings)]
-QueueName = Annotated[
-    str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$"), BeforeValidator(str), BeforeValidator(_free_queue)
+Name = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=MAX_NAME)]
+Queue = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$"), AfterValidator(_free_queue)]
+ModelName = Annotated[str, AfterValidator(_model_name)]
+
+
+class PublicModel(Message):
+    """A model that the worker fetches from the public Hub, because the user asks for it by name."""
+
+    public: str = Field(description="owner/name or owner/name@revision.")
+
+
+BaseModelName = Annotated[
+    str | PublicModel, Field(description="workspace/name or workspace/name@revision, or a public model.")
 ]
+
+
+class JobSubmission(Message):
+    workspace: str | None = Field(None, description="Slug; may be left out by who is in one workspace only.")
+    name: Name | None = Field(None, description="By default the data set's name.")
+    dataset: UUID
+    base_model: BaseModelName
+    target: Target
+    settings: Settings = TrainSettings()
+    model_name: ModelName | None = Field(
+        None, description="Registry model that the result becomes a version of; by default made from the job's name."
+    )
+    queue: Queue = "default"
+    idempotency_key: Annotated[str, StringConstraints(min_length=1, max_length=100)] | None = Field(
+        None, description="The same key again returns the same job instead of another one."
+    )
+
+
+class EstimateRequest(Message):
+    workspace: str | None = None
+    base_model: BaseModelName
+    target: Target
+    settings: Settings = TrainSettings()
+    num_labels: int | None = Field(None, ge=2, le=100_000, description="Needed where no data set is given.")
+    dataset: UUID | None = None
+    queue: Queue = "default"
+
+
+class PlannedGroup(BaseModel):
+    """Matrices that are pruned alike. The sizes are null in a job on a public model."""
+
+    name: str
+    sparsity: float
+    matrices: int | None = None
+    shapes: list[tuple[int, int]] | None = Field(None, description="The distinct shapes, as [rows, columns].")
+    weights: int | None = None
+    nonzeros: int | None = None
+    bytes: int | None = None
+
+
+class JobPlan(BaseModel):
+    """The planner's answer. Everything but the sparsities is null in a job on a public model."""
+
+    groups: list[PlannedGroup]
+    sparsity: float
+    prunable_params: int | None = None
+    fixed_params: int | None = None
+    nonzero_params: int | None = None
+    total_params: int | None = None
+    dense_bytes: int | None = None
+    sparse_bytes: int | None = None
+    memory_bytes: int | None = None
+    trainable_params: int | None = None
+    binding: str | None = Field(None, description="The part of the target that decided.")
+    reached: bool | None = Field(None, description="False only for a dense run: nothing is pruned.")
+
+
+class SecondsEstimate(BaseModel):
+    estimate: float | None = Field(description="From finished jobs of the same base model; null where there is none.")
+
+
+class QueueReport(BaseModel):
+    name: str
+    position: int = Field(description="Place that a job submitted now would have; 1 is next.")
+    workers_online: int
+
+
+class Estimate(BaseModel):
+    plan: JobPlan | None = Field(description="Null for a public model: its sizes are unknown before it is fetched.")
+    seconds: SecondsEstimate
+    queue: QueueReport
+
+
+class NamedDataset(BaseModel):
+    id: UUID
+    name: str
+
+
+class PublishedVersion(BaseModel):
+    repo: str
+    number: int
+    commit: str
+
+
+class Job(BaseModel):
+    id: UUID
+    workspace: str
+    name: str
+    state: JobState
+    queue: str
+    queue_position: int | None = Field(description="1 is next; null unless the job is queued.")
+    workers_online: int = Field(description="Workers that listen to the job's queue now.")
+    waiting_for: Literal["worker", "no_worker_online"] | None
+    message: str = Field(description="What the user should know or do; empty when there is nothing.")
+    pause_requested: bool
+    dataset: NamedDataset
+    base_model: str
+    public: bool = Field(description="The base model is fetched from the public Hub.")
+    model_name: str
+    settings: TrainSettings
+    target: Target
+    plan: JobPlan
+    attempt: int
+    failures: int
+    max_attempts: int
+    progress: dict[str, Any]
+    error: str
+    version: PublishedVersion | None
+    created_by: str | None
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    report_available: bool
+
+
+class JobEvent(BaseModel):
+    id: int
+    attempt: int = Field(description="0: the platform's own entry.")
+    seq: int
+    type: EventType
+    at: datetime
+    data: dict[str, Any]
+
+
+class JobEvents(BaseModel):
+    events: list[JobEvent]
+    last: int = Field(description="Give this as after= to get what follows.")
+
+
+def read(kind: type[M], data: Any) -> M:
+    """``data`` as a message of that kind. Raises UserError naming each field that is wrong."""
+    _check_numbers(data, "")
+    try:
+        return kind.model_validate(data)
+    except ValidationError as error:
+        details = [_detail(item) for item in error.errors(include_url=False, include_input=False)]
+        first = details[0]
+        text = f"{first['field']}: {first['message']}" if first["field"] else first["message"]
+        raise UserError(text, details=list(details)) from None
+
+
+def _detail(item: Any) -> dict[str, str]:
+    field, message = ".".join(str(part) for part in item["loc"]), item["msg"]
+    cause = item.get("ctx", {}).get("error")
+    if isinstance(cause, SettingsError):
+        return {"field": f"{field}.{cause.field}", "message": cause.message}
+    return {"field": field, "message": str(cause) if isinstance(cause, ValueError) else message}
+
+
+def _check_numbers(value: Any, field: str) -> None:
+    """Refuse what JSON can write but no column can hold: 1e400, or an integer of a hundred digits."""
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            _check_numbers(inner, f"{field}.{key}" if field else str(key))
+    elif isinstance(value, list):
+        for index, inner in enumerate(value):
+            _check_numbers(inner, f"{field}.{index}" if field else str(index))
+    elif isinstance(value, (int, float)) and not (
+        abs(value) <= MOST if isinstance(value, int) else math.isfinite(value)
+    ):
+        raise UserError(f"{field}: the number is too large.", details=[{"field": field, "message": "too large"}])

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from torch import nn
-from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
+from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel
 
 from pst.errors import PSTError
 from pst.families import TensorSpec, tensors
@@ -27,7 +27,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     return config
 
 
-def load_classifier(folder: Path, labels: Sequence[str], seed: int) -> nn.Module:
+def load_classifier(folder: Path, labels: Sequence[str], seed: int) -> PreTrainedModel:
     """The base model with a new task head, drawn from ``seed``, in float32 on the CPU.
 
     Raises :class:`PSTError` when the weights are missing, or do not fit config.json.
@@ -37,7 +37,7 @@ def load_classifier(folder: Path, labels: Sequence[str], seed: int) -> nn.Module
     config.label2id = {label: index for index, label in enumerate(labels)}
     torch.manual_seed(seed)
     try:
-        model: nn.Module = AutoModelForSequenceClassification.from_pretrained(
+        model: PreTrainedModel = AutoModelForSequenceClassification.from_pretrained(
             folder,
             config=config,
             dtype=torch.float32,

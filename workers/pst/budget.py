@@ -24,7 +24,17 @@ from pst.config import TrainSettings
 from pst.errors import BudgetError
 from pst.families import GROUPS, TensorSpec, tensors
 
-__all__ = ["GROUPS", "BudgetError", "GroupPlan", "Plan", "Target", "matrix_bytes", "pick_encoding", "plan", "pruned_count"]
+__all__ = [
+    "GROUPS",
+    "BudgetError",
+    "GroupPlan",
+    "Plan",
+    "Target",
+    "matrix_bytes",
+    "pick_encoding",
+    "plan",
+    "pruned_count",
+]
 
 LEAST_SPARSITY = 0.5
 MOST_SPARSITY = 0.99

@@ -10,6 +10,7 @@ pydantic reads a dataclass below as it stands and :func:`check` enforces the sam
 from __future__ import annotations
 
 import dataclasses
+import operator
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args, get_type_hints
 
@@ -36,7 +37,7 @@ def setting(default: Any, description: str, **bounds: float) -> Any:
 class TrainSettings:
     """Everything a user may set about training. Defaults are the product's recipe."""
 
-    method: Method = setting("pst", "How weights are pruned while the model is fine-tuned.")
+    method: Method = setting("pst", "How weights are pruned while the model is fine-tuned.")  # noqa: RUF009
     epochs: float = setting(12.0, "Passes over the training rows.", gt=0, le=1000)
     batch_size: int = setting(32, "Rows of one optimiser step.", ge=1, le=4096)
     max_length: int = setting(128, "Tokens of a row; longer rows are cut.", ge=4, le=8192)
@@ -54,7 +55,7 @@ class TrainSettings:
     beta: float = setting(1.0, "Scale of the update U V.", ge=0)
     alpha1: float = setting(1.0, "Scale of the importance A B.", ge=0)
     alpha2: float = setting(1.0, "Scale of the row and column importance R, C.", ge=0)
-    threshold: Threshold = setting("matrix", "Scores compete within a matrix, or over all of a group.")
+    threshold: Threshold = setting("matrix", "Scores compete within a matrix, or over all of a group.")  # noqa: RUF009
     initial_sparsity: float = setting(0.0, "Sparsity s_0 at which the schedule starts.", ge=0, lt=1)
     warmup_fraction: float = setting(0.1, "Share t_i of the steps before sparsity starts to rise.", ge=0, lt=1)
     cooldown_fraction: float = setting(0.3, "Share t_f of the steps trained at the final sparsity.", gt=0, lt=1)
@@ -63,7 +64,7 @@ class TrainSettings:
     distill_temperature: float = setting(2.0, "Temperature of the distillation loss.", gt=0, le=100)
     class_weights: bool = setting(False, "Weigh classes by the inverse of their frequency.")
     evaluations: int = setting(10, "How often the validation split is scored during training.", ge=1, le=1000)
-    storage_dtype: StorageDtype = setting("float32", "Number format of the published weights.")
+    storage_dtype: StorageDtype = setting("float32", "Number format of the published weights.")  # noqa: RUF009
     seed: int = setting(42, "Seed of every random choice.", ge=0, le=2**32 - 1)
 
 
@@ -89,10 +90,10 @@ def check(settings: TrainSettings) -> TrainSettings:
         if kind is bool:
             continue
         for name, sign, holds in (
-            ("ge", ">=", lambda v, b: v >= b),
-            ("gt", ">", lambda v, b: v > b),
-            ("le", "<=", lambda v, b: v <= b),
-            ("lt", "<", lambda v, b: v < b),
+            ("ge", ">=", operator.ge),
+            ("gt", ">", operator.gt),
+            ("le", "<=", operator.le),
+            ("lt", "<", operator.lt),
         ):
             if name in bounds and not holds(value, bounds[name]):
                 raise SettingsError(item.name, f"must be {sign} {bounds[name]}, not {value}")

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from pst.config import TrainSettings
 from pst.families import TensorSpec
 from pst.kernels.reference import Scales
-from pst.layers import MagnitudeLinear, Prunable, PSTLinear
+from pst.layers import MagnitudeLinear, PrunableLinear, PSTLinear
 from pst.masks import kept_count, select, select_global
 
 
@@ -24,7 +24,7 @@ class Site:
 
     name: str
     group: str
-    layer: Prunable
+    layer: PrunableLinear
 
 
 def _pst(linear: nn.Linear, settings: TrainSettings, generator: torch.Generator) -> PSTLinear:
@@ -43,7 +43,7 @@ def _magnitude(linear: nn.Linear, settings: TrainSettings, generator: torch.Gene
     return MagnitudeLinear(linear.weight, linear.bias)
 
 
-LAYERS: dict[str, Callable[[nn.Linear, TrainSettings, torch.Generator], Prunable]] = {
+LAYERS: dict[str, Callable[[nn.Linear, TrainSettings, torch.Generator], PrunableLinear]] = {
     "pst": _pst,
     "magnitude": _magnitude,
 }
@@ -80,7 +80,7 @@ def eject(model: nn.Module, sites: Sequence[Site], weights: Mapping[str, Tensor]
         _replace(model, site.name, linear)
 
 
-def _replace(model: nn.Module, name: str, module: object) -> None:
+def _replace(model: nn.Module, name: str, module: nn.Module) -> None:
     parent, _, child = name.rpartition(".")
     setattr(model.get_submodule(parent), child, module)
 

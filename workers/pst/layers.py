@@ -9,28 +9,14 @@ Both hold a :class:`pst.masks.Selection` that the trainer renews once for each o
 
 from __future__ import annotations
 
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pst.kernels.reference import Factors, Scales, compute_dtype, gradients, masked_weight, scores, updated_weight
+from pst.kernels.reference import Factors, Scales, compute_dtype, gradients, masked_weight, scores
 from pst.masks import Selection, mask_, select
-
-
-@runtime_checkable
-class Prunable(Protocol):
-    """What masks, training and merging need of a layer."""
-
-    weight: Tensor
-    bias: Tensor | None
-    selection: Selection
-    frozen: Tensor | None
-
-    def scores(self) -> Tensor: ...
-
-    def masked(self) -> Tensor: ...
 
 
 class _MaskedProduct(torch.autograd.Function):
@@ -64,7 +50,34 @@ class _MaskedProduct(torch.autograd.Function):
         return dx, None, dbias, None, None, None, *result
 
 
-class PSTLinear(nn.Module):
+class PrunableLinear(nn.Module):
+    """What training, evaluation and merging need of a layer.
+
+    ``frozen`` holds M * D while many forward passes run with the same weights, else None.
+    """
+
+    weight: nn.Parameter
+    bias: nn.Parameter | None
+    selection: Selection
+    frozen: Tensor | None = None
+
+    def scores(self) -> Tensor:
+        """S (n, k) as it stands, without gradient."""
+        raise NotImplementedError
+
+    def masked(self) -> Tensor:
+        """The weight (n, k) that the layer applies, in the dtype of ``weight``; a pruned weight is +0.0."""
+        raise NotImplementedError
+
+    def product(self, x: Tensor) -> Tensor:
+        """y (..., n) from x (..., k), with gradients."""
+        raise NotImplementedError
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.product(x) if self.frozen is None else F.linear(x, self.frozen, self.bias)
+
+
+class PSTLinear(PrunableLinear):
     """A linear layer with frozen ``weight`` (n, k) and trained U, V, A, B, R, C.
 
     ``init_scale`` is the standard deviation of U and A at the start; V, B, R and C start at zero, so that the layer
@@ -102,7 +115,6 @@ class PSTLinear(nn.Module):
         self.score_a, self.score_b = gaussian(score_rank), zeros(score_rank, k)
         self.score_r, self.score_c = zeros(n), zeros(k)
         self.scales = scales
-        self.frozen: Tensor | None = None
         self.selection = select(self.scores(), weight.numel())
 
     def factors(self) -> Factors:
@@ -110,22 +122,13 @@ class PSTLinear(nn.Module):
 
     @torch.no_grad()
     def scores(self) -> Tensor:
-        """S (n, k) as it stands."""
         return scores(self.weight, self.factors(), self.scales)
 
     @torch.no_grad()
-    def updated(self) -> Tensor:
-        """D (n, k) as it stands."""
-        return updated_weight(self.weight, self.factors(), self.scales)
-
-    @torch.no_grad()
     def masked(self) -> Tensor:
-        """M * D (n, k), in the dtype of the weight."""
         return masked_weight(self.weight, self.factors(), self.scales, self.selection)
 
-    def forward(self, x: Tensor) -> Tensor:
-        if self.frozen is not None:
-            return F.linear(x, self.frozen, self.bias)
+    def product(self, x: Tensor) -> Tensor:
         chosen = self.selection
         y: Tensor = _MaskedProduct.apply(  # type: ignore[no-untyped-call]
             x, self.weight, self.bias, self.scales, chosen.cut, chosen.threshold, *self.factors()
@@ -133,14 +136,13 @@ class PSTLinear(nn.Module):
         return y
 
 
-class MagnitudeLinear(nn.Module):
+class MagnitudeLinear(PrunableLinear):
     """A fully trained linear layer of which the smallest weights are masked."""
 
     def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
         super().__init__()
         self.weight = nn.Parameter(weight.detach().clone())
         self.bias = None if bias is None else nn.Parameter(bias.detach().clone())
-        self.frozen: Tensor | None = None
         self.selection = select(self.scores(), weight.numel())
 
     @torch.no_grad()
@@ -150,10 +152,7 @@ class MagnitudeLinear(nn.Module):
 
     @torch.no_grad()
     def masked(self) -> Tensor:
-        """M * W (n, k); a pruned weight is +0.0."""
         return self.weight.mul(mask_(self.scores(), self.selection)).add_(0.0)
 
-    def forward(self, x: Tensor) -> Tensor:
-        if self.frozen is not None:
-            return F.linear(x, self.frozen, self.bias)
+    def product(self, x: Tensor) -> Tensor:
         return F.linear(x, self.weight * mask_(self.scores(), self.selection), self.bias)

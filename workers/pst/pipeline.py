@@ -23,7 +23,7 @@ import safetensors
 import torch
 import transformers
 from safetensors.torch import save_file
-from torch import Tensor, nn
+from torch import Tensor
 
 import pst
 from pst import checkpoint, data, report
@@ -101,7 +101,7 @@ class _Run:
             dense = self.dense or answers
         with self._phase("export"):
             sizes = huggingface.export(
-                model.cpu(),
+                model,
                 self.spec.base_model,
                 self.spec.labels,
                 self.storage,
@@ -180,7 +180,7 @@ class _Run:
         self._log("info", f"Going on from the checkpoint of step {found.state['step']}.")
         return found
 
-    def _model(self) -> tuple[nn.Module, list[TensorSpec]]:
+    def _model(self) -> tuple[transformers.PreTrainedModel, list[TensorSpec]]:
         model = load_classifier(self.spec.base_model, self.spec.labels, self.settings.seed).to(self.device)
         return model, matched_specs(model, self.config, len(self.spec.labels))
 
@@ -216,7 +216,7 @@ class _Run:
             self.dense["train"] = predict(model, self.rows["train"], self.pad_id, self.device)
         self._save(None)
 
-    def _trainer(self, found: checkpoint.Checkpoint | None) -> tuple[Trainer, nn.Module]:
+    def _trainer(self, found: checkpoint.Checkpoint | None) -> tuple[Trainer, transformers.PreTrainedModel]:
         """The trainer of the method, at its first step or where the checkpoint left it."""
         settings = self.settings
         model, tensors = self._model()
@@ -258,7 +258,7 @@ class _Run:
             }
         )
 
-    def _answers(self, model: nn.Module) -> dict[str, Tensor]:
+    def _answers(self, model: transformers.PreTrainedModel) -> dict[str, Tensor]:
         """Logits for the validation rows and, where there are any, the test rows."""
         return {
             name: predict(model, self.rows[name], self.pad_id, self.device)

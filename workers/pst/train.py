@@ -174,14 +174,14 @@ class Trainer:
         inputs, gold = collate([task.train[row] for row in rows], task.pad_id, task.device)
         teacher = None if task.teacher is None else task.teacher[rows].to(task.device)
         loss = loss_of(self.model(**inputs).logits, gold, teacher, self.weights, settings)
-        value = float(loss)
+        value = loss.item()
         if not math.isfinite(value):
             raise TrainingError(
                 f"The loss became {value} at step {self.step + 1} of {self.total} ({self.phase}); "
                 "lower the learning rates or raise warmup_ratio."
             )
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(list(self.trained.values()), settings.max_grad_norm)
         self.optimizer.step()
         return value

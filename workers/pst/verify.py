@@ -58,7 +58,7 @@ def check(folder: Path, rows_path: Path, predictions: Path) -> dict[str, Any]:
     encoded = encode(tokenizer, rows, tokenizer.model_max_length)
     pad, cpu = tokenizer.pad_token_id, torch.device("cpu")
     difference = compare(predict(model, encoded, pad, cpu), wanted, "transformers")
-    compact: nn.Module = AutoModelForSequenceClassification.from_config(
+    compact: nn.Module = AutoModelForSequenceClassification.from_config(  # type: ignore[no-untyped-call]
         AutoConfig.from_pretrained(folder, trust_remote_code=False), dtype=torch.float32
     )
     compact.load_state_dict(state)

@@ -148,5 +148,7 @@ def card(
     ]
     if facts:
         parts.append("## Where it comes from\n\n" + "\n".join(facts) + "\n")
-    parts.append("`manifest.json` lists every file with its sha256; `manifest.sig` is the platform's signature over it.\n")
+    parts.append(
+        "`manifest.json` lists every file with its sha256; `manifest.sig` is the platform's signature over it.\n"
+    )
     return "\n".join(parts)

@@ -50,11 +50,15 @@ def parse_object(raw: bytes, *, name: str) -> dict[str, Any]:
         raise UserError(f"{name} is larger than {MAX_JSON_BYTES:,} bytes.", details=[{"file": name}])
     try:
         value = json.loads(raw.decode("utf-8"), parse_constant=_refuse_constant)
+        text = json.dumps(value, ensure_ascii=False)
+        text.encode()
         # The database's JSON can't hold NUL, however it was written.
-        if "\\u0000" in json.dumps(value):
+        if "\\u0000" in text.replace("\\\\", ""):
             raise ValueError("it contains a NUL character")
     except (ValueError, RecursionError) as error:
-        raise UserError(f"{name} is not valid JSON: {error}.", details=[{"file": name, "message": str(error)}]) from None
+        raise UserError(
+            f"{name} is not valid JSON: {error}.", details=[{"file": name, "message": str(error)}]
+        ) from None
     if not isinstance(value, dict):
         raise UserError(f"{name} must hold a JSON object.", details=[{"file": name, "message": "not an object"}])
     return value

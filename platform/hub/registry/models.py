@@ -16,13 +16,14 @@ if TYPE_CHECKING:
     from hub.accounts.actor import Actor
 
 MODEL_NAME = RegexValidator(
-    r"^[A-Za-z0-9][A-Za-z0-9._-]{0,95}$",
+    r"^[A-Za-z0-9][A-Za-z0-9._-]{0,95}\Z",
     "Use 1 to 96 letters, digits, dots, hyphens and underscores, starting with a letter or digit.",
 )
 # Not "main", not a number or v-number, not a commit: these names have a meaning of their own as revisions.
 ALIAS = RegexValidator(
-    r"^(?!main$)(?!v?[0-9]+$)(?![0-9a-f]{40}$)[a-z][a-z0-9._-]{0,62}$",
-    "Use 1 to 63 lower-case letters, digits, dots, hyphens and underscores, starting with a letter; not main, v3 or a commit.",
+    r"^(?!main$)(?!v?[0-9]+$)(?![0-9a-f]{40}$)[a-z][a-z0-9._-]{0,62}\Z",
+    "Use 1 to 63 lower-case letters, digits, dots, hyphens and underscores, starting with a letter; "
+    "not main, v3 or a commit.",
 )
 
 

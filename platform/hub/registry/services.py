@@ -34,8 +34,8 @@ REPORT = "report.json"
 CONFIG = "config.json"
 LATEST = "latest"
 NEWEST = ("main", LATEST)
-NUMBER = re.compile(r"^v?([0-9]{1,9})$")
-COMMIT = re.compile(r"^[0-9a-f]{40}$")
+NUMBER = re.compile(r"v?([0-9]{1,9})")
+COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
 class RevisionNotFound(NotFound):
@@ -185,9 +185,9 @@ def resolve(model: Model, revision: str) -> ModelVersion:
     version: ModelVersion | None = None
     if revision in NEWEST:
         version = versions.order_by("-number").first()
-    elif found := NUMBER.match(revision):
+    elif found := NUMBER.fullmatch(revision):
         version = versions.filter(number=int(found[1])).first()
-    elif COMMIT.match(revision):
+    elif COMMIT.fullmatch(revision):
         version = versions.filter(commit=revision).first()
     elif ALIAS.regex.match(revision):
         version = versions.filter(aliases__name=revision).first()

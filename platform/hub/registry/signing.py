@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import contextlib
 import os
 import tempfile
 from pathlib import Path
@@ -31,10 +32,8 @@ def _key_text() -> tuple[str, str]:
             file.write(base64.b64encode(Ed25519PrivateKey.generate().private_bytes_raw()))
             file.flush()
             os.fsync(file.fileno())
-            try:
+            with contextlib.suppress(FileExistsError):  # another process was first; its key counts
                 os.link(file.name, path)
-            except FileExistsError:
-                pass  # another process was first; its key counts
     return path.read_text(encoding="ascii"), str(path)
 
 

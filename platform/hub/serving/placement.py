@@ -42,12 +42,15 @@ def place(*, deployment: Deployment) -> None:
 
 def place_lacking(*, node: Node) -> None:
     """Place the deployments that ``node`` may serve and that have too few online nodes, or too many."""
-    reachable = Deployment.objects.all() if node.workspace_id is None else Deployment.objects.filter(
-        workspace=node.workspace_id
+    reachable = (
+        Deployment.objects.all()
+        if node.workspace_id is None
+        else Deployment.objects.filter(workspace=node.workspace_id)
     )
     up = Node.objects.online().filter(kind=NodeKind.SERVE)
     lacking = reachable.annotate(
-        up=Count("placements", filter=Q(placements__node__in=up), distinct=True), held=Count("placements", distinct=True)
+        up=Count("placements", filter=Q(placements__node__in=up), distinct=True),
+        held=Count("placements", distinct=True),
     ).exclude(up=F("replicas"), held=F("replicas"))
     for deployment in lacking:
         place(deployment=deployment)

@@ -112,9 +112,7 @@ def _note_held(node: Node, status: NodeStatus) -> None:
             state, message = item.state, item.message[:MAX_MESSAGE]
             version = placement.version
             if version is None or version.commit != item.commit:
-                version = ModelVersion.objects.filter(
-                    model=placement.deployment.model_id, commit=item.commit
-                ).first()
+                version = ModelVersion.objects.filter(model=placement.deployment.model_id, commit=item.commit).first()
         after = (state, message, version.pk if version else None)
         if after != (placement.state, placement.message, placement.version_id):
             placement.state, placement.message, placement.version = state, message, version
@@ -202,7 +200,7 @@ def forget_node(*, actor: Actor, node: Node) -> None:
     Raises Forbidden unless the actor owns the node's workspace; installation-wide nodes are a superuser's.
     """
     if node.workspace is None:
-        if actor.user is None or not actor.user.is_superuser:
+        if not actor.runs_installation:
             raise Forbidden("This node serves the whole installation; only a superuser can forget it.")
     elif not actor.may(node.workspace.id, Role.OWNER):
         raise Forbidden(f"This needs the role owner in the workspace {node.workspace.slug}.")

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import nn
+from transformers import PreTrainedModel
 
 from pst.base import load_tokenizer
 from pst.formats import DENSE_FILE, write_dense, write_sparse
@@ -32,7 +32,7 @@ class Exported:
 
 
 def export(
-    model: nn.Module, base: Path, labels: Sequence[str], storage: torch.dtype, max_length: int, folder: Path
+    model: PreTrainedModel, base: Path, labels: Sequence[str], storage: torch.dtype, max_length: int, folder: Path
 ) -> Exported:
     """Write the merged ``model`` as ``folder``, which is replaced as a whole.
 
@@ -53,7 +53,7 @@ def export(
     return Exported(expanded, sparse)
 
 
-def _write_config(model: nn.Module, labels: Sequence[str], storage: torch.dtype, folder: Path) -> None:
+def _write_config(model: PreTrainedModel, labels: Sequence[str], storage: torch.dtype, folder: Path) -> None:
     config = model.config.to_dict()
     for key in FOREIGN_KEYS:
         config.pop(key, None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
@@ -11,6 +12,8 @@ from pst_client.api import API, Json, given
 
 if TYPE_CHECKING:
     from pst_client.client import Http
+
+UPLOAD_SECONDS = 3600.0
 
 
 class Models:
@@ -22,6 +25,14 @@ class Models:
     def base_models(self) -> list[Json]:
         found: list[Json] = self._http.json("GET", f"{API}/base-models")
         return found
+
+    def upload_base_model(self, name: str, folder: Path, *, workspace: str | None = None) -> Json:
+        """Upload config.json, the safetensors and the tokenizer's files that lie in ``folder``."""
+        with ExitStack() as stack:
+            paths = [path for path in sorted(folder.iterdir()) if path.suffix in {".json", ".safetensors", ".txt"}]
+            files = [("files", (path.name, stack.enter_context(path.open("rb")))) for path in paths]
+            data = given(name=name, workspace=workspace)
+            return self._http.json("POST", f"{API}/base-models", files=files, data=data, timeout=UPLOAD_SECONDS)  # type: ignore[no-any-return]
 
     def find(self, **filters: str | int | None) -> Json:
         return self._http.mapping("GET", f"{API}/models", params=given(**filters))

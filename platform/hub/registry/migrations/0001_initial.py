@@ -30,7 +30,7 @@ class Migration(migrations.Migration):
             name='Model',
             fields=[
                 ('id', models.UUIDField(default=uuid.uuid4, editable=False, primary_key=True, serialize=False)),
-                ('name', models.CharField(max_length=96, validators=[django.core.validators.RegexValidator('^[A-Za-z0-9][A-Za-z0-9._-]{0,95}$', 'Use 1 to 96 letters, digits, dots, hyphens and underscores, starting with a letter or digit.')])),
+                ('name', models.CharField(max_length=96, validators=[django.core.validators.RegexValidator('^[A-Za-z0-9][A-Za-z0-9._-]{0,95}\\Z', 'Use 1 to 96 letters, digits, dots, hyphens and underscores, starting with a letter or digit.')])),
                 ('kind', models.CharField(choices=[('base', 'Base'), ('sparse', 'Sparse')], max_length=8)),
                 ('description', models.TextField(blank=True, max_length=2000)),
                 ('created_at', models.DateTimeField(default=django.utils.timezone.now, editable=False)),
@@ -63,7 +63,7 @@ class Migration(migrations.Migration):
             name='Alias',
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('name', models.CharField(max_length=63, validators=[django.core.validators.RegexValidator('^(?!main$)(?!v?[0-9]+$)(?![0-9a-f]{40}$)[a-z][a-z0-9._-]{0,62}$', 'Use 1 to 63 lower-case letters, digits, dots, hyphens and underscores, starting with a letter; not main, v3 or a commit.')])),
+                ('name', models.CharField(max_length=63, validators=[django.core.validators.RegexValidator('^(?!main$)(?!v?[0-9]+$)(?![0-9a-f]{40}$)[a-z][a-z0-9._-]{0,62}\\Z', 'Use 1 to 63 lower-case letters, digits, dots, hyphens and underscores, starting with a letter; not main, v3 or a commit.')])),
                 ('moved_at', models.DateTimeField(default=django.utils.timezone.now)),
                 ('moved_by', models.ForeignKey(null=True, on_delete=django.db.models.deletion.SET_NULL, related_name='+', to=settings.AUTH_USER_MODEL)),
                 ('model', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='aliases', to='registry.model')),

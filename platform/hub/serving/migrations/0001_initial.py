@@ -23,7 +23,7 @@ class Migration(migrations.Migration):
             name='Deployment',
             fields=[
                 ('id', models.UUIDField(default=uuid.uuid4, editable=False, primary_key=True, serialize=False)),
-                ('name', models.CharField(max_length=96, validators=[django.core.validators.RegexValidator('^[A-Za-z0-9][A-Za-z0-9._-]{0,95}$', 'Use 1 to 96 letters, digits, dots, hyphens and underscores, starting with a letter or digit.')])),
+                ('name', models.CharField(max_length=96, validators=[django.core.validators.RegexValidator('^[A-Za-z0-9][A-Za-z0-9._-]{0,95}\\Z', 'Use 1 to 96 letters, digits, dots, hyphens and underscores, starting with a letter or digit.')])),
                 ('revision', models.CharField(max_length=63)),
                 ('replicas', models.PositiveIntegerField(default=1, help_text='On how many nodes.')),
                 ('created_at', models.DateTimeField(default=django.utils.timezone.now, editable=False)),

@@ -1,0 +1,177 @@
+"""What a worker reports of its attempt: events, files, checkpoints, and the end."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from typing import Any
+from uuid import UUID
+
+from django.conf import settings
+from django.db import transaction
+from django.utils.crypto import constant_time_compare
+
+from hub.accounts.actor import Actor
+from hub.accounts.models import ApiToken
+from hub.core.errors import UserError
+from hub.registry.models import Blob, ModelKind, ModelVersion
+from hub.registry.services import ensure_model, publish, store_blob
+from jobs import transitions
+from jobs.models import Job, JobArtifact, JobEvent
+from jobs.planning import BaseModel
+from jobs.services import lease, moves
+from jobs.transitions import Action
+from pst_client.contract import CheckpointReport, Directive, Event, EventType, FileRef, Finish, JobState
+
+MAX_DETAIL = 20_000
+MAX_ERROR = 2_000
+MAX_SEQ = 2**31 - 1  # the column's
+
+
+@transaction.atomic
+def add_events(*, actor: Actor, job_id: UUID, token: str, events: list[Event]) -> tuple[int, Directive]:
+    """Add the attempt's events to the job's record; those that it holds already are passed over, so that a batch may
+    be sent twice. Returns how many were new, and the directive. State events are the platform's: UserError."""
+    job = lease.held(actor=actor, job_id=job_id, token=token)
+    for event in events:
+        if event.type == EventType.STATE:
+            raise UserError(f"Event {event.seq} is a state event; only the platform writes those.")
+        if event.seq > MAX_SEQ:
+            raise UserError(f"The sequence number {event.seq} is too large.")
+    by_seq = {event.seq: event for event in reversed(events)}
+    known = job.events.filter(attempt=job.attempt, seq__in=by_seq).values_list("seq", flat=True)
+    for seq in known:
+        del by_seq[seq]
+    new = sorted(by_seq.values(), key=lambda event: event.seq)
+    JobEvent.objects.bulk_create(
+        [
+            JobEvent(job=job, attempt=job.attempt, seq=event.seq, type=event.type.value, at=event.at, data=event.data)
+            for event in new
+        ]
+    )
+    progress = [event for event in new if event.type == EventType.PROGRESS]
+    if progress:
+        job.progress = progress[-1].data
+        job.save(update_fields=["progress"])
+    return len(new), lease.directive(job=job)
+
+
+def store_artifact(*, actor: Actor, job_id: UUID, token: str, sha256: str, parts: Iterable[bytes]) -> Blob:
+    """Store a file of the attempt as it comes in. Raises TooLarge, UserError when the content is not ``sha256``, and
+    StaleLease, before and after: the row is not locked while the bytes arrive."""
+    _check(actor=actor, job_id=job_id, token=token)
+    blob = store_blob(parts=parts, max_bytes=settings.BASE_MODEL_MAX_BYTES, expected_sha256=sha256)
+    with transaction.atomic():
+        job = lease.held(actor=actor, job_id=job_id, token=token)
+        JobArtifact.objects.get_or_create(job=job, blob=blob)
+    return blob
+
+
+@transaction.atomic
+def _check(*, actor: Actor, job_id: UUID, token: str) -> None:
+    lease.held(actor=actor, job_id=job_id, token=token)
+
+
+@transaction.atomic
+def save_checkpoint(*, actor: Actor, job_id: UUID, token: str, report: CheckpointReport) -> None:
+    """Remember where the next attempt resumes. The former checkpoint's file is no longer the job's."""
+    job = lease.held(actor=actor, job_id=job_id, token=token)
+    _check_uploaded(job=job, files=[report.file])
+    if job.checkpoint is not None and job.checkpoint["file"]["sha256"] != report.file.sha256:
+        JobArtifact.objects.filter(job=job, blob_id=job.checkpoint["file"]["sha256"]).delete()
+    job.checkpoint = report.model_dump(mode="json")
+    job.save(update_fields=["checkpoint"])
+
+
+@transaction.atomic
+def finish(*, actor: Actor, job_id: UUID, token: str, report: Finish) -> dict[str, Any]:
+    """End the attempt; a success publishes the version in the same transaction. The same Finish under the same lease
+    gets the same answer again, so that a worker may repeat it. Returns ``{"state", "version", "commit"}``."""
+    fingerprint = hashlib.sha256(report.model_dump_json().encode()).hexdigest()
+    job = moves.lock(job_id=job_id, actor=actor)
+    if (
+        job.finish is not None
+        and constant_time_compare(ApiToken.hash(token), job.finish["lease"])
+        and job.finish["report"] == fingerprint
+    ):
+        answer: dict[str, Any] = job.finish["answer"]
+        return answer
+    job = lease.held(actor=actor, job_id=job_id, token=token)
+    lease_digest, by = job.lease_digest, f"worker {job.node.name}" if job.node else "worker"
+    if report.outcome == "succeeded":
+        _succeed(job=job, report=report, by=by)
+    elif report.outcome == "cancelled":
+        moves.move(job=job, action=Action.STOP, by=by)
+    else:
+        error = (report.error or "The worker gave no reason.")[:MAX_ERROR]
+        detail = (report.detail or "")[-MAX_DETAIL:]
+        fail(job=job, error=error, detail=detail, retriable=report.retriable, by=by)
+    version = job.version
+    answer = {
+        "state": job.state,
+        "version": version.number if version else None,
+        "commit": version.commit if version else None,
+    }
+    job.finish = {"lease": lease_digest, "report": fingerprint, "answer": answer}
+    job.save(update_fields=["finish"])
+    return answer
+
+
+def fail(*, job: Job, error: str, detail: str, retriable: bool, by: str) -> None:
+    """End a failed attempt: in the queue again when another one may succeed and is left, else the job has failed."""
+    job.failures += 1
+    if job.state == JobState.CANCELLING:
+        moves.move(job=job, action=Action.FAIL, by=by, message=error)
+        return
+    job.error_detail = detail
+    left = job.max_attempts - job.failures
+    if retriable and left > 0:
+        where = "from its last checkpoint" if job.checkpoint else "from the start"
+        message = f"{error} Trying again {where}; {left} of {job.max_attempts} attempts left."
+        moves.move(job=job, action=lease.early_end(job=job), by=by, message=message)
+        return
+    job.error = f"{error} All {job.max_attempts} attempts are used up." if retriable else error
+    moves.move(job=job, action=Action.FAIL, by=by, message=job.error)
+
+
+def _succeed(*, job: Job, report: Finish, by: str) -> None:
+    # A job that is being cancelled publishes nothing, whatever its worker had ready.
+    if transitions.after(JobState(job.state), Action.SUCCEED) == JobState.SUCCEEDED:
+        job.version = _publish(job=job, report=report)
+        job.report = report.report
+        job.error = job.error_detail = ""
+    moves.move(job=job, action=Action.SUCCEED, by=by)
+
+
+def _publish(*, job: Job, report: Finish) -> ModelVersion:
+    if not report.files:
+        raise UserError("A job that succeeded has files; list them.")
+    _check_uploaded(job=job, files=report.files)
+    model = ensure_model(workspace=job.workspace, name=job.model_name, kind=ModelKind.SPARSE, user=job.created_by)
+    base = BaseModel(version=job.base_model, public=job.public_model).reference()
+    return publish(
+        model=model,
+        files=report.files,
+        lineage={
+            "job": {"id": str(job.id), "name": job.name, "attempt": job.attempt},
+            "dataset": {"id": str(job.dataset_id), "name": job.dataset.name, "sha256": job.dataset.sha256},
+            "base_model": base.model_dump(mode="json"),
+            "settings": job.settings,
+            "target": job.target,
+            "plan": {group["name"]: group["sparsity"] for group in job.plan["groups"]},
+        },
+        report=report.report or {},
+        job_id=job.id,
+        user=job.created_by,
+    )
+
+
+def _check_uploaded(*, job: Job, files: list[FileRef]) -> None:
+    """Raise UserError unless the job has uploaded every file, at the size given."""
+    sizes = dict(job.artifacts.values_list("blob_id", "blob__size"))
+    for file in files:
+        if sizes.get(file.sha256) != file.size:
+            raise UserError(
+                f"{file.path} (sha256 {file.sha256}, {file.size:,} bytes) was not uploaded by this job; upload it first.",
+                code="not_uploaded",
+            )

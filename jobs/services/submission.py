@@ -1,0 +1,123 @@
+"""Submitting a job."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import asdict
+from uuid import UUID
+
+from django.conf import settings as django_settings
+from django.db import IntegrityError, transaction
+
+from hub.accounts.actor import Actor
+from hub.accounts.models import Workspace
+from hub.accounts.services import record
+from hub.core.errors import Conflict, NotFound, UserError
+from hub.datasets.models import Dataset, DatasetState
+from hub.registry.models import Model, ModelKind
+from jobs import planning
+from jobs.models import Job
+from jobs.planning import BaseModel
+from jobs.services import moves
+from pst.config import TrainSettings
+from pst_client.contract import EventType, JobState, Target
+
+MAX_MODEL_NAME = 96
+
+
+@transaction.atomic
+def submit(
+    *,
+    actor: Actor,
+    workspace: Workspace,
+    dataset_id: UUID,
+    base: BaseModel,
+    target: Target,
+    settings: TrainSettings,
+    name: str | None = None,
+    model_name: str | None = None,
+    queue: str = "default",
+    idempotency_key: str | None = None,
+) -> tuple[Job, bool]:
+    """Queue a job and ring the workers. Returns the job and whether it is new: the same ``idempotency_key`` gives the
+    job that it gave before.
+
+    Raises NotFound for a data set of another workspace, UserError where it is not ready or the target can't be planned,
+    and Conflict where the model's name is taken by a base model.
+    """
+    if earlier := _earlier(workspace=workspace, key=idempotency_key):
+        return earlier, False
+    # Locked, so that it is not read anew or deleted between this check and the job's row.
+    dataset = Dataset.objects.visible_to(actor).select_for_update().filter(pk=dataset_id, workspace=workspace).first()
+    if dataset is None:
+        raise NotFound(
+            f"There is no data set {dataset_id} in the workspace {workspace.slug}.",
+            details=[{"field": "dataset", "message": "no such data set"}],
+        )
+    if dataset.state != DatasetState.READY:
+        raise UserError(
+            f"The data set {dataset.name} is {dataset.state}; a job needs one that is ready.",
+            code="dataset_not_ready",
+            details=[{"field": "dataset", "message": f"is {dataset.state}"}],
+        )
+    plan = planning.plan_of(base=base, target=target, settings=settings, num_labels=len(dataset.labels))
+    name = name or dataset.name
+    model_name = model_name or _model_name(name)
+    if Model.objects.filter(workspace=workspace, name=model_name).exclude(kind=ModelKind.SPARSE).exists():
+        raise Conflict(
+            f"{workspace.slug}/{model_name} is a base model; choose another model_name.",
+            details=[{"field": "model_name", "message": "taken by a base model"}],
+        )
+    job = Job(
+        workspace=workspace,
+        name=name,
+        queue=queue,
+        dataset=dataset,
+        base_model=base.version,
+        public_model=base.public,
+        model_name=model_name,
+        settings=asdict(settings),
+        target=target.model_dump(),
+        plan=plan or planning.uniform_plan(target, settings),
+        idempotency_key=idempotency_key,
+        max_attempts=django_settings.JOB_MAX_ATTEMPTS,
+        created_by=actor.user,
+    )
+    try:
+        with transaction.atomic():
+            job.save(force_insert=True)
+    except IntegrityError:
+        if earlier := _earlier(workspace=workspace, key=idempotency_key):
+            return earlier, False
+        raise
+    moves.add_event(
+        job=job,
+        type=EventType.STATE,
+        data={
+            "state": JobState.QUEUED.value,
+            "from": None,
+            "action": "submit",
+            "attempt": 0,
+            "by": actor.label,
+            "message": "",
+        },
+    )
+    moves.ring(job=job)
+    record(
+        actor=actor,
+        workspace=workspace,
+        action="job.submitted",
+        object_type="job",
+        object_id=str(job.id),
+        data={"name": name, "dataset": str(dataset.id), "base_model": base.label, "model": model_name},
+    )
+    return job, True
+
+
+def _earlier(*, workspace: Workspace, key: str | None) -> Job | None:
+    return None if key is None else Job.objects.filter(workspace=workspace, idempotency_key=key).first()
+
+
+def _model_name(name: str) -> str:
+    """A model's name made from a job's: what is not allowed becomes a hyphen."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-._").lower()[:MAX_MODEL_NAME] or "model"

@@ -1,0 +1,204 @@
+"""Deployments: which version of a model serving nodes answer with, and how far they are."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import UUID
+
+import django_filters
+from django.shortcuts import get_object_or_404
+from drf_spectacular.utils import extend_schema, extend_schema_field
+from rest_framework import generics, serializers, status
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from hub.accounts.actor import actor_of, workspace_of
+from hub.accounts.models import Role
+from hub.core.errors import NotFound, UserError
+from hub.registry.models import MODEL_NAME, Model
+from hub.serving import services
+from hub.serving.models import Deployment, DeploymentQuerySet, HeldState, Placement
+
+
+class WantedSerializer(serializers.Serializer[Any]):
+    version = serializers.IntegerField()
+    commit = serializers.CharField()
+
+
+class PlacementSerializer(serializers.ModelSerializer[Placement]):
+    node = serializers.CharField(source="node.name")
+    url = serializers.CharField(source="node.url")
+    state = serializers.ChoiceField(choices=HeldState.choices)
+    version = serializers.IntegerField(source="version.number", allow_null=True, default=None)
+    commit = serializers.CharField(source="version.commit", allow_null=True, default=None)
+    online = serializers.BooleanField(source="node.online")
+
+    class Meta:
+        model = Placement
+        fields = ["node", "url", "state", "version", "commit", "message", "changed_at", "online"]
+        read_only_fields = fields
+
+
+class DeploymentSerializer(serializers.ModelSerializer[Deployment]):
+    workspace = serializers.SlugRelatedField[Any](slug_field="slug", read_only=True)
+    model = serializers.CharField(source="model.repo_id")
+    wanted = serializers.SerializerMethodField()
+    placements = PlacementSerializer(many=True)
+    ready = serializers.SerializerMethodField()
+
+    class Meta:
+        model = Deployment
+        fields = [
+            "id",
+            "workspace",
+            "name",
+            "model",
+            "revision",
+            "replicas",
+            "wanted",
+            "placements",
+            "ready",
+            "created_at",
+        ]
+        read_only_fields = fields
+
+    @extend_schema_field(WantedSerializer(allow_null=True))
+    def get_wanted(self, deployment: Deployment) -> dict[str, Any] | None:
+        """The version that the revision names now."""
+        version = services.wanted_version(deployment)
+        return None if version is None else {"version": version.number, "commit": version.commit}
+
+    def get_ready(self, deployment: Deployment) -> bool:
+        """As many online nodes as asked for answer with the wanted version."""
+        version = services.wanted_version(deployment)
+        ready = [
+            item
+            for item in deployment.placements.all()
+            if version is not None
+            and item.state == HeldState.READY
+            and item.version_id == version.pk
+            and item.node.online
+        ]
+        return len(ready) >= deployment.replicas
+
+
+class NewDeploymentSerializer(serializers.Serializer[Any]):
+    workspace = serializers.CharField(required=False, help_text="Its slug; needed when one is in several.")
+    name = serializers.CharField(
+        max_length=96, validators=[MODEL_NAME], required=False, help_text="The model's name unless given."
+    )
+    model = serializers.RegexField(r"^[^/\s]+/[^/\s]+$", max_length=140, help_text="workspace/name.")
+    revision = serializers.CharField(max_length=63, default="latest", help_text="An alias, v3, or a commit.")
+    replicas = serializers.IntegerField(min_value=1, max_value=services.MAX_REPLICAS, default=1)
+
+
+class DeploymentChangeSerializer(serializers.Serializer[Any]):
+    revision = serializers.CharField(max_length=63, required=False)
+    replicas = serializers.IntegerField(min_value=1, max_value=services.MAX_REPLICAS, required=False)
+
+
+class DeploymentFilter(django_filters.FilterSet):
+    workspace = django_filters.CharFilter(field_name="workspace__slug")
+
+    class Meta:
+        model = Deployment
+        fields: list[str] = []
+
+
+def _visible(request: Request) -> DeploymentQuerySet:
+    deployments: DeploymentQuerySet = Deployment.objects.visible_to(actor_of(request))
+    return deployments.select_related("workspace", "model__workspace").prefetch_related(
+        "placements__node", "placements__version"
+    )
+
+
+class DeploymentsView(generics.ListAPIView[Deployment]):
+    serializer_class = DeploymentSerializer
+    filterset_class = DeploymentFilter
+    ordering_fields = ["created_at", "name"]
+    queryset = Deployment.objects.none()
+
+    def get_queryset(self) -> DeploymentQuerySet:
+        return _visible(self.request)
+
+    @extend_schema(operation_id="listDeployments", tags=["serving"])
+    def get(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        """Deployments of one's workspaces, newest first."""
+        return super().get(request, *args, **kwargs)
+
+    @extend_schema(
+        operation_id="createDeployment",
+        tags=["serving"],
+        request=NewDeploymentSerializer,
+        responses={201: DeploymentSerializer},
+    )
+    def post(self, request: Request) -> Response:
+        """Have serving nodes answer with a version of a model. With an alias they follow it when it moves."""
+        given = NewDeploymentSerializer(data=request.data)
+        given.is_valid(raise_exception=True)
+        data = given.validated_data
+        actor = actor_of(request)
+        workspace = workspace_of(request, role=Role.EDITOR)
+        namespace, _, name = data["model"].partition("/")
+        model = (
+            Model.objects.visible_to(actor)
+            .select_related("workspace")
+            .filter(workspace__slug=namespace, name=name)
+            .first()
+        )
+        if model is None:
+            raise NotFound(
+                f"There is no model {data['model']} that you can see.",
+                details=[{"field": "model", "message": "unknown"}],
+            )
+        deployment = services.create_deployment(
+            actor=actor,
+            workspace=workspace,
+            model=model,
+            revision=data["revision"],
+            name=data.get("name", ""),
+            replicas=data["replicas"],
+        )
+        answer = DeploymentSerializer(_visible(request).get(pk=deployment.pk)).data
+        return Response(answer, status=status.HTTP_201_CREATED)
+
+
+class DeploymentView(generics.GenericAPIView[Deployment]):
+    serializer_class = DeploymentSerializer
+    queryset = Deployment.objects.none()
+
+    def _deployment(self, deployment_id: UUID) -> Deployment:
+        found: Deployment = get_object_or_404(_visible(self.request), pk=deployment_id)
+        return found
+
+    @extend_schema(operation_id="getDeployment", tags=["serving"])
+    def get(self, request: Request, deployment_id: UUID) -> Response:
+        """The deployment and how far each of its nodes is."""
+        return Response(DeploymentSerializer(self._deployment(deployment_id)).data)
+
+    @extend_schema(
+        operation_id="changeDeployment",
+        tags=["serving"],
+        request=DeploymentChangeSerializer,
+        responses={200: DeploymentSerializer},
+    )
+    def patch(self, request: Request, deployment_id: UUID) -> Response:
+        """Follow another alias or version, or be on more or fewer nodes."""
+        deployment = self._deployment(deployment_id)
+        actor = actor_of(request)
+        actor.require(deployment.workspace, Role.EDITOR)
+        given = DeploymentChangeSerializer(data=request.data)
+        given.is_valid(raise_exception=True)
+        if not given.validated_data:
+            raise UserError("Send a revision, a number of replicas, or both.")
+        services.change_deployment(actor=actor, deployment=deployment, **given.validated_data)
+        return Response(DeploymentSerializer(self._deployment(deployment_id)).data)
+
+    @extend_schema(operation_id="deleteDeployment", tags=["serving"], responses={204: None})
+    def delete(self, request: Request, deployment_id: UUID) -> Response:
+        """Stop serving; the nodes let the model go at their next heartbeat."""
+        deployment = self._deployment(deployment_id)
+        actor = actor_of(request)
+        actor.require(deployment.workspace, Role.EDITOR)
+        services.delete_deployment(actor=actor, deployment=deployment)
+        return Response(status=204)

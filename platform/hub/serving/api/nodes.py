@@ -1,0 +1,108 @@
+"""Nodes as people see them."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import UUID
+
+import django_filters
+from django.db.models import Prefetch
+from django.shortcuts import get_object_or_404
+from drf_spectacular.utils import extend_schema
+from rest_framework import generics, serializers
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from hub.accounts.actor import actor_of
+from hub.serving import services
+from hub.serving.models import Deployment, HeldState, Node, NodeKind, NodeQuerySet, Placement
+
+
+class HoldingSerializer(serializers.ModelSerializer[Placement]):
+    deployment = serializers.CharField(source="deployment.id", help_text="The deployment's id.")
+    name = serializers.CharField(source="deployment.__str__", help_text="workspace/deployment.")
+    model = serializers.CharField(source="deployment.model.repo_id")
+    state = serializers.ChoiceField(choices=HeldState.choices)
+    version = serializers.IntegerField(source="version.number", allow_null=True, default=None)
+    commit = serializers.CharField(source="version.commit", allow_null=True, default=None)
+
+    class Meta:
+        model = Placement
+        fields = ["deployment", "name", "model", "state", "version", "commit", "message", "changed_at"]
+        read_only_fields = fields
+
+
+class NodeSerializer(serializers.ModelSerializer[Node]):
+    kind = serializers.ChoiceField(choices=NodeKind.choices)
+    workspace = serializers.SlugRelatedField[Any](
+        slug_field="slug", read_only=True, allow_null=True, help_text="Null: a node of the whole installation."
+    )
+    url = serializers.CharField(help_text="Where a serving node answers; empty for workers.")
+    queues = serializers.ListField(child=serializers.CharField())
+    hardware = serializers.DictField()
+    load = serializers.DictField()
+    online = serializers.BooleanField()
+    holds = HoldingSerializer(source="seen", many=True)
+
+    class Meta:
+        model = Node
+        fields = [
+            "id",
+            "name",
+            "kind",
+            "workspace",
+            "version",
+            "queues",
+            "url",
+            "hardware",
+            "load",
+            "online",
+            "registered_at",
+            "last_seen_at",
+            "holds",
+        ]
+        read_only_fields = fields
+
+
+class NodeFilter(django_filters.FilterSet):
+    workspace = django_filters.CharFilter(field_name="workspace__slug")
+    kind = django_filters.ChoiceFilter(choices=NodeKind.choices)
+
+    class Meta:
+        model = Node
+        fields: list[str] = []
+
+
+class NodesView(generics.ListAPIView[Node]):
+    serializer_class = NodeSerializer
+    filterset_class = NodeFilter
+    ordering_fields = ["name", "kind", "last_seen_at"]
+    queryset = Node.objects.none()
+
+    def get_queryset(self) -> NodeQuerySet:
+        actor = actor_of(self.request)
+        # An installation-wide node serves others too: their deployments are not shown.
+        mine = Placement.objects.filter(deployment__in=Deployment.objects.visible_to(actor)).select_related(
+            "deployment__workspace", "deployment__model__workspace", "version"
+        )
+        return (
+            Node.objects.visible_to(actor)
+            .select_related("workspace")
+            .prefetch_related(Prefetch("placements", queryset=mine, to_attr="seen"))
+        )
+
+    @extend_schema(operation_id="listNodes", tags=["serving"])
+    def get(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        """Workers and serving nodes of one's workspaces and of the installation, online or not."""
+        return super().get(request, *args, **kwargs)
+
+
+class NodeView(APIView):
+    @extend_schema(operation_id="forgetNode", tags=["serving"], responses={204: None})
+    def delete(self, request: Request, node_id: UUID) -> Response:
+        """Forget a node that is gone; what it served moves to others. One that is alive registers again."""
+        actor = actor_of(request)
+        node = get_object_or_404(Node.objects.visible_to(actor).select_related("workspace"), pk=node_id)
+        services.forget_node(actor=actor, node=node)
+        return Response(status=204)

@@ -1,0 +1,121 @@
+"""What an attempt needs before its child starts: rows, base model, checkpoint, ``spec.json``. No torch here.
+
+Everything is checked by sha256: rows and checkpoint against the job's spec, a base model of the registry against the
+manifest of its commit.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
+
+from pst_client import manifest
+from pst_client.client import Platform
+from pst_client.contract import Claim, JobSpec, ModelRef
+from pst_client.errors import PlatformError, Unreachable
+
+PUBLIC_FILES = ["*.safetensors", "*.json", "*.txt"]
+SUBFOLDERS = ["*/*"]
+SPLITS = ("train", "validation", "test")
+RESUME_FILE = "resume.safetensors"
+
+
+def prepare(platform: Platform, claim: Claim, folder: Path, cache: Path) -> None:
+    """Fill ``folder`` so that ``pst.pipeline.run`` can start. Raises PlatformError with a sentence for the user."""
+    spec = claim.spec
+    base = fetch_base_model(platform, spec.base_model, cache, job_token=claim.job_token)
+    for name in SPLITS:
+        if split := getattr(spec.dataset, name):
+            platform.worker.download_split(
+                spec.job_id,
+                name,
+                folder / "data" / f"{name}.jsonl",
+                sha256=split.sha256,
+                size=split.size,
+                job_token=claim.job_token,
+            )
+    if spec.checkpoint is not None:
+        platform.worker.download_artifact(
+            spec.job_id, spec.checkpoint, folder / RESUME_FILE, job_token=claim.job_token
+        )
+    (folder / "spec.json").write_text(json.dumps(run_spec(spec, base)), encoding="utf-8")
+
+
+def run_spec(spec: JobSpec, base: Path) -> dict[str, Any]:
+    """The contents of ``spec.json``, as ``pst.pipeline`` reads it."""
+    # A public model's config wasn't known when the job was submitted: the child plans it from the target.
+    planned = spec.base_model.source == "registry" and spec.plan
+    return {
+        "base_model": str(base),
+        "task": spec.task,
+        "labels": spec.dataset.labels,
+        **{name: f"data/{name}.jsonl" if getattr(spec.dataset, name) else None for name in SPLITS},
+        "settings": dataclasses.asdict(spec.settings),
+        "target": spec.target.model_dump(exclude_none=True),
+        "plan": spec.plan if planned else None,
+    }
+
+
+def fetch_base_model(platform: Platform, model: ModelRef, cache: Path, *, job_token: str) -> Path:
+    """Folder of the base model in the cache, downloaded when it isn't there yet."""
+    if model.source == "public":
+        return _public(model, cache / "public")
+    folder = cache / "registry"
+    try:
+        found = Path(
+            snapshot_download(
+                model.repo,
+                revision=model.revision,
+                endpoint=f"{platform.url}/hf",
+                token=job_token,
+                cache_dir=folder,
+            )
+        )
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        raise _trouble(f"The base model {model.repo} could not be pulled from the platform", error) from error
+    checked = folder / ".checked" / model.revision
+    listed = manifest.read(found, commit=model.revision)
+    if not checked.exists():
+        # Hashing gigabytes for every job would be waste: files of a commit are never written again.
+        manifest.verify(found, listed.files)
+        checked.parent.mkdir(parents=True, exist_ok=True)
+        checked.touch()
+    return found
+
+
+def _public(model: ModelRef, cache: Path) -> Path:
+    """A model of the public Hub, by name: weights and texts only, never a program."""
+    name = f"{model.repo}@{model.revision}"
+    try:
+        found = snapshot_download(
+            model.repo,
+            revision=model.revision,
+            cache_dir=cache,
+            allow_patterns=PUBLIC_FILES,
+            ignore_patterns=SUBFOLDERS,
+        )
+    except RepositoryNotFoundError as error:
+        raise PlatformError(
+            "base_model", f"The public model {name} does not exist, or this worker has no access to it."
+        ) from error
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        raise _trouble(f"The public model {name} could not be downloaded", error) from error
+    folder = Path(found)
+    if not any(folder.glob("*.safetensors")):
+        raise PlatformError("base_model", f"The public model {name} has no safetensors weights, which are required.")
+    return folder
+
+
+def _trouble(what: str, error: Exception) -> PlatformError:
+    """A failed download; without an answer, or with a server's error, another attempt may succeed."""
+    status = getattr(getattr(error, "response", None), "status_code", None)
+    first_line = next(iter(str(error).strip().splitlines()), type(error).__name__)
+    message = f"{what}: {first_line}"
+    if status is None or status >= 500:
+        return Unreachable(message)
+    return PlatformError("base_model", message, status=status)

@@ -1,0 +1,194 @@
+"""What an attempt tells the platform while it runs: events in numbered batches, checkpoints, heartbeats.
+
+Two threads: one sends events and checkpoints, the other renews the lease, so that a long upload can't lose it.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from pst_client.api.worker import Leased
+from pst_client.client import file_sha256
+from pst_client.contract import CheckpointReport, Claim, Directive, Event, EventBatch, EventType, FileRef, Phase
+from pst_client.errors import PlatformError, Unreachable
+
+log = logging.getLogger(__name__)
+
+BATCH = 200
+MOST_WAITING = 5_000
+FLUSH_SECONDS = 0.5
+LONGEST_HEARTBEAT_SECONDS = 3.0
+STALE = frozenset({"stale_lease"})
+
+
+class LeaseLost(Exception):
+    """The job is no longer this worker's: whatever it still produces must be dropped."""
+
+
+class JobStream:
+    """``wake`` is set whenever :attr:`directive` or :attr:`lost` changes."""
+
+    def __init__(self, leased: Leased, claim: Claim, folder: Path, wake: threading.Event) -> None:
+        self.directive = Directive.CONTINUE
+        self.lost = False
+        self._leased = leased
+        self._wake = wake
+        self._uploads = folder / "uploads"
+        self._uploads.mkdir(parents=True)
+        self._folder = folder
+        self._lease_seconds = claim.lease.seconds
+        self._next_seq = claim.next_seq
+        self._waiting: deque[tuple[EventType, datetime, dict[str, Any]]] = deque()
+        self._unsent: list[Event] = []
+        self._checkpoint: dict[str, Any] | None = None
+        self._lock = threading.Lock()
+        self._renewed = time.monotonic()
+        self._closing = threading.Event()
+        self._something = threading.Event()
+        self._sender = threading.Thread(target=self._send_loop, name="job-events", daemon=True)
+        self._keeper = threading.Thread(target=self._keep_loop, name="job-lease", daemon=True)
+
+    def start(self) -> None:
+        self._sender.start()
+        self._keeper.start()
+
+    def add(self, type_: EventType, data: dict[str, Any]) -> None:
+        """Queue an event for the platform. Any thread."""
+        with self._lock:
+            self._waiting.append((type_, datetime.now(UTC), data))
+            if len(self._waiting) > MOST_WAITING:
+                self._thin_out()
+        self._something.set()
+
+    def from_child(self, event: dict[str, Any]) -> None:
+        """Take an event of the child; a checkpoint is put aside at once, since the child keeps only the newest two."""
+        data = dict(event)
+        kind = data.pop("type", None)
+        if kind == EventType.CHECKPOINT:
+            self._put_aside(data)
+            return
+        try:
+            type_ = EventType(kind)
+        except ValueError:
+            type_, data = EventType.LOG, {"level": "warning", "message": f"unknown event: {event!r}"[:500]}
+        self.add(type_, data)
+
+    def close(self) -> None:
+        """Send what is left, the newest checkpoint included, and end both threads. Raises :class:`LeaseLost`."""
+        self._closing.set()
+        self._something.set()
+        self._sender.join()
+        self._keeper.join()
+        if self.lost:
+            raise LeaseLost
+
+    def _thin_out(self) -> None:
+        """The platform has been away for long: keep everything but old progress."""
+        kept = [item for item in self._waiting if item[0] is not EventType.PROGRESS]
+        self._waiting = deque(kept[-MOST_WAITING:])
+
+    def _put_aside(self, data: dict[str, Any]) -> None:
+        source = self._folder / str(data["path"])
+        target = self._uploads / source.name
+        try:
+            os.link(source, target)
+        except FileExistsError:
+            return
+        except FileNotFoundError:
+            log.warning("checkpoint %s was replaced before it could be kept", source.name)
+            return
+        with self._lock:
+            older, self._checkpoint = self._checkpoint, {**data, "path": str(target)}
+        if older is not None:
+            Path(older["path"]).unlink()
+        self._something.set()
+
+    def _send_loop(self) -> None:
+        while not self.lost:
+            closing = self._closing.is_set()
+            self._something.wait(FLUSH_SECONDS)
+            self._something.clear()
+            self._guard(self._send_checkpoint)
+            self._guard(self._send_events)
+            with self._lock:
+                nothing_left = not (self._waiting or self._unsent or self._checkpoint)
+            if closing and (nothing_left or time.monotonic() - self._renewed > self._lease_seconds):
+                return
+            if not closing:
+                self._closing.wait(FLUSH_SECONDS)
+
+    def _keep_loop(self) -> None:
+        interval = min(self._lease_seconds / 3, LONGEST_HEARTBEAT_SECONDS)
+        while not self._closing.wait(interval) and not self.lost:
+            self._guard(self._heartbeat)
+            if time.monotonic() - self._renewed > self._lease_seconds:
+                log.error("the platform was out of reach for longer than the lease: the job is given up")
+                self._lose()
+
+    def _heartbeat(self) -> None:
+        self._follow(self._leased.heartbeat().directive)
+        self._renewed = time.monotonic()
+
+    def _send_checkpoint(self) -> None:
+        with self._lock:
+            data, self._checkpoint = self._checkpoint, None
+        if data is None:
+            return
+        path = Path(data["path"])
+        file = FileRef(path=path.name, sha256=file_sha256(path), size=path.stat().st_size)
+        try:
+            self._leased.upload(file, path)
+            self._leased.checkpoint(CheckpointReport(file=file, step=data["step"], phase=Phase(data["phase"])))
+        except Unreachable:
+            with self._lock:
+                if self._checkpoint is None:  # else a newer one has come meanwhile
+                    self._checkpoint = data
+                    return
+            path.unlink()
+            return
+        path.unlink()
+        self.add(EventType.CHECKPOINT, {"step": data["step"], "phase": data["phase"], "bytes": file.size})
+
+    def _send_events(self) -> None:
+        while True:
+            if not self._unsent:
+                with self._lock:
+                    count = min(BATCH, len(self._waiting))
+                    taken = [self._waiting.popleft() for _ in range(count)]
+                for type_, at, data in taken:
+                    self._unsent.append(Event(seq=self._next_seq, type=type_, at=at, data=data))
+                    self._next_seq += 1
+            if not self._unsent:
+                return
+            self._follow(self._leased.events(EventBatch(events=self._unsent)))
+            self._unsent = []
+
+    def _follow(self, directive: Directive) -> None:
+        if directive is not self.directive:
+            self.directive = directive
+            self._wake.set()
+
+    def _lose(self) -> None:
+        self.lost = True
+        self._wake.set()
+
+    def _guard(self, call: Callable[[], None]) -> None:
+        """Run a call to the platform: a stale lease is final, silence is not."""
+        try:
+            call()
+        except Unreachable as error:
+            log.warning("%s", error)
+        except PlatformError as error:
+            if error.code in STALE or error.status in (401, 403, 404):
+                log.warning("the lease is gone: %s", error)
+                self._lose()
+            else:
+                log.error("the platform refused a message (%s): %s", error.code, error)
