@@ -17,7 +17,9 @@ os.environ |= {
     "SPARSEWRIGHT_ALLOWED_HOSTS": "testserver,127.0.0.1,localhost",
     "SPARSEWRIGHT_DATA_DIR": str(TEST_DIR / "data"),
     "SPARSEWRIGHT_DATABASE_URL": (
-        f"postgresql://sparsewright@/postgres?host={TEST_DIR / 'pg'}" if USE_POSTGRES else f"sqlite:///{TEST_DIR / 'db.sqlite3'}"
+        f"postgresql://sparsewright@/postgres?host={TEST_DIR / 'pg'}"
+        if USE_POSTGRES
+        else f"sqlite:///{TEST_DIR / 'db.sqlite3'}"
     ),
     "SPARSEWRIGHT_REDIS_URL": f"redis+socket://{TEST_DIR / 'redis.sock'}",
     "SPARSEWRIGHT_SETUP_CODE": "let-me-in",

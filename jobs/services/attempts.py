@@ -36,8 +36,8 @@ def add_events(*, actor: Actor, job_id: UUID, token: str, events: list[Event]) -
     for event in events:
         if event.type == EventType.STATE:
             raise UserError(f"Event {event.seq} is a state event; only the platform writes those.")
-        if event.seq > MAX_SEQ:
-            raise UserError(f"The sequence number {event.seq} is too large.")
+        if event.seq > MAX_SEQ or not 2000 <= event.at.year < 9999 or event.at.tzinfo is None:
+            raise UserError(f"Event {event.seq} needs a smaller seq, or a time of this century with its time zone.")
     by_seq = {event.seq: event for event in reversed(events)}
     known = job.events.filter(attempt=job.attempt, seq__in=by_seq).values_list("seq", flat=True)
     for seq in known:
@@ -149,17 +149,21 @@ def _publish(*, job: Job, report: Finish) -> ModelVersion:
     _check_uploaded(job=job, files=report.files)
     model = ensure_model(workspace=job.workspace, name=job.model_name, kind=ModelKind.SPARSE, user=job.created_by)
     base = BaseModel(version=job.base_model, public=job.public_model).reference()
+    lineage = {
+        "job": {"id": str(job.id), "name": job.name, "attempt": job.attempt},
+        "dataset": {"id": str(job.dataset_id), "name": job.dataset.name, "sha256": job.dataset.sha256},
+        "base_model": base.model_dump(mode="json"),
+        "settings": job.settings,
+        "target": job.target,
+        "plan": {group["name"]: group["sparsity"] for group in job.plan["groups"]},
+    }
+    # What the base model's licence asks for, it asks of what is made from it.
+    if job.base_model is not None and (license_id := job.base_model.manifest.get("lineage", {}).get("license")):
+        lineage["license"] = license_id
     return publish(
         model=model,
         files=report.files,
-        lineage={
-            "job": {"id": str(job.id), "name": job.name, "attempt": job.attempt},
-            "dataset": {"id": str(job.dataset_id), "name": job.dataset.name, "sha256": job.dataset.sha256},
-            "base_model": base.model_dump(mode="json"),
-            "settings": job.settings,
-            "target": job.target,
-            "plan": {group["name"]: group["sparsity"] for group in job.plan["groups"]},
-        },
+        lineage=lineage,
         report=report.report or {},
         job_id=job.id,
         user=job.created_by,

@@ -37,9 +37,9 @@ def platform(stack: Stack) -> Iterator[Platform]:
         me = visitor.accounts.setup(
             code=stack.setup_code, username="eve", password="a long enough passphrase", workspace="e2e"
         )
-        token = visitor.accounts.create_token(
-            name="test", role="owner", workspace="e2e", csrf_token=me["csrf_token"]
-        )["token"]
+        token = visitor.accounts.create_token(name="test", role="owner", workspace="e2e", csrf_token=me["csrf_token"])[
+            "token"
+        ]
     with Platform(stack.url, token) as signed_in:
         yield signed_in
 
@@ -149,7 +149,10 @@ def test_nothing_is_left_running(tmp_path: Path) -> None:
     )
     for number in (signal.SIGINT, signal.SIGKILL):
         process = subprocess.Popen(
-            [sys.executable, "-c", code, str(tmp_path / "stack")], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+            [sys.executable, "-c", code, str(tmp_path / "stack")],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
         )
         assert process.stdout is not None and process.stdout.readline().startswith("http://127.0.0.1:")
         children = psutil.Process(process.pid).children(recursive=True)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import torch
 from safetensors import SafetensorError
 from torch import nn
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel
+from transformers.utils import logging
 
 from pst.errors import PSTError
 from pst.families import TensorSpec, tensors
@@ -37,18 +39,33 @@ def load_classifier(folder: Path, labels: Sequence[str], seed: int) -> PreTraine
     config.label2id = {label: index for index, label in enumerate(labels)}
     torch.manual_seed(seed)
     try:
-        model: PreTrainedModel = AutoModelForSequenceClassification.from_pretrained(
-            folder,
-            config=config,
-            dtype=torch.float32,
-            use_safetensors=True,
-            local_files_only=True,
-            trust_remote_code=False,
-            ignore_mismatched_sizes=True,  # the head of another task gives way to a new one
-        )
+        with _quiet():
+            model: PreTrainedModel = AutoModelForSequenceClassification.from_pretrained(
+                folder,
+                config=config,
+                dtype=torch.float32,
+                use_safetensors=True,
+                local_files_only=True,
+                trust_remote_code=False,
+                ignore_mismatched_sizes=True,  # the head of another task gives way to a new one
+            )
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise PSTError(f"The base model in {folder} can't be loaded: {error}") from error
     return model
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """No progress bar, and no report that the task head is new: it always is."""
+    level, bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bar:
+            logging.enable_progress_bar()
 
 
 def load_tokenizer(folder: Path) -> Any:

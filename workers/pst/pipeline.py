@@ -181,7 +181,8 @@ class _Run:
         return found
 
     def _model(self) -> tuple[transformers.PreTrainedModel, list[TensorSpec]]:
-        model = load_classifier(self.spec.base_model, self.spec.labels, self.settings.seed).to(self.device)
+        model = load_classifier(self.spec.base_model, self.spec.labels, self.settings.seed)
+        model.to(self.device)  # type: ignore[arg-type]
         return model, matched_specs(model, self.config, len(self.spec.labels))
 
     def _task(self, teacher: Tensor | None) -> Task:

@@ -97,15 +97,17 @@ class Http:
         *,
         token: str | None = None,
         idempotent: bool | None = None,
+        tries: int | None = None,
         headers: Mapping[str, str] | None = None,
         **options: Any,
     ) -> httpx.Response:
         """Send a request. ``token`` replaces the client's own. ``options`` are httpx's (``json``, ``params``,
-        ``files``, …); ``content`` may be a function that makes the body, so that it can be sent again."""
+        ``files``, ``timeout``, …); ``content`` may be a function that makes the body, so that it can be sent again."""
         again = idempotent if idempotent is not None else method in IDEMPOTENT
         make_content = options.pop("content", None)
-        for attempt in range(1, self.tries + 1):
-            last = attempt == self.tries
+        most = tries or self.tries
+        for attempt in range(1, most + 1):
+            last = attempt == most
             if make_content is not None:
                 options["content"] = make_content() if callable(make_content) else make_content
             try:

@@ -16,12 +16,21 @@ class PlatformError(Exception):
         self.details = details or []
         self.status = status
 
+    @property
+    def passing(self) -> bool:
+        """Whether the same request may succeed later: the server was busy, broken or out of reach."""
+        return self.status == 429 or self.status >= 500
+
 
 class Unreachable(PlatformError):
     """No answer came: wrong address, no network, or the server is down. Nothing is known of the request's effect."""
 
     def __init__(self, message: str) -> None:
         super().__init__("unreachable", message)
+
+    @property
+    def passing(self) -> bool:
+        return True
 
 
 class Damaged(PlatformError):

@@ -1,6 +1,7 @@
 """What an attempt tells the platform while it runs: events in numbered batches, checkpoints, heartbeats.
 
 Two threads: one sends events and checkpoints, the other renews the lease, so that a long upload can't lose it.
+The platform may be away for a while: the child goes on, and what it said is kept. The lease's token decides in the end.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from typing import Any
 from pst_client.api.worker import Leased
 from pst_client.client import file_sha256
 from pst_client.contract import CheckpointReport, Claim, Directive, Event, EventBatch, EventType, FileRef, Phase
-from pst_client.errors import PlatformError, Unreachable
+from pst_client.errors import PlatformError
 
 log = logging.getLogger(__name__)
 
@@ -26,7 +27,10 @@ BATCH = 200
 MOST_WAITING = 5_000
 FLUSH_SECONDS = 0.5
 LONGEST_HEARTBEAT_SECONDS = 3.0
-STALE = frozenset({"stale_lease"})
+PATIENCE_SECONDS = 600.0
+"""How long a platform may be silent before the job is given up."""
+
+GONE = frozenset({401, 403, 404})
 
 
 class LeaseLost(Exception):
@@ -41,18 +45,20 @@ class JobStream:
         self.lost = False
         self._leased = leased
         self._wake = wake
+        self._folder = folder
         self._uploads = folder / "uploads"
         self._uploads.mkdir(parents=True)
-        self._folder = folder
-        self._lease_seconds = claim.lease.seconds
+        self._interval = min(claim.lease.seconds / 3, LONGEST_HEARTBEAT_SECONDS)
+        self._timeout = max(claim.lease.seconds / 3, 1.0)
         self._next_seq = claim.next_seq
         self._waiting: deque[tuple[EventType, datetime, dict[str, Any]]] = deque()
         self._unsent: list[Event] = []
         self._checkpoint: dict[str, Any] | None = None
         self._lock = threading.Lock()
-        self._renewed = time.monotonic()
-        self._closing = threading.Event()
+        self._heard = time.monotonic()
         self._something = threading.Event()
+        self._draining = threading.Event()
+        self._closed = threading.Event()
         self._sender = threading.Thread(target=self._send_loop, name="job-events", daemon=True)
         self._keeper = threading.Thread(target=self._keep_loop, name="job-lease", daemon=True)
 
@@ -65,7 +71,9 @@ class JobStream:
         with self._lock:
             self._waiting.append((type_, datetime.now(UTC), data))
             if len(self._waiting) > MOST_WAITING:
-                self._thin_out()
+                # The platform has been away for long: old progress is of no use to anybody.
+                kept = [item for item in self._waiting if item[0] is not EventType.PROGRESS]
+                self._waiting = deque(kept[-MOST_WAITING:])
         self._something.set()
 
     def from_child(self, event: dict[str, Any]) -> None:
@@ -81,19 +89,26 @@ class JobStream:
             type_, data = EventType.LOG, {"level": "warning", "message": f"unknown event: {event!r}"[:500]}
         self.add(type_, data)
 
-    def close(self) -> None:
-        """Send what is left, the newest checkpoint included, and end both threads. Raises :class:`LeaseLost`."""
-        self._closing.set()
+    def drain(self, seconds: float = PATIENCE_SECONDS) -> None:
+        """Send what is left, the newest checkpoint included; what can't be sent in time is dropped.
+
+        The lease is still kept afterwards. Raises :class:`LeaseLost`.
+        """
+        self._deadline = time.monotonic() + seconds
+        self._draining.set()
         self._something.set()
         self._sender.join()
-        self._keeper.join()
         if self.lost:
             raise LeaseLost
 
-    def _thin_out(self) -> None:
-        """The platform has been away for long: keep everything but old progress."""
-        kept = [item for item in self._waiting if item[0] is not EventType.PROGRESS]
-        self._waiting = deque(kept[-MOST_WAITING:])
+    def close(self) -> None:
+        """Stop telling anything."""
+        self._deadline = 0.0
+        self._draining.set()
+        self._closed.set()
+        self._something.set()
+        self._sender.join()
+        self._keeper.join()
 
     def _put_aside(self, data: dict[str, Any]) -> None:
         source = self._folder / str(data["path"])
@@ -113,29 +128,28 @@ class JobStream:
 
     def _send_loop(self) -> None:
         while not self.lost:
-            closing = self._closing.is_set()
             self._something.wait(FLUSH_SECONDS)
             self._something.clear()
+            draining = self._draining.is_set()
             self._guard(self._send_checkpoint)
             self._guard(self._send_events)
-            with self._lock:
-                nothing_left = not (self._waiting or self._unsent or self._checkpoint)
-            if closing and (nothing_left or time.monotonic() - self._renewed > self._lease_seconds):
-                return
-            if not closing:
-                self._closing.wait(FLUSH_SECONDS)
+            if draining:
+                with self._lock:
+                    if not (self._waiting or self._unsent or self._checkpoint) or time.monotonic() > self._deadline:
+                        return
+            # Gathers what comes meanwhile, and spaces the tries when the platform is away.
+            self._draining.wait(FLUSH_SECONDS) if not draining else time.sleep(FLUSH_SECONDS / 5)
 
     def _keep_loop(self) -> None:
-        interval = min(self._lease_seconds / 3, LONGEST_HEARTBEAT_SECONDS)
-        while not self._closing.wait(interval) and not self.lost:
+        while not self._closed.wait(self._interval) and not self.lost:
             self._guard(self._heartbeat)
-            if time.monotonic() - self._renewed > self._lease_seconds:
-                log.error("the platform was out of reach for longer than the lease: the job is given up")
+            if time.monotonic() - self._heard > PATIENCE_SECONDS:
+                log.error("the platform has been silent for %.0f s: the job is given up", PATIENCE_SECONDS)
                 self._lose()
 
     def _heartbeat(self) -> None:
-        self._follow(self._leased.heartbeat().directive)
-        self._renewed = time.monotonic()
+        self._follow(self._leased.heartbeat(timeout=self._timeout).directive)
+        self._heard = time.monotonic()
 
     def _send_checkpoint(self) -> None:
         with self._lock:
@@ -147,29 +161,36 @@ class JobStream:
         try:
             self._leased.upload(file, path)
             self._leased.checkpoint(CheckpointReport(file=file, step=data["step"], phase=Phase(data["phase"])))
-        except Unreachable:
+        except PlatformError as error:
             with self._lock:
-                if self._checkpoint is None:  # else a newer one has come meanwhile
+                if error.passing and self._checkpoint is None:  # else a newer one has come meanwhile
                     self._checkpoint = data
-                    return
-            path.unlink()
-            return
+                else:
+                    path.unlink()
+            raise
         path.unlink()
         self.add(EventType.CHECKPOINT, {"step": data["step"], "phase": data["phase"], "bytes": file.size})
 
     def _send_events(self) -> None:
-        while True:
-            if not self._unsent:
-                with self._lock:
-                    count = min(BATCH, len(self._waiting))
-                    taken = [self._waiting.popleft() for _ in range(count)]
-                for type_, at, data in taken:
-                    self._unsent.append(Event(seq=self._next_seq, type=type_, at=at, data=data))
-                    self._next_seq += 1
-            if not self._unsent:
-                return
-            self._follow(self._leased.events(EventBatch(events=self._unsent)))
+        while self._gather():
+            try:
+                directive = self._leased.events(EventBatch(events=self._unsent))
+            except PlatformError as error:
+                if not error.passing:
+                    self._unsent = []
+                raise
             self._unsent = []
+            self._follow(directive)
+
+    def _gather(self) -> bool:
+        """Number the next batch, unless one is still unsent. False: there is nothing to send."""
+        if not self._unsent:
+            with self._lock:
+                taken = [self._waiting.popleft() for _ in range(min(BATCH, len(self._waiting)))]
+            for type_, at, data in taken:
+                self._unsent.append(Event(seq=self._next_seq, type=type_, at=at, data=data))
+                self._next_seq += 1
+        return bool(self._unsent)
 
     def _follow(self, directive: Directive) -> None:
         if directive is not self.directive:
@@ -181,14 +202,14 @@ class JobStream:
         self._wake.set()
 
     def _guard(self, call: Callable[[], None]) -> None:
-        """Run a call to the platform: a stale lease is final, silence is not."""
+        """Run a call to the platform: a stale lease is final, silence passes, what is refused was dropped."""
         try:
             call()
-        except Unreachable as error:
-            log.warning("%s", error)
         except PlatformError as error:
-            if error.code in STALE or error.status in (401, 403, 404):
+            if error.code == "stale_lease" or error.status in GONE:
                 log.warning("the lease is gone: %s", error)
                 self._lose()
+            elif error.passing:
+                log.warning("%s", error)
             else:
                 log.error("the platform refused a message (%s): %s", error.code, error)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from pst_client.api import API, Json
@@ -60,8 +60,9 @@ class Leased:
         self._path = f"{API}/worker/jobs/{job_id}"
         self._headers = {LEASE_HEADER: lease_token}
 
-    def heartbeat(self) -> Heartbeat:
-        return Heartbeat.model_validate(self._post("heartbeat", {}))
+    def heartbeat(self, *, timeout: float) -> Heartbeat:
+        """Asked once: the next heartbeat comes soon enough."""
+        return Heartbeat.model_validate(self._post("heartbeat", {}, tries=1, timeout=timeout))
 
     def events(self, batch: EventBatch) -> Directive:
         return Directive(self._post("events", batch.model_dump(mode="json"))["directive"])
@@ -78,6 +79,6 @@ class Leased:
     def release(self, release: Release) -> None:
         self._post("release", release.model_dump(mode="json"))
 
-    def _post(self, action: str, body: Json) -> Json:
+    def _post(self, action: str, body: Json, **options: Any) -> Json:
         path = f"{self._path}/{action}"
-        return self._http.json("POST", path, json=body, headers=self._headers, idempotent=True) or {}
+        return self._http.json("POST", path, json=body, headers=self._headers, idempotent=True, **options) or {}

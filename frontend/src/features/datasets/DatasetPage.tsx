@@ -1,0 +1,125 @@
+import { Alert, Button, Group, List, Stack, Text } from "@mantine/core";
+import { useTranslation } from "react-i18next";
+import { Link, useNavigate, useParams } from "react-router";
+import { api, reload } from "@/api/client";
+import type { Dataset } from "@/api/types";
+import { Confirm } from "@/components/Confirm";
+import { Loaded } from "@/components/Loaded";
+import { Page } from "@/components/Page";
+import { Section } from "@/components/Section";
+import { StateBadge } from "@/components/StateBadge";
+import { bytes, dateTime } from "@/lib/format";
+import { useWorkspace } from "@/session/session";
+import { ClassBalance } from "./ClassBalance";
+import { ErrorTable } from "./ErrorTable";
+import { ReadAgain } from "./ReadAgain";
+import { ReportSummary } from "./ReportSummary";
+import { Rows } from "./Rows";
+
+export function Component() {
+  const { id = "" } = useParams();
+  const query = api.useQuery(
+    "get",
+    "/api/v1/datasets/{id}",
+    { params: { path: { id } } },
+    { refetchInterval: ({ state: { data } }) => (data?.state === "validating" ? 1000 : false) },
+  );
+  return <Loaded query={query}>{(dataset) => <DatasetView dataset={dataset} />}</Loaded>;
+}
+
+function DatasetView({ dataset }: { dataset: Dataset }) {
+  const { t } = useTranslation();
+  const { slug, canEdit, isOwner } = useWorkspace();
+  const navigate = useNavigate();
+  const list = `/w/${slug}/datasets`;
+  const remove = api.useMutation("delete", "/api/v1/datasets/{id}", {
+    onSuccess: async () => {
+      await navigate(list);
+      await reload("/api/v1/datasets");
+    },
+  });
+  const actions = (
+    <>
+      {canEdit && dataset.state === "ready" && (
+        <Button component={Link} to={`/w/${slug}/jobs/new?dataset=${dataset.id}`}>
+          {t("datasets.train")}
+        </Button>
+      )}
+      {canEdit && dataset.state !== "validating" && <ReadAgain dataset={dataset} />}
+      {isOwner && (
+        <Confirm
+          label={t("common.delete")}
+          question={t("datasets.deleteQuestion", { name: dataset.name })}
+          act={() => remove.mutateAsync({ params: { path: { id: dataset.id } } })}
+          busy={remove.isPending}
+          error={remove.error}
+        />
+      )}
+    </>
+  );
+  return (
+    <Page
+      title={dataset.name}
+      above={[{ label: t("datasets.title"), to: list }]}
+      badge={<StateBadge state={dataset.state} />}
+      note={t("datasets.madeBy", { who: dataset.created_by ?? "–", when: dateTime(dataset.created_at) })}
+      actions={actions}
+    >
+      <div aria-live="polite">
+        {dataset.state === "validating" && <Alert color="blue">{t("datasets.validating")}</Alert>}
+        {dataset.state === "invalid" && (
+          <Alert color="red" title={t("datasets.invalid")}>
+            {t("datasets.invalidText")}
+          </Alert>
+        )}
+      </div>
+      {dataset.errors.length > 0 && <ErrorTable dataset={dataset} />}
+      {dataset.report && dataset.state === "ready" && (
+        <>
+          <ReportSummary report={dataset.report} />
+          <ClassBalance report={dataset.report} />
+        </>
+      )}
+      {dataset.state === "ready" && <Rows dataset={dataset} />}
+      <Section title={t("datasets.filesTitle")}>
+        <List size="sm" spacing={2}>
+          {dataset.files.map((file) => (
+            <List.Item key={file.split}>
+              <span className="breakable">
+                {t(`split.${file.split}`)}: {file.name}, {bytes(file.size)}
+              </span>
+              <Text size="xs" c="dimmed" className="mono breakable">
+                sha256 {file.sha256}
+              </Text>
+            </List.Item>
+          ))}
+        </List>
+        <Found dataset={dataset} />
+      </Section>
+    </Page>
+  );
+}
+
+/** How the files were read in the end. */
+function Found({ dataset }: { dataset: Dataset }) {
+  const { t } = useTranslation();
+  const facts = Object.entries(dataset.found).filter(([, value]) => value !== null && value !== "");
+  if (facts.length === 0) return null;
+  return (
+    <Stack gap={4}>
+      <Text size="sm" fw={500}>
+        {t("datasets.found")}
+      </Text>
+      <Group gap="md">
+        {facts.map(([name, value]) => (
+          <Text size="sm" key={name}>
+            <Text span c="dimmed" size="sm">
+              {name.replaceAll("_", " ")}:
+            </Text>{" "}
+            <span className="mono">{typeof value === "object" ? JSON.stringify(value) : String(value)}</span>
+          </Text>
+        ))}
+      </Group>
+    </Stack>
+  );
+}

@@ -1,0 +1,57 @@
+import { Button, Group, Modal, Stack } from "@mantine/core";
+import { useDisclosure } from "@mantine/hooks";
+import { useState } from "react";
+import { useTranslation } from "react-i18next";
+import { api, reload } from "@/api/client";
+import type { Dataset } from "@/api/types";
+import { ErrorNote } from "@/components/ErrorNote";
+import { ReadingFields } from "./ReadingFields";
+import { AUTOMATIC, type Reading } from "./reading";
+
+/** Changes how the uploaded files are read, and validates them again. */
+export function ReadAgain({ dataset }: { dataset: Dataset }) {
+  const { t } = useTranslation();
+  const [opened, { open, close }] = useDisclosure(false);
+  const texts = (values: Record<string, unknown>) =>
+    Object.fromEntries(
+      Object.keys(AUTOMATIC)
+        .filter((name) => values[name] !== null && values[name] !== undefined)
+        .map((name) => [name, String(values[name])]),
+    ) as Partial<Reading>;
+  const [reading, setReading] = useState<Reading>({ ...AUTOMATIC, ...texts(dataset.options) });
+  const change = api.useMutation("patch", "/api/v1/datasets/{id}", {
+    onSuccess: async () => {
+      await reload("/api/v1/datasets");
+      close();
+    },
+  });
+  return (
+    <>
+      <Button variant="default" onClick={open}>
+        {t("datasets.readAgain")}
+      </Button>
+      <Modal opened={opened} onClose={close} title={t("datasets.readAgain")} size="xl">
+        <Stack>
+          <ReadingFields
+            reading={reading}
+            onChange={setReading}
+            found={texts(dataset.found)}
+            columns={dataset.report?.columns ?? []}
+          />
+          {change.error && <ErrorNote error={change.error} />}
+          <Group justify="flex-end">
+            <Button variant="default" onClick={close}>
+              {t("common.cancel")}
+            </Button>
+            <Button
+              loading={change.isPending}
+              onClick={() => change.mutate({ params: { path: { id: dataset.id } }, body: reading as never })}
+            >
+              {t("datasets.readAgainDo")}
+            </Button>
+          </Group>
+        </Stack>
+      </Modal>
+    </>
+  );
+}

@@ -1,0 +1,67 @@
+"""What the platform does by itself: take jobs from workers that went silent, and ring again for jobs that wait."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from uuid import UUID
+
+from django.conf import settings
+from django.db import transaction
+from django.utils import timezone
+
+from jobs import waiting
+from jobs.models import LEASED, Job
+from jobs.services import attempts, moves
+from pst_client.contract import JobState
+
+BY = "platform"
+
+
+@transaction.atomic
+def expire_lease(*, job_id: UUID) -> bool:
+    """Take the job from its worker if the lease has run out. False when it has not, or somebody else is at it."""
+    job = (
+        Job.objects.select_for_update(skip_locked=True)
+        .filter(pk=job_id, state__in=LEASED, lease_expires_at__lt=timezone.now())
+        .first()
+    )
+    if job is None:
+        return False
+    error = f"The worker {job.node.name} stopped answering." if job.node else "The worker stopped answering."
+    attempts.fail(job=job, error=error, detail="", retriable=True, by=BY)
+    return True
+
+
+def expire_leases() -> int:
+    """Take every job whose lease has run out; each in a transaction of its own. Returns how many."""
+    expired = Job.objects.filter(state__in=LEASED, lease_expires_at__lt=timezone.now())
+    return sum(expire_lease(job_id=job_id) for job_id in expired.values_list("id", flat=True))
+
+
+def ring_again() -> int:
+    """Ring anew for queued jobs that were last rung long ago: a doorbell may be lost. Returns how many.
+
+    Only as many as there are idle workers to hear it: else bells would pile up in the queue while nobody listens
+    (a worker that starts, or ends a job, asks for the next one by itself).
+    """
+    limit = timezone.now() - timedelta(seconds=settings.JOB_RING_AGAIN_SECONDS)
+    idle = waiting.idle(waiting.online_workers())
+    count = 0
+    for job in Job.objects.waiting().filter(rung_at__lt=limit):
+        if not idle:
+            break
+        ears = waiting.listening(idle, queue=job.queue, workspace_id=job.workspace_id)
+        if ears and _ring_again(job=job):
+            idle.remove(ears[0])
+            count += 1
+    return count
+
+
+@transaction.atomic
+def _ring_again(*, job: Job) -> bool:
+    """False when the job was claimed, or rung by another reaper, in the meantime."""
+    waits = Job.objects.filter(pk=job.pk, state=JobState.QUEUED.value, rung_at=job.rung_at)
+    if not waits.update(rung_at=timezone.now()):
+        return False
+    moves.ring(job=job)
+    return True

@@ -1,0 +1,134 @@
+"""Answers with the bytes of a blob: HEAD, a single Range, If-None-Match and If-Range, the sha256 as a strong ETag."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import IO
+
+import structlog
+from django.http import FileResponse, HttpResponse, HttpResponseBase
+from django.utils.cache import patch_cache_control
+from django.utils.http import content_disposition_header, parse_etags, quote_etag
+from rest_framework import status
+from rest_framework.negotiation import BaseContentNegotiation
+from rest_framework.renderers import BaseRenderer
+from rest_framework.request import Request
+
+from hub.core import storage
+from hub.core.errors import UserError
+from hub.registry.models import VersionFile
+
+log = structlog.get_logger(__name__)
+
+BYTE_RANGE = re.compile(r"bytes=([0-9]{0,18})-([0-9]{0,18})")
+# Never HTML or SVG: a file comes from a user, and the browser would run it on our own address.
+CONTENT_TYPES = {
+    ".json": "application/json",
+    ".md": "text/markdown; charset=utf-8",
+    ".txt": "text/plain; charset=utf-8",
+}
+
+
+class ContentMissing(UserError):
+    status = status.HTTP_503_SERVICE_UNAVAILABLE
+    code = "content_missing"
+
+
+class AnyAccept(BaseContentNegotiation):
+    """Bytes come as they are, whatever Accept says; ``?format=`` is the view's own."""
+
+    def select_parser(self, request: Request, parsers: list[object]) -> object | None:
+        return next((parser for parser in parsers if request.content_type.startswith(parser.media_type)), None)  # type: ignore[attr-defined]
+
+    def select_renderer(
+        self, request: Request, renderers: list[BaseRenderer], format_suffix: str | None = None
+    ) -> tuple[BaseRenderer, str]:
+        return renderers[0], renderers[0].media_type
+
+
+class Part:
+    """``length`` bytes of a file from where it stands, in chunks; closes the file."""
+
+    def __init__(self, stream: IO[bytes], length: int) -> None:
+        self.stream, self.length = stream, length
+
+    def __iter__(self) -> Iterator[bytes]:
+        while self.length > 0 and (chunk := self.stream.read(min(storage.CHUNK, self.length))):
+            self.length -= len(chunk)
+            yield chunk
+
+    def close(self) -> None:
+        self.stream.close()
+
+
+def byte_range(header: str | None, size: int) -> tuple[int, int] | None:
+    """(first, last) of a single range, both inclusive; None: send it all (no range, several, or not understood).
+
+    Raises IndexError when no byte of the file lies in the range.
+    """
+    found = BYTE_RANGE.fullmatch(header.strip()) if header else None
+    if found is None or found[1] == found[2] == "":
+        return None
+    if found[1] == "":
+        length = int(found[2])
+        if length == 0 or size == 0:
+            raise IndexError
+        return max(size - length, 0), size - 1
+    first = int(found[1])
+    last = int(found[2]) if found[2] else size - 1
+    if found[2] and last < first:
+        return None
+    if first >= size:
+        raise IndexError
+    return first, min(last, size - 1)
+
+
+def open_content(sha256: str, path: str) -> IO[bytes]:
+    """The blob of a file. Raises :class:`ContentMissing` where the storage has lost it."""
+    try:
+        return storage.open_blob(sha256)
+    except FileNotFoundError:
+        log.error("blob_missing", sha256=sha256, path=path)
+        raise ContentMissing(
+            f"The content of {path} (sha256 {sha256}) is missing in the storage; the operator must restore it."
+        ) from None
+
+
+def send(request: Request, file: VersionFile, *, headers: dict[str, str] | None = None) -> HttpResponseBase:
+    """The file, its part, 304, or 416. ``file.blob`` must be loaded."""
+    size, name = file.blob.size, file.path.rsplit("/", 1)[-1]
+    etag = quote_etag(file.blob_id)
+    suffix = name[name.rfind(".") :].lower() if "." in name else ""
+    kind = CONTENT_TYPES.get(suffix, "application/octet-stream")
+    common = {"ETag": etag, "Accept-Ranges": "bytes", **(headers or {})}
+    if (wanted := request.headers.get("If-None-Match")) and {"*", etag} & {
+        item.removeprefix("W/") for item in parse_etags(wanted)
+    }:
+        return _private(HttpResponse(status=304, headers=common))
+    ranged = request.headers.get("Range")
+    if request.headers.get("If-Range", etag) != etag:
+        ranged = None
+    try:
+        part = byte_range(ranged, size)
+    except IndexError:
+        return _private(HttpResponse(status=416, headers={**common, "Content-Range": f"bytes */{size}"}))
+    first, last = part or (0, size - 1)
+    common |= {
+        "Content-Length": str(last - first + 1),
+        "Content-Disposition": content_disposition_header(True, name) or "attachment",
+    }
+    if part is not None:
+        common["Content-Range"] = f"bytes {first}-{last}/{size}"
+    code = 200 if part is None else 206
+    if request.method == "HEAD":
+        return _private(HttpResponse(status=code, content_type=kind, headers=common))
+    stream = open_content(file.blob_id, file.path)
+    stream.seek(first)
+    return _private(FileResponse(Part(stream, last - first + 1), status=code, content_type=kind, headers=common))
+
+
+def _private(response: HttpResponseBase) -> HttpResponseBase:
+    # Shared caches must ask again: access depends on who asks.
+    patch_cache_control(response, private=True, no_cache=True)
+    return response

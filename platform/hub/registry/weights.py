@@ -1,0 +1,113 @@
+"""The header of a safetensors file, read without torch and without the tensors: names, number formats, shapes, offsets.
+
+Layout: 8 bytes little-endian N, then N bytes of JSON ``{name: {"dtype", "shape", "data_offsets": [begin, end]}}``, then
+the data. Offsets count from the end of the header; together the tensors cover the data without gap or overlap.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import struct
+from dataclasses import dataclass
+from typing import IO, Any
+
+from hub.core.errors import UserError
+
+MAX_HEADER_BYTES = 100_000_000
+MAX_DIMENSIONS = 32
+BITS = {
+    "BOOL": 8,
+    "U8": 8,
+    "I8": 8,
+    "F8_E5M2": 8,
+    "F8_E4M3": 8,
+    "I16": 16,
+    "U16": 16,
+    "F16": 16,
+    "BF16": 16,
+    "I32": 32,
+    "U32": 32,
+    "F32": 32,
+    "I64": 64,
+    "U64": 64,
+    "F64": 64,
+}
+FLOATS = {name for name in BITS if "F" in name}
+
+
+@dataclass(frozen=True)
+class Weights:
+    """``parameters`` counts the elements of floating-point tensors; counters and masks are no parameters."""
+
+    tensors: int
+    parameters: int
+    dtypes: tuple[str, ...]
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a name stands in the header twice")
+    return found
+
+
+def _whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**62
+
+
+def _span(name: str, entry: Any) -> tuple[int, int, int, str]:
+    """(begin, end, elements, dtype) of one tensor. Raises ValueError saying what is wrong."""
+    if not isinstance(entry, dict) or set(entry) != {"dtype", "shape", "data_offsets"}:
+        raise ValueError(f"tensor {name!r} must have dtype, shape and data_offsets, and nothing else")
+    dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
+    if not isinstance(dtype, str) or dtype not in BITS:
+        raise ValueError(f"tensor {name!r} has the unknown number format {dtype!r}")
+    if not isinstance(shape, list) or len(shape) > MAX_DIMENSIONS or not all(map(_whole, shape)):
+        raise ValueError(f"tensor {name!r} has no valid shape")
+    if not isinstance(offsets, list) or len(offsets) != 2 or not all(map(_whole, offsets)):
+        raise ValueError(f"tensor {name!r} has no valid data_offsets")
+    elements = math.prod(shape)
+    begin, end = offsets
+    if end - begin != elements * BITS[dtype] // 8:
+        raise ValueError(f"tensor {name!r} takes {end - begin} bytes, but its shape and format need another number")
+    return begin, end, elements, dtype
+
+
+def read_header(stream: IO[bytes], *, size: int, name: str) -> Weights:
+    """Check the header of a file of ``size`` bytes. Raises UserError naming the file and what is wrong in it."""
+    try:
+        return _read(stream, size)
+    except (ValueError, RecursionError) as error:
+        message = f"{name} is not a valid safetensors file: {error}."
+        raise UserError(message, code="bad_weights", details=[{"file": name, "message": str(error)}]) from None
+
+
+def _read(stream: IO[bytes], size: int) -> Weights:
+    prefix = stream.read(8)
+    if len(prefix) < 8:
+        raise ValueError("it is shorter than its header")
+    (length,) = struct.unpack("<Q", prefix)
+    if length > MAX_HEADER_BYTES or 8 + length > size:
+        raise ValueError(f"its header would have {length} bytes")
+    header = json.loads(stream.read(length).decode("utf-8"), object_pairs_hook=_unique)
+    if not isinstance(header, dict):
+        raise ValueError("its header is no JSON object")
+    metadata = header.pop("__metadata__", {})
+    if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
+        raise ValueError("__metadata__ must map texts to texts")
+    if not header:
+        raise ValueError("it holds no tensor")
+    spans = sorted(_span(name, entry) for name, entry in header.items())
+    at = 0
+    for begin, end, _, _ in spans:
+        if begin != at:
+            raise ValueError(f"its tensors leave a gap or overlap at byte {min(begin, at)} of the data")
+        at = end
+    if at != size - 8 - length:
+        raise ValueError(f"its tensors take {at} bytes, but {size - 8 - length} follow the header")
+    return Weights(
+        tensors=len(spans),
+        parameters=sum(elements for _, _, elements, dtype in spans if dtype in FLOATS),
+        dtypes=tuple(sorted({dtype for _, _, _, dtype in spans})),
+    )
