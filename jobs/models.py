@@ -62,7 +62,8 @@ class Job(models.Model):
     settings = models.JSONField()
     target = models.JSONField()
     plan = models.JSONField(help_text="The planner's answer, as it was when the job was submitted.")
-    idempotency_key = models.CharField(max_length=100, null=True, blank=True)
+    # Null, not empty, for the many jobs without one: only then does the unique constraint leave them alone.
+    idempotency_key = models.CharField(max_length=100, null=True, blank=True)  # noqa: DJ001
 
     attempt = models.PositiveIntegerField(default=0, help_text="Attempts started so far.")
     failures = models.PositiveIntegerField(default=0, help_text="Attempts that failed so far.")

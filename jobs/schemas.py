@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from datetime import datetime
 from typing import Annotated, Any, Literal, TypeVar
 from uuid import UUID
@@ -36,7 +37,7 @@ def _free_queue(name: str) -> str:
 
 
 def _model_name(name: str) -> str:
-    if not MODEL_NAME.regex.fullmatch(name):
+    if not re.fullmatch(MODEL_NAME.regex, name):
         raise ValueError(str(MODEL_NAME.message))
     return name
 
@@ -74,7 +75,7 @@ class JobSubmission(Message):
     )
 
 
-class EstimateRequest(Message):
+class EstimateQuery(Message):
     workspace: str | None = None
     base_model: BaseModelName
     target: Target

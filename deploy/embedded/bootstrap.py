@@ -57,9 +57,11 @@ def run(command: list[str], *, doing: str, cwd: Path = ROOT, env: dict[str, str]
         command, cwd=cwd, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL
     )
     if result.returncode:
-        tail = result.stdout.decode(errors="replace")[-4000:]
+        shown = result.stdout.decode(errors="replace").strip()
+        if len(shown) > 4000:
+            shown = f"{shown[:2000]}\n[…]\n{shown[-2000:]}"
         raise SetupError(
-            f"{tail}\n{doing}: failed. The lines above say why; the first run needs a network for PyPI and npm."
+            f"{shown}\n{doing}: failed. The lines above say why; the first run needs a network for PyPI and npm."
         )
 
 

@@ -1,5 +1,4 @@
 import "@mantine/core/styles.css";
-import "@mantine/notifications/styles.css";
 import "./style.css";
 import "./i18n";
 import { StrictMode } from "react";

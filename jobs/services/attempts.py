@@ -176,6 +176,6 @@ def _check_uploaded(*, job: Job, files: list[FileRef]) -> None:
     for file in files:
         if sizes.get(file.sha256) != file.size:
             raise UserError(
-                f"{file.path} (sha256 {file.sha256}, {file.size:,} bytes) was not uploaded by this job; upload it first.",
+                f"{file.path} (sha256 {file.sha256}, {file.size:,} bytes) was not uploaded by this job: upload it.",
                 code="not_uploaded",
             )

@@ -27,7 +27,7 @@ def cancel(*, actor: Actor, job_id: UUID) -> Job:
 
 @transaction.atomic
 def pause(*, actor: Actor, job_id: UUID) -> Job:
-    """A queued job is paused at once; a running one when its worker has saved a checkpoint. Raises Conflict otherwise."""
+    """A queued job is paused at once; a running one when its worker has saved a checkpoint. Else Conflict."""
     job = _locked(actor=actor, job_id=job_id)
     if job.state != JobState.PAUSED and not job.pause_requested:
         job.pause_requested = job.state == JobState.RUNNING

@@ -54,11 +54,8 @@ def test_predicted_sizes_are_those_of_the_real_files(tmp_path: Path, dtype: str,
             scores = state[spec.name].float().abs()
             mask = mask_of(scores, select(scores, kept_count(spec.numel, sparsity)))
             state[spec.name] = torch.where(mask, state[spec.name], 0.0)
-        elif spec.shape == (64,):
-            state[spec.name] = torch.ones(64, dtype=state[spec.name].dtype)
     assert write_sparse(state, tmp_path) == pytest.approx(planned.sparse_bytes, rel=0.01)
     assert write_dense(state, tmp_path / "model.safetensors") == planned.dense_bytes
-    assert sum(int((t != 0).sum()) for n, t in state.items() if n.endswith("dense.weight") and "layer" in n) > 0
 
 
 def test_counts_add_up() -> None:

@@ -18,7 +18,7 @@ def brute_force(x: Tensor, weight: Tensor, bias: Tensor, f: Factors, kept: int) 
     """(y, M) with a straight-through mask, from the definitions alone."""
     d = weight + SCALES.beta * f.u @ f.v
     s = d.abs() + SCALES.alpha1 * f.a @ f.b + SCALES.alpha2 * (f.r[:, None] + f.c[None, :])
-    order = sorted(range(s.numel()), key=lambda index: (-float(s.reshape(-1)[index]), index))
+    order = sorted(range(s.numel()), key=lambda index: (-float(s.detach().reshape(-1)[index]), index))
     mask = torch.zeros(s.numel(), dtype=s.dtype)
     mask[order[:kept]] = 1
     mask = mask.reshape(s.shape)

@@ -86,6 +86,16 @@ class Http:
             raise self._strange(path, 200)
         return found
 
+    def pages(self, path: str, params: Mapping[str, Any] | None = None) -> Iterator[dict[str, Any]]:
+        """Every result of a list, fetched page by page."""
+        page = 1
+        while True:
+            answer = self.mapping("GET", path, params={**(params or {}), "page": page})
+            yield from answer["results"]
+            if answer["next"] is None:
+                return
+            page += 1
+
     def _strange(self, path: str, status: int) -> PlatformError:
         message = f"{self.url} gave no such answer to {path} as the platform does: is it the platform's address?"
         return PlatformError("not_json", message, status=status)

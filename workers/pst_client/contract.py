@@ -83,10 +83,12 @@ class ModelRef(Message):
 class Target(Message):
     """A sparsity or a deployment budget; at least one is set. The planner turns it into a sparsity per group."""
 
-    sparsity: float | None = Field(None, ge=0.5, le=0.99, description="Share of prunable weights that become zero.")
-    max_nonzero_params: int | None = Field(None, gt=0, description="Nonzero parameters of the whole model.")
-    max_bytes: int | None = Field(None, gt=0, description="Bytes of the compact file.")
-    max_memory_bytes: int | None = Field(None, gt=0, description="Bytes of the model loaded by a serving node.")
+    sparsity: float | None = Field(
+        default=None, ge=0.5, le=0.99, description="Share of prunable weights that become zero."
+    )
+    max_nonzero_params: int | None = Field(default=None, gt=0, description="Nonzero parameters of the whole model.")
+    max_bytes: int | None = Field(default=None, gt=0, description="Bytes of the compact file.")
+    max_memory_bytes: int | None = Field(default=None, gt=0, description="Bytes of the model loaded by a serving node.")
 
 
 class JobSpec(Message):
@@ -101,7 +103,7 @@ class JobSpec(Message):
     settings: TrainSettings
     target: Target
     plan: dict[str, float] = Field(description="Sparsity per group of matrices.")
-    checkpoint: FileRef | None = Field(None, description="State to resume from.")
+    checkpoint: FileRef | None = Field(default=None, description="State to resume from.")
 
 
 class Lease(Message):
@@ -168,9 +170,11 @@ class Finish(Message):
     """End of an attempt. On success ``files`` are the version's files, each uploaded as an artifact before."""
 
     outcome: Literal["succeeded", "failed", "cancelled"]
-    error: str | None = Field(None, description="One plain sentence for the user.")
-    detail: str | None = Field(None, description="Traceback or last output, for the operator.")
-    retriable: bool = Field(False, description="The child died rather than failed: another attempt may succeed.")
+    error: str | None = Field(default=None, description="One plain sentence for the user.")
+    detail: str | None = Field(default=None, description="Traceback or last output, for the operator.")
+    retriable: bool = Field(
+        default=False, description="The child died rather than failed: another attempt may succeed."
+    )
     files: list[FileRef] = []
     report: dict[str, Any] | None = None
 
@@ -188,7 +192,7 @@ class NodeRegistration(Message):
     kind: Literal["worker", "serve"]
     version: str
     queues: list[str] = []
-    url: str | None = Field(None, description="Where a serving node answers predictions.")
+    url: str | None = Field(default=None, description="Where a serving node answers predictions.")
     hardware: dict[str, Any] = {}
 
 

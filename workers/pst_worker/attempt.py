@@ -7,6 +7,9 @@ import shutil
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import Future, wait
+from enum import Enum, auto
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,143 +26,165 @@ log = logging.getLogger(__name__)
 CHECKPOINT_SECONDS = 60.0
 """How long a child that shall stop may take to write its checkpoint."""
 
-POLL_SECONDS = 0.2
+POLL_SECONDS = 0.1
 AGAIN_SECONDS = 2.0
 EXPORT = "export"
+
+
+class Reason(Enum):
+    """Why an attempt ends before its work is done."""
+
+    CANCEL = auto()
+    PAUSE = auto()
+    SHUTDOWN = auto()
 
 
 class Attempt:
     """Runs in one thread; ``stopping`` is set from outside when the worker itself must end."""
 
-    def __init__(
-        self, platform: Platform, claim: Claim, folder: Path, cache: Path, stopping: threading.Event
-    ) -> None:
+    def __init__(self, platform: Platform, claim: Claim, folder: Path, cache: Path, stopping: threading.Event) -> None:
         self._platform = platform
         self._claim = claim
         self._folder = folder
         self._cache = cache
         self._stopping = stopping
-        self._wake = threading.Event()
         self._leased = Leased(platform.http, claim.spec.job_id, claim.lease.token)
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        self._stream = JobStream(self._leased, claim, folder)
 
     def run(self) -> None:
-        """Do the job, tell the platform how it ended, and leave no file behind. Raises nothing that the job caused."""
-        shutil.rmtree(self._folder, ignore_errors=True)
-        self._folder.mkdir(parents=True)
-        stream = JobStream(self._leased, self._claim, self._folder, self._wake)
-        stream.start()
+        """Do the job, tell the platform how it ended, and leave no file behind. What goes wrong with the job or with
+        the platform is told to the platform or logged, not raised."""
+        self._stream.start()
         try:
-            self._run(stream)
+            self._run()
         except LeaseLost:
             log.warning("job %s was taken away; its result is dropped", self._claim.spec.job_id)
+        except PlatformError as error:
+            log.error("the end of job %s could not be told: %s", self._claim.spec.job_id, error)
         finally:
-            stream.close()
+            self._stream.close()
+            # A download that was left behind may still write; what it leaves goes at the worker's next start.
             shutil.rmtree(self._folder, ignore_errors=True)
 
-    def _run(self, stream: JobStream) -> None:
-        try:
-            self._prepare(stream)
-        except PlatformError as error:
-            self._end(stream, Finish(outcome="failed", error=error.message, retriable=error.passing))
+    def _run(self) -> None:
+        fetching = self._fetch()
+        while not wait([fetching], POLL_SECONDS).done:
+            if (reason := self._reason()) is not None:
+                self._stop_early(reason)
+                return
+        if isinstance(error := fetching.exception(), PlatformError):
+            self._finish(Finish(outcome="failed", error=error.message, retriable=error.passing))
             return
-        except Interrupted as interrupt:
-            self._conclude(stream, {"outcome": "stopped"}, interrupt.reason)
-            return
-        child = Child(self._folder, stream.from_child)
+        fetching.result()
+        child = Child(self._folder, self._stream.from_child)
         try:
-            reason = self._watch(stream, child)
+            reason = self._watch(child)
         finally:
             child.kill()
-        self._conclude(stream, child.outcome(), reason)
+        self._conclude(child.outcome(), reason)
 
-    def _prepare(self, stream: JobStream) -> None:
-        """Fetch the inputs, in a thread of their own that is left behind when the job shall end meanwhile.
-        Raises PlatformError, LeaseLost or Interrupted."""
-        stream.add(EventType.LOG, {"level": "info", "message": "Fetching rows and base model."})
-        with ThreadPoolExecutor(1, thread_name_prefix="job-inputs") as executor:
-            fetching = executor.submit(prepare, self._platform, self._claim, self._folder, self._cache)
-            while not wait([fetching], POLL_SECONDS).done:
-                if (reason := self._reason(stream)) is not None:
-                    executor.shutdown(wait=False)
-                    raise Interrupted(reason)
-            fetching.result()
+    def _fetch(self) -> Future[None]:
+        """Fetch the inputs in a thread that is left behind when the job must end meanwhile: a library's download
+        can't be interrupted, and what it still writes lies in the shared cache."""
+        self._stream.add(EventType.LOG, {"level": "info", "message": "Fetching rows and base model."})
+        fetching: Future[None] = Future()
 
-    def _watch(self, stream: JobStream, child: Child) -> Directive | None:
-        """Wait for the child's end. Returns why it was made to end: CANCEL, PAUSE, CONTINUE for a worker that shuts
-        down, or None. Raises LeaseLost after killing it."""
-        reason: Directive | None = None
+        def fetch() -> None:
+            try:
+                prepare(self._platform, self._claim, self._folder, self._cache)
+            except BaseException as error:
+                fetching.set_exception(error)
+            else:
+                fetching.set_result(None)
+
+        threading.Thread(target=fetch, name="job-inputs", daemon=True).start()
+        return fetching
+
+    def _reason(self) -> Reason | None:
+        """Why the attempt must end now. Raises LeaseLost."""
+        if self._stream.lost:
+            raise LeaseLost
+        if self._stream.directive is Directive.CANCEL:
+            return Reason.CANCEL
+        if self._stream.directive is Directive.PAUSE:
+            return Reason.PAUSE
+        return Reason.SHUTDOWN if self._stopping.is_set() else None
+
+    def _watch(self, child: Child) -> Reason | None:
+        """Wait for the child's end; returns why it was made to end, if it was. Raises LeaseLost."""
+        asked: Reason | None = None
         deadline = float("inf")
         while not child.wait(POLL_SECONDS):
-            if stream.lost or stream.directive is Directive.CANCEL:
+            reason = self._reason()
+            if reason is Reason.CANCEL:
                 child.kill()
                 child.wait(CHECKPOINT_SECONDS)
-                if stream.lost:
-                    raise LeaseLost
-                return Directive.CANCEL
-            if reason is None and (stream.directive is Directive.PAUSE or self._stopping.is_set()):
-                reason = Directive.PAUSE if stream.directive is Directive.PAUSE else Directive.CONTINUE
-                deadline = time.monotonic() + CHECKPOINT_SECONDS
+                return reason
+            if reason is not None and asked is None:
+                asked, deadline = reason, time.monotonic() + CHECKPOINT_SECONDS
                 child.stop()
             if time.monotonic() > deadline:
                 log.warning("the child wrote no checkpoint in %.0f s and is killed", CHECKPOINT_SECONDS)
                 child.kill()
-        return reason
+        return asked
 
-    def _conclude(self, stream: JobStream, outcome: dict[str, Any], reason: Directive | None) -> None:
+    def _conclude(self, outcome: dict[str, Any], reason: Reason | None) -> None:
         kind = outcome["outcome"]
-        if reason is Directive.CANCEL:
-            self._end(stream, Finish(outcome="cancelled"))
-        elif kind == "succeeded":
-            self._publish(stream, outcome["report"])
-        elif reason is not None and kind in ("stopped", "died"):
-            release = Release(reason="paused" if reason is Directive.PAUSE else "shutdown")
-            stream.drain(CHECKPOINT_SECONDS)
-            self._tell(lambda: self._leased.release(release))
+        if kind == "succeeded":
+            self._publish(outcome["report"])
+        elif reason is Reason.CANCEL or (reason is not None and kind in ("stopped", "died")):
+            self._stop_early(reason)
         elif kind == "stopped":
-            # Somebody else sent the child a SIGTERM; its checkpoint is good.
             sentence = "The training process was told to stop by something outside this worker."
-            self._end(stream, Finish(outcome="failed", error=sentence, retriable=True))
+            self._finish(Finish(outcome="failed", error=sentence, retriable=True))
         else:
-            self._end(
-                stream,
+            self._finish(
                 Finish(
                     outcome="failed",
                     error=outcome["error"],
                     detail=outcome.get("detail"),
                     retriable=kind == "died",
-                ),
+                )
             )
 
-    def _publish(self, stream: JobStream, report: dict[str, Any]) -> None:
+    def _stop_early(self, reason: Reason) -> None:
+        if reason is Reason.CANCEL:
+            self._finish(Finish(outcome="cancelled"))
+            return
+        release = Release(reason="paused" if reason is Reason.PAUSE else "shutdown")
+        self._stream.drain(CHECKPOINT_SECONDS)
+        self._tell(lambda: self._leased.release(release))
+
+    def _publish(self, report: dict[str, Any]) -> None:
         """Upload the exported files, then finish: the platform makes the version."""
-        stream.add(EventType.PHASE, {"phase": Phase.PUBLISH.value})
+        self._stream.add(EventType.PHASE, {"phase": Phase.PUBLISH.value})
         root = self._folder / EXPORT
         files = []
         try:
             for path in sorted(path for path in root.rglob("*") if path.is_file()):
                 name = path.relative_to(root).as_posix()
                 file = FileRef(path=name, sha256=file_sha256(path), size=path.stat().st_size)
-                self._tell(lambda file=file, path=path: self._leased.upload(file, path))  # type: ignore[misc]
-                if stream.lost:
-                    raise LeaseLost
-                if stream.directive is Directive.CANCEL:
-                    self._end(stream, Finish(outcome="cancelled"))
+                self._tell(partial(self._leased.upload, file, path))
+                if self._reason() is Reason.CANCEL:
+                    self._stop_early(Reason.CANCEL)
                     return
                 files.append(file)
-            self._end(stream, Finish(outcome="succeeded", files=files, report=report))
+            self._finish(Finish(outcome="succeeded", files=files, report=report))
         except PlatformError as error:
-            if error.passing or error.code == "stale_lease":
-                raise LeaseLost from error
-            # What the platform refuses to publish is a failed job, not a lost one.
-            self._end(stream, Finish(outcome="failed", error=f"The result could not be published: {error.message}"))
+            if error.passing:
+                raise
+            # A result that the platform refuses is a failed job.
+            self._finish(Finish(outcome="failed", error=f"The result could not be published: {error.message}"))
 
-    def _end(self, stream: JobStream, finish: Finish) -> None:
-        stream.drain()
+    def _finish(self, finish: Finish) -> None:
+        self._stream.drain()
         self._tell(lambda: self._leased.finish(finish))
 
     def _tell(self, call: Callable[[], object]) -> None:
         """Call the platform, and again for as long as it is only out of reach. Raises LeaseLost or PlatformError."""
-        deadline = time.monotonic() + (CHECKPOINT_SECONDS if self._stopping.is_set() else PATIENCE_SECONDS)
+        start = time.monotonic()
         while True:
             try:
                 call()
@@ -167,7 +192,8 @@ class Attempt:
             except PlatformError as error:
                 if error.code == "stale_lease":
                     raise LeaseLost from error
-                if not error.passing or time.monotonic() > deadline:
+                patience = CHECKPOINT_SECONDS if self._stopping.is_set() else PATIENCE_SECONDS
+                if not error.passing or time.monotonic() - start > patience:
                     raise
                 log.warning("%s", error)
-                self._stopping.wait(AGAIN_SECONDS)
+                time.sleep(AGAIN_SECONDS)

@@ -73,7 +73,8 @@ class Child:
             return
 
     def outcome(self) -> dict[str, Any]:
-        """After the end: ``{"outcome": "succeeded"|"stopped"|"refused"|"broken"|"died", "error"?, "detail"?, "report"?}``."""
+        """After the end: ``{"outcome", "error"?, "detail"?, "report"?}``; the outcome is one of succeeded, stopped,
+        refused, broken (see :mod:`pst_worker.run`) and died."""
         code = self._process.returncode
         path = self.folder / OUTCOME
         if code < 0 or not path.is_file():

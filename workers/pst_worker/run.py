@@ -49,7 +49,9 @@ def describe(error: Exception) -> dict[str, Any]:
     if isinstance(error, PSTError):
         return {"outcome": "refused", "error": str(error), "detail": detail}
     if out_of_memory(error):
-        sentence = "The job ran out of memory: submit it with a smaller batch_size or max_length, or to a larger worker."
+        sentence = (
+            "The job ran out of memory: submit it with a smaller batch_size or max_length, or to a larger worker."
+        )
     else:
         sentence = f"The training program failed: {type(error).__name__}: {str(error)[:500]}"
     return {"outcome": "broken", "error": sentence, "detail": detail}
@@ -66,12 +68,12 @@ def run(folder: Path, events: int) -> int:
             stream.write(json.dumps(event) + "\n")
 
         try:
-            from pst.pipeline import Stopped, run as run_pipeline  # here, so that a failing import is reported too
+            from pst import pipeline  # here, so that a failing import is reported too
         except Exception as error:
             return end(folder, BROKEN, describe(error))
         try:
-            report = run_pipeline(folder, emit=emit, should_stop=stop.is_set)
-        except Stopped:
+            report = pipeline.run(folder, emit=emit, should_stop=stop.is_set)
+        except pipeline.Stopped:
             return end(folder, STOPPED, {"outcome": "stopped"})
         except Exception as error:
             outcome = describe(error)

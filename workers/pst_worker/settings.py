@@ -46,7 +46,9 @@ def from_environment(environ: Mapping[str, str] = os.environ) -> Settings:
     """Raises :class:`SettingsMissing`."""
     queues = tuple(name.strip() for name in environ.get(PREFIX + "QUEUES", "default").split(",") if name.strip())
     if not queues:
-        raise SettingsMissing(f"{PREFIX}QUEUES names no queue: give at least one, or leave it out for the queue default.")
+        raise SettingsMissing(
+            f"{PREFIX}QUEUES names no queue: give at least one, or leave it out for the queue default."
+        )
     return Settings(
         url=required(environ, "URL", "the address of the platform, such as https://models.example.org"),
         node_token=required(environ, "NODE_TOKEN", "a node token, made on the platform"),

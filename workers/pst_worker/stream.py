@@ -38,13 +38,12 @@ class LeaseLost(Exception):
 
 
 class JobStream:
-    """``wake`` is set whenever :attr:`directive` or :attr:`lost` changes."""
+    """:attr:`directive` and :attr:`lost` say what the platform wants; read them often."""
 
-    def __init__(self, leased: Leased, claim: Claim, folder: Path, wake: threading.Event) -> None:
+    def __init__(self, leased: Leased, claim: Claim, folder: Path) -> None:
         self.directive = Directive.CONTINUE
         self.lost = False
         self._leased = leased
-        self._wake = wake
         self._folder = folder
         self._uploads = folder / "uploads"
         self._uploads.mkdir(parents=True)
@@ -145,10 +144,10 @@ class JobStream:
             self._guard(self._heartbeat)
             if time.monotonic() - self._heard > PATIENCE_SECONDS:
                 log.error("the platform has been silent for %.0f s: the job is given up", PATIENCE_SECONDS)
-                self._lose()
+                self.lost = True
 
     def _heartbeat(self) -> None:
-        self._follow(self._leased.heartbeat(timeout=self._timeout).directive)
+        self.directive = self._leased.heartbeat(timeout=self._timeout).directive
         self._heard = time.monotonic()
 
     def _send_checkpoint(self) -> None:
@@ -180,7 +179,7 @@ class JobStream:
                     self._unsent = []
                 raise
             self._unsent = []
-            self._follow(directive)
+            self.directive = directive
 
     def _gather(self) -> bool:
         """Number the next batch, unless one is still unsent. False: there is nothing to send."""
@@ -192,15 +191,6 @@ class JobStream:
                 self._next_seq += 1
         return bool(self._unsent)
 
-    def _follow(self, directive: Directive) -> None:
-        if directive is not self.directive:
-            self.directive = directive
-            self._wake.set()
-
-    def _lose(self) -> None:
-        self.lost = True
-        self._wake.set()
-
     def _guard(self, call: Callable[[], None]) -> None:
         """Run a call to the platform: a stale lease is final, silence passes, what is refused was dropped."""
         try:
@@ -208,7 +198,7 @@ class JobStream:
         except PlatformError as error:
             if error.code == "stale_lease" or error.status in GONE:
                 log.warning("the lease is gone: %s", error)
-                self._lose()
+                self.lost = True
             elif error.passing:
                 log.warning("%s", error)
             else:

@@ -1,6 +1,23 @@
 /** Short names for the generated types. Nothing is written by hand here: see `npm run types`. */
+import type { Readable } from "openapi-typescript-helpers";
 import type { components } from "./schema";
 
 type Schemas = components["schemas"];
+/** As the typed client answers it. */
+type Answer<Name extends keyof Schemas> = Readable<Schemas[Name]>;
 
-export type Me = Schemas["Me"];
+export type Dataset = Answer<"Dataset">;
+export type DatasetReport = Dataset["report"];
+export type Deployment = Answer<"Deployment">;
+export type EstimateRequest = Schemas["EstimateQueryRequest"];
+export type IssuedToken = Answer<"IssuedToken">;
+export type Job = Answer<"Job">;
+export type JobEvent = Answer<"JobEvent">;
+export type JobPlan = Answer<"JobPlan">;
+export type JobSubmission = Schemas["JobSubmissionRequest"];
+export type Me = Answer<"Me">;
+export type Model = Answer<"Model">;
+export type Target = Schemas["Target"];
+export type Token = Answer<"Token">;
+export type TrainSettings = Schemas["TrainSettings"];
+export type Version = Answer<"Version">;

@@ -1,4 +1,5 @@
 import { Center, Container, Loader } from "@mantine/core";
+import { useTranslation } from "react-i18next";
 import { Outlet } from "react-router";
 import { api } from "@/api/client";
 import { ErrorNote } from "@/components/ErrorNote";
@@ -8,6 +9,7 @@ import { useMe } from "@/session/session";
 
 /** Lets the signed-in through to the page that they asked for; others sign in at the same address. */
 export function Gate() {
+  const { t } = useTranslation();
   const { me, error } = useMe();
   const setup = api.useQuery("get", "/api/v1/setup", undefined, { enabled: me === null });
   if (me) return <Outlet />;
@@ -24,7 +26,7 @@ export function Gate() {
   }
   return (
     <Center h="100vh">
-      <Loader aria-label="…" />
+      <Loader aria-label={t("shell.loading")} />
     </Center>
   );
 }

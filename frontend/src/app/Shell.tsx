@@ -115,7 +115,9 @@ export function Shell() {
         {links}
       </AppShell.Navbar>
       <AppShell.Main id="main" tabIndex={-1} style={{ outline: "none" }}>
-        <Box>{known ? <Outlet /> : <Empty title={t("shell.unknownWorkspace")} text={t("shell.unknownWorkspaceText")} />}</Box>
+        <Box>
+          {known ? <Outlet /> : <Empty title={t("shell.unknownWorkspace")} text={t("shell.unknownWorkspaceText")} />}
+        </Box>
       </AppShell.Main>
     </AppShell>
   );

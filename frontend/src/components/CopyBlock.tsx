@@ -13,14 +13,18 @@ export function CopyBlock({ text, label }: { text: string; label: string }) {
         {navigator.clipboard && (
           <CopyButton value={text}>
             {({ copied, copy }) => (
-              <Button size="compact-xs" variant="subtle" onClick={copy} aria-label={t("common.copyWhat", { what: label })}>
+              <Button
+                size="compact-xs"
+                variant="subtle"
+                onClick={copy}
+                aria-label={t("common.copyWhat", { what: label })}
+              >
                 {copied ? t("common.copied") : t("common.copy")}
               </Button>
             )}
           </CopyButton>
         )}
       </Group>
-      {/* biome-ignore lint/a11y/noNoninteractiveTabindex: long lines are scrolled with the keyboard too */}
       <Code block tabIndex={0} aria-label={label}>
         {text}
       </Code>

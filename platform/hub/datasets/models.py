@@ -40,15 +40,19 @@ class Dataset(models.Model):
     workspace = models.ForeignKey(Workspace, on_delete=models.CASCADE, related_name="datasets")
     name = models.CharField(max_length=100)
     state = models.CharField(max_length=12, choices=DatasetState.choices, default=DatasetState.VALIDATING)
-    options = models.JSONField(default=dict)
-    found = models.JSONField(default=dict)
-    report = models.JSONField(default=dict)
-    errors = models.JSONField(default=list)
-    labels = models.JSONField(default=list)
+    options = models.JSONField(default=dict, blank=True)
+    found = models.JSONField(default=dict, blank=True)
+    report = models.JSONField(default=dict, blank=True)
+    errors = models.JSONField(default=list, blank=True)
+    labels = models.JSONField(default=list, blank=True)
     text_pair = models.BooleanField(default=False)
     sha256 = models.CharField(max_length=64, blank=True, help_text="Hash over the canonical splits; empty until ready.")
     created_by = models.ForeignKey(User, on_delete=models.SET_NULL, null=True, related_name="+")
     created_at = models.DateTimeField(default=timezone.now, editable=False)
+    # What is validated is a revision: an answer about an older one is dropped. A worker that starts moves due_at ahead.
+    revision = models.PositiveIntegerField(default=1)
+    attempts = models.PositiveIntegerField(default=0, help_text="Validations of this revision that were started.")
+    due_at = models.DateTimeField(default=timezone.now, help_text="When to ring for validation again.")
     validated_at = models.DateTimeField(null=True, blank=True)
 
     objects = DatasetQuerySet.as_manager()
@@ -61,7 +65,10 @@ class Dataset(models.Model):
                 condition=~Q(state=DatasetState.READY) | ~Q(sha256=""), name="dataset_ready_has_content"
             ),
         ]
-        indexes = [models.Index(fields=["workspace", "-created_at"])]
+        indexes = [
+            models.Index(fields=["workspace", "-created_at"]),
+            models.Index(fields=["state", "due_at"]),
+        ]
 
     def __str__(self) -> str:
         return f"{self.workspace}/{self.name}"

@@ -13,7 +13,7 @@ from django.db import transaction
 
 from hub.accounts.models import User, Workspace
 from hub.core import storage
-from hub.core.errors import UserError
+from hub.core.errors import TooLarge, UserError
 from hub.registry.files import MAX_JSON_BYTES, check_paths, parse_object
 from hub.registry.models import ModelKind, ModelVersion
 from hub.registry.services import CARD, CONFIG, REPORT, ensure_model, publish, store_blob
@@ -149,10 +149,7 @@ def add_base_model(
     config, facts = inspect(sources)
     total = sum(item.size for item in sources)
     if total > settings.BASE_MODEL_MAX_BYTES:
-        raise UserError(
-            f"The files have {total:,} bytes; this installation takes {settings.BASE_MODEL_MAX_BYTES:,}.",
-            code="too_large",
-        )
+        raise TooLarge(f"The files have {total:,} bytes; this installation takes {settings.BASE_MODEL_MAX_BYTES:,}.")
     files = []
     for item in sources:
         item.stream.seek(0)

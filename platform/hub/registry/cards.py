@@ -56,17 +56,15 @@ def front_matter(
     data["library_name"] = "transformers"
     if sparse:
         data["pipeline_tag"] = "text-classification"
-        data["tags"] = ["sparsewright", "sparse", "pruning", "text-classification"]
-    else:
-        data["tags"] = ["sparsewright", "base-model"]
-    if isinstance(architecture := config.get("model_type"), str):
-        data["tags"].append(architecture)
+    tags = ["sparsewright", "sparse", "pruning", "text-classification"] if sparse else ["sparsewright", "base-model"]
+    kind = config.get("model_type")
+    data["tags"] = [*tags, kind] if isinstance(kind, str) else tags
     if base := named(lineage.get("base_model")):
         data["base_model"] = base
     dataset = named(lineage.get("dataset"))
     if dataset:
         data["datasets"] = [dataset]
-    results = []
+    results: list[dict[str, Any]] = []
     for split in ("validation", "test"):
         found = [
             {"type": hub, "value": value, "name": f"{split} {ours.replace('_', ' ')}"}

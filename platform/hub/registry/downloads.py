@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import IO
 
 import structlog
-from django.http import FileResponse, HttpResponse, HttpResponseBase
+from django.http import FileResponse, HttpResponse, HttpResponseBase, StreamingHttpResponse
 from django.utils.cache import patch_cache_control
 from django.utils.http import content_disposition_header, parse_etags, quote_etag
 from rest_framework import status
-from rest_framework.negotiation import BaseContentNegotiation
+from rest_framework.negotiation import DefaultContentNegotiation
 from rest_framework.renderers import BaseRenderer
 from rest_framework.request import Request
 
@@ -35,16 +35,14 @@ class ContentMissing(UserError):
     code = "content_missing"
 
 
-class AnyAccept(BaseContentNegotiation):
+class AnyAccept(DefaultContentNegotiation):
     """Bytes come as they are, whatever Accept says; ``?format=`` is the view's own."""
 
-    def select_parser(self, request: Request, parsers: list[object]) -> object | None:
-        return next((parser for parser in parsers if request.content_type.startswith(parser.media_type)), None)  # type: ignore[attr-defined]
-
     def select_renderer(
-        self, request: Request, renderers: list[BaseRenderer], format_suffix: str | None = None
+        self, request: Request, renderers: Iterable[BaseRenderer], format_suffix: str | None = None
     ) -> tuple[BaseRenderer, str]:
-        return renderers[0], renderers[0].media_type
+        renderer = next(iter(renderers))
+        return renderer, renderer.media_type
 
 
 class Part:
@@ -110,7 +108,7 @@ def send(request: Request, file: VersionFile, *, headers: dict[str, str] | None 
     if request.headers.get("If-Range", etag) != etag:
         ranged = None
     try:
-        part = byte_range(ranged, size)
+        part = byte_range(ranged, size) if request.method == "GET" else None
     except IndexError:
         return _private(HttpResponse(status=416, headers={**common, "Content-Range": f"bytes */{size}"}))
     first, last = part or (0, size - 1)
@@ -118,14 +116,15 @@ def send(request: Request, file: VersionFile, *, headers: dict[str, str] | None 
         "Content-Length": str(last - first + 1),
         "Content-Disposition": content_disposition_header(True, name) or "attachment",
     }
-    if part is not None:
-        common["Content-Range"] = f"bytes {first}-{last}/{size}"
-    code = 200 if part is None else 206
-    if request.method == "HEAD":
-        return _private(HttpResponse(status=code, content_type=kind, headers=common))
+    if request.method == "HEAD":  # a HEAD knows no ranges
+        return _private(HttpResponse(content_type=kind, headers={**common, "Content-Length": str(size)}))
     stream = open_content(file.blob_id, file.path)
+    if part is None:  # the file itself, so that the server can hand it to sendfile
+        return _private(FileResponse(stream, as_attachment=True, filename=name, content_type=kind, headers=common))
     stream.seek(first)
-    return _private(FileResponse(Part(stream, last - first + 1), status=code, content_type=kind, headers=common))
+    common["Content-Range"] = f"bytes {first}-{last}/{size}"
+    body = Part(stream, last - first + 1)
+    return _private(StreamingHttpResponse(body, status=206, content_type=kind, headers=common))
 
 
 def _private(response: HttpResponseBase) -> HttpResponseBase:

@@ -1,3 +1,19 @@
-from django.urls import URLPattern
+"""Addresses of the Hub protocol. Django hands over decoded paths, so that a quoted revision or path arrives plain."""
 
-urlpatterns: list[URLPattern] = []
+from django.urls import URLPattern, re_path
+
+from hub.registry import hf
+
+REPO = r"(?P<namespace>[a-z0-9][a-z0-9-]{0,38})/(?P<name>[A-Za-z0-9][A-Za-z0-9._-]{0,95})"
+REVISION = r"(?P<revision>refs/[^/]+/[^/]+|[^/]+)"
+
+urlpatterns: list[URLPattern] = [
+    re_path(r"^api/whoami-v2$", hf.WhoAmIView.as_view()),
+    re_path(rf"^api/models/{REPO}$", hf.ModelView.as_view()),
+    re_path(rf"^api/models/{REPO}/revision/{REVISION}$", hf.ModelView.as_view()),
+    re_path(rf"^api/models/{REPO}/refs$", hf.RefsView.as_view()),
+    re_path(rf"^api/models/{REPO}/tree/{REVISION}(?:/(?P<path>.*))?$", hf.TreeView.as_view()),
+    re_path(rf"^api/models/{REPO}/paths-info/{REVISION}$", hf.PathsInfoView.as_view()),
+    re_path(rf"^{REPO}/resolve/{REVISION}/(?P<path>.+)$", hf.ResolveView.as_view()),
+    re_path(r"^(?P<rest>.*)$", hf.UnknownView.as_view()),
+]

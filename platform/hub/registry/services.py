@@ -189,7 +189,7 @@ def resolve(model: Model, revision: str) -> ModelVersion:
         version = versions.filter(number=int(found[1])).first()
     elif COMMIT.fullmatch(revision):
         version = versions.filter(commit=revision).first()
-    elif ALIAS.regex.match(revision):
+    elif re.match(ALIAS.regex, revision):
         version = versions.filter(aliases__name=revision).first()
     if version is None:
         raise RevisionNotFound(f"{model.repo_id} has no revision {revision[:80]!r}: name an alias, v3 or a commit.")
@@ -237,7 +237,9 @@ def delete_alias(*, actor: Actor, model: Model, name: str) -> None:
     """Raises NotFound, UserError for ``latest``, and Conflict while a deployment follows the alias."""
     if name == LATEST:
         raise UserError("latest always names the newest version; it can't be deleted.")
-    alias = Alias.objects.select_related("version").filter(model=model, name=name).first()
+    alias = None
+    if re.match(ALIAS.regex, name):
+        alias = Alias.objects.select_related("version").filter(model=model, name=name).first()
     if alias is None:
         raise NotFound(f"{model.repo_id} has no alias {name[:80]!r}.")
     check_deletable(model, name)

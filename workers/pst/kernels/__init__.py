@@ -1,0 +1,105 @@
+"""One dispatch for the kernels of the PST layer: Triton on a CUDA device, the reference everywhere else.
+
+:func:`use` overrides the choice. All functions have the reference's signatures, and take an
+:class:`pst.kernels.int8.Int8Weight` in place of W. float64 is always the reference's.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pst import masks
+from pst.kernels import reference
+from pst.kernels.int8 import Int8Weight
+from pst.kernels.reference import Factors, Scales
+from pst.masks import Selection
+
+BACKENDS = ("reference", "triton")
+MOST_WEIGHTS = 2**31 - 1  # of a matrix that the Triton kernels can count
+
+_override: str | None = None
+
+
+@contextmanager
+def use(backend: str) -> Iterator[None]:
+    """Compute with the named kernels while in this context. Raises :class:`ValueError` for an unknown name."""
+    global _override
+    if backend not in BACKENDS:
+        raise ValueError(f"There are no kernels named {backend!r}; use one of {', '.join(BACKENDS)}.")
+    before, _override = _override, backend
+    try:
+        yield
+    finally:
+        _override = before
+
+
+def backend_of(weight: Tensor | Int8Weight) -> str:
+    """The kernels that compute with this W (n, k)."""
+    values = weight.values if isinstance(weight, Int8Weight) else weight
+    if values.dtype == torch.float64:
+        return "reference"
+    if _override is not None:
+        return _override
+    fits = values.shape[-2] * values.shape[-1] <= MOST_WEIGHTS
+    return "triton" if values.is_cuda and fits and _has_triton() else "reference"
+
+
+@functools.cache
+def _has_triton() -> bool:
+    return importlib.util.find_spec("triton") is not None
+
+
+def _triton() -> Any:
+    from pst.kernels import triton
+
+    return triton
+
+
+def _plain(weight: Tensor | Int8Weight) -> Tensor:
+    return weight.dequantized() if isinstance(weight, Int8Weight) else weight
+
+
+def scores(weight: Tensor | Int8Weight, f: Factors, scales: Scales) -> Tensor:
+    """S (n, k)."""
+    if backend_of(weight) == "triton":
+        return _triton().scores(weight, f, scales)  # type: ignore[no-any-return]
+    return reference.scores(_plain(weight), f, scales)
+
+
+def select(weight: Tensor | Int8Weight, f: Factors, scales: Scales, kept: int) -> Selection:
+    """Keep exactly ``kept`` (1..n k) of the scores."""
+    if backend_of(weight) == "triton":
+        return _triton().select(weight, f, scales, kept)  # type: ignore[no-any-return]
+    return masks.select(reference.scores(_plain(weight), f, scales), kept)
+
+
+def masked_weight(weight: Tensor | Int8Weight, f: Factors, scales: Scales, selection: Selection) -> Tensor:
+    """M * D (n, k), in W's dtype; a pruned weight is +0.0."""
+    if backend_of(weight) == "triton":
+        return _triton().masked_weight(weight, f, scales, selection)  # type: ignore[no-any-return]
+    return reference.masked_weight(_plain(weight), f, scales, selection).to(weight.dtype)
+
+
+def select_masked(weight: Tensor | Int8Weight, f: Factors, scales: Scales, kept: int) -> tuple[Selection, Tensor]:
+    """:func:`select` and then :func:`masked_weight`."""
+    if backend_of(weight) == "triton":
+        return _triton().select_masked(weight, f, scales, kept)  # type: ignore[no-any-return]
+    selection = select(weight, f, scales, kept)
+    return selection, masked_weight(weight, f, scales, selection)
+
+
+def gradients(
+    grad: Tensor, weight: Tensor | Int8Weight, f: Factors, scales: Scales, selection: Selection
+) -> tuple[Factors, Tensor]:
+    """The six gradients from G (n, k), which may be overwritten, and M * D recomputed on the way."""
+    if backend_of(weight) == "triton":
+        return _triton().gradients(grad, weight, f, scales, selection)  # type: ignore[no-any-return]
+    result, masked = reference.gradients(grad, _plain(weight), f, scales, selection)
+    return result, masked.to(weight.dtype)

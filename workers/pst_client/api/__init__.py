@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 API = "/api/v1"
+UPLOAD_SECONDS = 3600.0
 Json = dict[str, Any]
 
 

@@ -8,13 +8,11 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pst_client.api import API, Json, given
+from pst_client.api import API, UPLOAD_SECONDS, Json, given
 from pst_client.errors import PlatformError
 
 if TYPE_CHECKING:
     from pst_client.client import Http
-
-UPLOAD_SECONDS = 600.0
 
 
 class Datasets:
@@ -54,14 +52,8 @@ class Datasets:
         self, dataset_id: str, *, split: str = "train", label: str | None = None, page_size: int = 100
     ) -> Iterator[Json]:
         """Every row of a split, fetched page by page."""
-        page = 1
-        while True:
-            params = given(split=split, label=label, page=page, page_size=page_size)
-            answer = self._http.mapping("GET", f"{API}/datasets/{dataset_id}/rows", params=params)
-            yield from answer["results"]
-            if answer["next"] is None:
-                return
-            page += 1
+        params = given(split=split, label=label, page_size=page_size)
+        yield from self._http.pages(f"{API}/datasets/{dataset_id}/rows", params)
 
     def wait(self, dataset_id: str, *, seconds: float = 600.0, interval: float = 0.5) -> Json:
         """Return the data set once its validation has ended: ``state`` is ``ready`` or ``invalid``."""

@@ -8,12 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from pst_client.api import API, Json, given
+from pst_client.api import API, UPLOAD_SECONDS, Json, given
 
 if TYPE_CHECKING:
     from pst_client.client import Http
-
-UPLOAD_SECONDS = 3600.0
 
 
 class Models:
@@ -23,16 +21,25 @@ class Models:
         self._http = http
 
     def base_models(self) -> list[Json]:
-        found: list[Json] = self._http.json("GET", f"{API}/base-models")
-        return found
+        """Every pretrained model that a job of this token can start from."""
+        return list(self._http.pages(f"{API}/base-models"))
 
-    def upload_base_model(self, name: str, folder: Path, *, workspace: str | None = None) -> Json:
-        """Upload config.json, the safetensors and the tokenizer's files that lie in ``folder``."""
+    def upload_base_model(
+        self,
+        name: str,
+        folder: Path,
+        *,
+        workspace: str | None = None,
+        title: str | None = None,
+        license: str | None = None,
+    ) -> Json:
+        """Upload config.json, safetensors weights and tokenizer files of a folder as a base model."""
+        paths = sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
         with ExitStack() as stack:
-            paths = [path for path in sorted(folder.iterdir()) if path.suffix in {".json", ".safetensors", ".txt"}]
             files = [("files", (path.name, stack.enter_context(path.open("rb")))) for path in paths]
-            data = given(name=name, workspace=workspace)
-            return self._http.json("POST", f"{API}/base-models", files=files, data=data, timeout=UPLOAD_SECONDS)  # type: ignore[no-any-return]
+            data = given(name=name, workspace=workspace, title=title, license=license)
+            # Not sent twice: the open files have been read.
+            return self._http.mapping("POST", f"{API}/base-models", files=files, data=data, timeout=UPLOAD_SECONDS)
 
     def find(self, **filters: str | int | None) -> Json:
         return self._http.mapping("GET", f"{API}/models", params=given(**filters))

@@ -1,9 +1,10 @@
-import { Button, PasswordInput, Stack, Text, TextInput } from "@mantine/core";
+import { Button, Stack, Text, TextInput } from "@mantine/core";
 import { type FormEvent, useState } from "react";
 import { useTranslation } from "react-i18next";
 import { api, setMe } from "@/api/client";
 import { fieldErrors } from "@/api/errors";
 import { ErrorNote } from "@/components/ErrorNote";
+import { PasswordField } from "@/components/PasswordField";
 import { Entrance } from "./Entrance";
 
 /** First run: whoever knows the setup code, which the server printed or was given, makes the first owner. */
@@ -43,7 +44,7 @@ export function SetupPage({ enabled }: { enabled: boolean }) {
             {...bind("code")}
           />
           <TextInput label={t("accounts.username")} autoComplete="username" {...bind("username")} />
-          <PasswordInput
+          <PasswordField
             label={t("accounts.password")}
             description={t("accounts.passwordText")}
             autoComplete="new-password"
@@ -53,7 +54,7 @@ export function SetupPage({ enabled }: { enabled: boolean }) {
             label={t("accounts.workspace")}
             description={t("accounts.workspaceText")}
             autoComplete="off"
-            pattern="[a-z0-9][a-z0-9-]{0,38}"
+            pattern="[a-z0-9][a-z0-9\-]{0,38}"
             {...bind("workspace")}
           />
           {setup.error && <ErrorNote error={setup.error} />}

@@ -1,8 +1,9 @@
-import { Button, PasswordInput, Stack, TextInput } from "@mantine/core";
+import { Button, Stack, TextInput } from "@mantine/core";
 import { type FormEvent, useState } from "react";
 import { useTranslation } from "react-i18next";
 import { api, setMe } from "@/api/client";
 import { ErrorNote } from "@/components/ErrorNote";
+import { PasswordField } from "@/components/PasswordField";
 import { Entrance } from "./Entrance";
 
 export function SignInPage() {
@@ -28,7 +29,7 @@ export function SignInPage() {
             value={username}
             onChange={(event) => setUsername(event.currentTarget.value)}
           />
-          <PasswordInput
+          <PasswordField
             label={t("accounts.password")}
             autoComplete="current-password"
             required

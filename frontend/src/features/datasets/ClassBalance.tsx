@@ -1,17 +1,16 @@
 import { Button, Progress, SegmentedControl, Table } from "@mantine/core";
 import { useState } from "react";
 import { useTranslation } from "react-i18next";
-import type { DatasetReport } from "@/api/types";
 import { Section } from "@/components/Section";
 import { count, percent } from "@/lib/format";
-import { splitsOf } from "./splits";
+import { type FullReport, splitsOf } from "./report";
 
 const FIRST = 20;
 
 /** Rows per class as bars; the numbers stand beside them, so the chart reads as a table too. */
-export function ClassBalance({ report }: { report: DatasetReport }) {
+export function ClassBalance({ report }: { report: FullReport }) {
   const { t } = useTranslation();
-  const splits = splitsOf(report.splits);
+  const splits = splitsOf(report);
   const [split, setSplit] = useState(splits[0] ?? "train");
   const [all, setAll] = useState(false);
   const classes = report.splits[split]?.classes ?? [];

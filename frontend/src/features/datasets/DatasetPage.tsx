@@ -15,13 +15,14 @@ import { ErrorTable } from "./ErrorTable";
 import { ReadAgain } from "./ReadAgain";
 import { ReportSummary } from "./ReportSummary";
 import { Rows } from "./Rows";
+import { fullReport } from "./report";
 
 export function Component() {
   const { id = "" } = useParams();
   const query = api.useQuery(
     "get",
-    "/api/v1/datasets/{id}",
-    { params: { path: { id } } },
+    "/api/v1/datasets/{dataset_id}",
+    { params: { path: { dataset_id: id } } },
     { refetchInterval: ({ state: { data } }) => (data?.state === "validating" ? 1000 : false) },
   );
   return <Loaded query={query}>{(dataset) => <DatasetView dataset={dataset} />}</Loaded>;
@@ -32,7 +33,8 @@ function DatasetView({ dataset }: { dataset: Dataset }) {
   const { slug, canEdit, isOwner } = useWorkspace();
   const navigate = useNavigate();
   const list = `/w/${slug}/datasets`;
-  const remove = api.useMutation("delete", "/api/v1/datasets/{id}", {
+  const report = fullReport(dataset.report);
+  const remove = api.useMutation("delete", "/api/v1/datasets/{dataset_id}", {
     onSuccess: async () => {
       await navigate(list);
       await reload("/api/v1/datasets");
@@ -50,7 +52,7 @@ function DatasetView({ dataset }: { dataset: Dataset }) {
         <Confirm
           label={t("common.delete")}
           question={t("datasets.deleteQuestion", { name: dataset.name })}
-          act={() => remove.mutateAsync({ params: { path: { id: dataset.id } } })}
+          act={() => remove.mutateAsync({ params: { path: { dataset_id: dataset.id } } })}
           busy={remove.isPending}
           error={remove.error}
         />
@@ -74,10 +76,10 @@ function DatasetView({ dataset }: { dataset: Dataset }) {
         )}
       </div>
       {dataset.errors.length > 0 && <ErrorTable dataset={dataset} />}
-      {dataset.report && dataset.state === "ready" && (
+      {report && (
         <>
-          <ReportSummary report={dataset.report} />
-          <ClassBalance report={dataset.report} />
+          <ReportSummary report={report} />
+          <ClassBalance report={report} />
         </>
       )}
       {dataset.state === "ready" && <Rows dataset={dataset} />}

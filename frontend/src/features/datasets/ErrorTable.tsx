@@ -1,15 +1,13 @@
-import { Table, Text } from "@mantine/core";
+import { Table } from "@mantine/core";
 import { useTranslation } from "react-i18next";
 import type { Dataset } from "@/api/types";
 import { Section } from "@/components/Section";
-import { count } from "@/lib/format";
 
 /** What is wrong with the files, each as file:line:column, as compilers say it. */
 export function ErrorTable({ dataset }: { dataset: Dataset }) {
   const { t } = useTranslation();
-  const more = dataset.error_count - dataset.errors.length;
   return (
-    <Section title={t("datasets.errorsTitle", { count: dataset.error_count })} note={t("datasets.errorsNote")}>
+    <Section title={t("datasets.errorsTitle")} note={t("datasets.errorsNote")}>
       <Table.ScrollContainer minWidth={420}>
         <Table striped data-testid="errors">
           <Table.Thead>
@@ -31,7 +29,6 @@ export function ErrorTable({ dataset }: { dataset: Dataset }) {
           </Table.Tbody>
         </Table>
       </Table.ScrollContainer>
-      {more > 0 && <Text size="sm">{t("datasets.moreErrors", { count: more, formatted: count(more) })}</Text>}
     </Section>
   );
 }

@@ -7,7 +7,7 @@ import { api, reload } from "@/api/client";
 import { Empty } from "@/components/Empty";
 import { ErrorNote } from "@/components/ErrorNote";
 import { Loaded } from "@/components/Loaded";
-import { Pager, PAGE_SIZE, useListAddress } from "@/components/listing";
+import { PAGE_SIZE, Pager, useListAddress } from "@/components/listing";
 import { Page } from "@/components/Page";
 import { Section } from "@/components/Section";
 import { StateBadge } from "@/components/StateBadge";
@@ -96,7 +96,9 @@ export function Component() {
                             <StateBadge state={dataset.state} />
                           </Table.Td>
                           <Table.Td className="number">
-                            {dataset.splits.length > 0 ? count(dataset.splits.reduce((sum, { rows }) => sum + rows, 0)) : "–"}
+                            {dataset.splits.length > 0
+                              ? count(dataset.splits.reduce((sum, { rows }) => sum + rows, 0))
+                              : "–"}
                           </Table.Td>
                           <Table.Td className="number">{dataset.labels.length || "–"}</Table.Td>
                           <Table.Td className="nowrap">{dateTime(dataset.created_at)}</Table.Td>

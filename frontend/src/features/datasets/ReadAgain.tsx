@@ -19,7 +19,7 @@ export function ReadAgain({ dataset }: { dataset: Dataset }) {
         .map((name) => [name, String(values[name])]),
     ) as Partial<Reading>;
   const [reading, setReading] = useState<Reading>({ ...AUTOMATIC, ...texts(dataset.options) });
-  const change = api.useMutation("patch", "/api/v1/datasets/{id}", {
+  const change = api.useMutation("patch", "/api/v1/datasets/{dataset_id}", {
     onSuccess: async () => {
       await reload("/api/v1/datasets");
       close();
@@ -36,7 +36,7 @@ export function ReadAgain({ dataset }: { dataset: Dataset }) {
             reading={reading}
             onChange={setReading}
             found={texts(dataset.found)}
-            columns={dataset.report?.columns ?? []}
+            columns={dataset.report.columns ?? []}
           />
           {change.error && <ErrorNote error={change.error} />}
           <Group justify="flex-end">
@@ -45,7 +45,7 @@ export function ReadAgain({ dataset }: { dataset: Dataset }) {
             </Button>
             <Button
               loading={change.isPending}
-              onClick={() => change.mutate({ params: { path: { id: dataset.id } }, body: reading as never })}
+              onClick={() => change.mutate({ params: { path: { dataset_id: dataset.id } }, body: reading as never })}
             >
               {t("datasets.readAgainDo")}
             </Button>

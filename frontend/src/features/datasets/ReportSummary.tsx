@@ -1,27 +1,26 @@
 import { Alert, List, Table } from "@mantine/core";
 import { useTranslation } from "react-i18next";
-import type { DatasetReport } from "@/api/types";
 import { Section } from "@/components/Section";
 import { Stats } from "@/components/Stat";
 import { count, percent } from "@/lib/format";
-import { splitsOf } from "./splits";
+import { type FullReport, splitsOf } from "./report";
 
 /** The outcome of validation in numbers, and the warnings it gave. */
-export function ReportSummary({ report }: { report: DatasetReport }) {
+export function ReportSummary({ report }: { report: FullReport }) {
   const { t } = useTranslation();
-  const splits = splitsOf(report.splits);
-  const sum = (value: (split: NonNullable<DatasetReport["splits"][string]>) => number) =>
-    splits.reduce((total, name) => total + (report.splits[name] ? value(report.splits[name]) : 0), 0);
+  const splits = splitsOf(report);
+  const sum = (measure: "rows" | "duplicates") =>
+    splits.reduce((total, name) => total + (report.splits[name]?.[measure] ?? 0), 0);
   const overlap = report.overlap.reduce((total, { rows }) => total + rows, 0);
   return (
     <Section title={t("datasets.report")}>
       <Stats
         cols={5}
         figures={[
-          { label: t("datasets.rows"), value: count(sum((split) => split.rows)) },
+          { label: t("datasets.rows"), value: count(sum("rows")) },
           { label: t("datasets.classes"), value: count(report.splits.train?.classes.length) },
           { label: t("datasets.majority"), value: percent(report.majority_share) },
-          { label: t("datasets.duplicates"), value: count(sum((split) => split.duplicates)) },
+          { label: t("datasets.duplicates"), value: count(sum("duplicates")) },
           { label: t("datasets.overlap"), value: count(overlap), note: t("datasets.overlapNote") },
         ]}
       />

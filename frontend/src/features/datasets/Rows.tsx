@@ -4,10 +4,10 @@ import { useTranslation } from "react-i18next";
 import { api } from "@/api/client";
 import type { Dataset } from "@/api/types";
 import { Loaded } from "@/components/Loaded";
-import { Pager, PAGE_SIZE, useListAddress } from "@/components/listing";
+import { PAGE_SIZE, Pager, useListAddress } from "@/components/listing";
 import { Section } from "@/components/Section";
 import { count } from "@/lib/format";
-import { SPLITS } from "./splits";
+import { SPLITS } from "./report";
 
 /** The canonical rows that a job will train on, page by page. */
 export function Rows({ dataset }: { dataset: Dataset }) {
@@ -18,8 +18,8 @@ export function Rows({ dataset }: { dataset: Dataset }) {
   const label = get("label") || undefined;
   const query = api.useQuery(
     "get",
-    "/api/v1/datasets/{id}/rows",
-    { params: { path: { id: dataset.id }, query: { split, label, page, page_size: PAGE_SIZE } } },
+    "/api/v1/datasets/{dataset_id}/rows",
+    { params: { path: { dataset_id: dataset.id }, query: { split, label, page, page_size: PAGE_SIZE } } },
     { placeholderData: keepPreviousData },
   );
   return (

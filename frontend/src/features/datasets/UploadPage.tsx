@@ -183,11 +183,17 @@ export function Component() {
                       label={t("datasets.share")}
                       suffix=" %"
                       min={1}
-                      max={90}
+                      max={50}
                       value={share}
                       onChange={setShare}
                     />
-                    <NumberInput label={t("datasets.seed")} min={0} allowDecimal={false} value={seed} onChange={setSeed} />
+                    <NumberInput
+                      label={t("datasets.seed")}
+                      min={0}
+                      allowDecimal={false}
+                      value={seed}
+                      onChange={setSeed}
+                    />
                   </>
                 )}
               </SimpleGrid>

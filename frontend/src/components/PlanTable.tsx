@@ -1,0 +1,65 @@
+import { Stack, Table } from "@mantine/core";
+import { useTranslation } from "react-i18next";
+import type { JobPlan } from "@/api/types";
+import { Stats } from "@/components/Stat";
+import { bytes, compact, count, percent } from "@/lib/format";
+
+/** The planner's answer: the whole model in figures, then each group of matrices. */
+export function PlanTable({ plan }: { plan: JobPlan }) {
+  const { t } = useTranslation();
+  const ratio = plan.sparse_bytes && plan.dense_bytes ? plan.sparse_bytes / plan.dense_bytes : null;
+  const known = plan.sparse_bytes != null;
+  return (
+    <Stack gap="sm">
+      <Stats
+        cols={2}
+        figures={[
+          { label: t("plan.sparsity"), value: percent(plan.sparsity), note: t("plan.ofPrunable") },
+          ...(known
+            ? [
+                {
+                  label: t("plan.bytes"),
+                  value: bytes(plan.sparse_bytes),
+                  note: t("plan.ofDense", { share: percent(ratio), dense: bytes(plan.dense_bytes) }),
+                },
+                {
+                  label: t("plan.nonzero"),
+                  value: compact(plan.nonzero_params),
+                  note: t("plan.ofTotal", { total: compact(plan.total_params) }),
+                },
+                {
+                  label: t("plan.memory"),
+                  value: bytes(plan.memory_bytes),
+                  note: t("plan.trainable", { count: compact(plan.trainable_params) }),
+                },
+              ]
+            : []),
+        ]}
+      />
+      <Table.ScrollContainer minWidth={300}>
+        <Table aria-label={t("plan.groups")} verticalSpacing={4}>
+          <Table.Thead>
+            <Table.Tr>
+              <Table.Th>{t("plan.group")}</Table.Th>
+              {known && <Table.Th className="number">{t("plan.matrices")}</Table.Th>}
+              <Table.Th className="number">{t("plan.sparsity")}</Table.Th>
+              {known && <Table.Th className="number">{t("plan.kept")}</Table.Th>}
+              {known && <Table.Th className="number">{t("plan.size")}</Table.Th>}
+            </Table.Tr>
+          </Table.Thead>
+          <Table.Tbody>
+            {plan.groups.map((group) => (
+              <Table.Tr key={group.name}>
+                <Table.Td>{group.name}</Table.Td>
+                {known && <Table.Td className="number">{count(group.matrices)}</Table.Td>}
+                <Table.Td className="number">{percent(group.sparsity)}</Table.Td>
+                {known && <Table.Td className="number">{compact(group.nonzeros)}</Table.Td>}
+                {known && <Table.Td className="number">{bytes(group.bytes)}</Table.Td>}
+              </Table.Tr>
+            ))}
+          </Table.Tbody>
+        </Table>
+      </Table.ScrollContainer>
+    </Stack>
+  );
+}

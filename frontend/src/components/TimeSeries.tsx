@@ -1,0 +1,117 @@
+import { Box, Text, useComputedColorScheme, VisuallyHidden } from "@mantine/core";
+import { useEffect, useRef } from "react";
+import { useTranslation } from "react-i18next";
+import uPlot from "uplot";
+import "uplot/dist/uPlot.min.css";
+
+interface Props {
+  title: string;
+  /** Unix seconds, rising. */
+  times: number[];
+  values: (number | null)[];
+  format: (value: number) => string;
+  /** Charts of one group share the cursor and the zoom. */
+  group: string;
+  /** Fixed limits of the value axis, where the quantity has them. */
+  range?: [number, number];
+  points?: boolean;
+}
+
+const HEIGHT = 170;
+
+/** One quantity over time. Drag to zoom, double click to see all; a zoomed chart stays where it is while data comes. */
+export function TimeSeries({ title, times, values, format, group, range, points = false }: Props) {
+  const { t } = useTranslation();
+  const scheme = useComputedColorScheme("light");
+  const box = useRef<HTMLDivElement>(null);
+  const plot = useRef<uPlot | null>(null);
+  const data = useRef<uPlot.AlignedData>([times, values]);
+  data.current = [times, values];
+
+  const [low, high] = range ?? [undefined, undefined];
+  // biome-ignore lint/correctness/useExhaustiveDependencies: the colours are read anew when the scheme changes
+  useEffect(() => {
+    const parent = box.current;
+    if (!parent) return;
+    const color = (name: string) => getComputedStyle(parent).getPropertyValue(`--mantine-color-${name}`).trim();
+    const axis: uPlot.Axis = {
+      stroke: color("dimmed"),
+      grid: { stroke: color("default-border"), width: 1 },
+      ticks: { stroke: color("default-border"), width: 1 },
+    };
+    const line = color("cyan-filled");
+    const made = new uPlot(
+      {
+        width: Math.max(200, parent.clientWidth),
+        height: HEIGHT,
+        cursor: { sync: { key: group, scales: ["x", null] }, drag: { x: true, y: false } },
+        legend: { show: true },
+        scales: { y: low === undefined || high === undefined ? {} : { range: [low, high] } },
+        axes: [
+          { ...axis, values: (_, ticks) => ticks.map((tick) => clock(tick)) },
+          { ...axis, size: 64, values: (_, ticks) => ticks.map(format) },
+        ],
+        series: [
+          { label: t("chart.time"), value: (_, value) => (value == null ? "–" : clock(value)) },
+          {
+            label: title,
+            stroke: line,
+            width: 1.5,
+            points: points ? { show: true, size: 6, fill: line } : { show: false },
+            value: (_, value) => (value == null ? "–" : format(value)),
+          },
+        ],
+      },
+      data.current,
+      parent,
+    );
+    plot.current = made;
+    const observer = new ResizeObserver(() =>
+      made.setSize({ width: Math.max(200, parent.clientWidth), height: HEIGHT }),
+    );
+    observer.observe(parent);
+    return () => {
+      observer.disconnect();
+      made.destroy();
+      plot.current = null;
+    };
+  }, [scheme, title, format, group, low, high, points, t]);
+
+  useEffect(() => {
+    const drawn = plot.current;
+    if (!drawn) return;
+    const [before] = drawn.data;
+    const { min, max } = drawn.scales.x ?? {};
+    const first = before[0];
+    const last = before.at(-1);
+    const zoomed = min != null && max != null && first != null && last != null && (min > first || max < last);
+    drawn.setData([times, values], !zoomed);
+    if (zoomed) drawn.redraw();
+  }, [times, values]);
+
+  const known = values.filter((value) => value !== null);
+  const summary =
+    known.length === 0
+      ? t("chart.empty", { title })
+      : t("chart.summary", {
+          title,
+          count: known.length,
+          first: format(known[0] ?? 0),
+          last: format(known.at(-1) ?? 0),
+          min: format(known.reduce((a, b) => Math.min(a, b))),
+          max: format(known.reduce((a, b) => Math.max(a, b))),
+        });
+  return (
+    <Box component="figure" m={0} miw={0}>
+      <Text component="figcaption" size="sm" fw={500}>
+        {title}
+        <VisuallyHidden>{summary}</VisuallyHidden>
+      </Text>
+      <div ref={box} aria-hidden="true" data-points={known.length} />
+    </Box>
+  );
+}
+
+function clock(seconds: number): string {
+  return new Date(seconds * 1000).toLocaleTimeString(undefined, { hour12: false });
+}

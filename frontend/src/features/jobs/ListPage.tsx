@@ -1,0 +1,161 @@
+import { Anchor, Button, Group, Progress, Select, Table, Text } from "@mantine/core";
+import { keepPreviousData } from "@tanstack/react-query";
+import { useTranslation } from "react-i18next";
+import { Link } from "react-router";
+import { api } from "@/api/client";
+import type { Job } from "@/api/types";
+import { Empty } from "@/components/Empty";
+import { Loaded } from "@/components/Loaded";
+import { PAGE_SIZE, Pager, useListAddress } from "@/components/listing";
+import { Page } from "@/components/Page";
+import { Section } from "@/components/Section";
+import { StateBadge } from "@/components/StateBadge";
+import { dateTime, percent } from "@/lib/format";
+import { useWorkspace } from "@/session/session";
+import { phaseName } from "./ProgressPanel";
+import { progressOf } from "./record";
+
+const STATES = ["queued", "running", "paused", "cancelling", "succeeded", "failed", "cancelled"] as const;
+const MOVING = ["queued", "running", "cancelling"];
+const ORDERS = ["-created_at", "created_at", "name", "state", "-finished_at"] as const;
+
+export function Component() {
+  const { t } = useTranslation();
+  const { slug, canEdit } = useWorkspace();
+  const { get, set, page } = useListAddress();
+  const state = STATES.find((known) => known === get("state"));
+  const ordering = ORDERS.find((known) => known === get("ordering"));
+  const query = api.useQuery(
+    "get",
+    "/api/v1/jobs",
+    { params: { query: { workspace: slug, state, ordering, page, page_size: PAGE_SIZE } } },
+    {
+      placeholderData: keepPreviousData,
+      refetchInterval: ({ state: { data } }) =>
+        data?.results.some((job) => MOVING.includes(job.state)) ? 2000 : false,
+    },
+  );
+  const newJob = canEdit && (
+    <Button component={Link} to={`/w/${slug}/jobs/new`}>
+      {t("jobs.new")}
+    </Button>
+  );
+  return (
+    <Page title={t("jobs.title")} actions={newJob}>
+      <Section title={t("jobs.all")}>
+        <Group>
+          <Select
+            aria-label={t("common.state")}
+            placeholder={t("common.anyState")}
+            data={STATES.map((value) => ({ value, label: t(`state.${value}`) }))}
+            value={state ?? null}
+            onChange={(value) => set("state", value ?? "")}
+            clearable
+            w={{ base: "100%", xs: 180 }}
+          />
+          <Select
+            aria-label={t("common.order")}
+            data={ORDERS.map((value) => ({ value, label: t(`jobs.order.${value}`) }))}
+            value={ordering ?? ORDERS[0]}
+            onChange={(value) => set("ordering", value === ORDERS[0] ? "" : (value ?? ""))}
+            allowDeselect={false}
+            w={{ base: "100%", xs: 180 }}
+          />
+        </Group>
+        <Loaded query={query}>
+          {(list) =>
+            list.count === 0 ? (
+              <Empty
+                title={state ? t("common.noneMatches") : t("jobs.none")}
+                text={state ? t("common.noneMatchesText") : t("jobs.noneText")}
+              >
+                {!state && (
+                  <Button component={Link} to={`/w/${slug}/datasets`} variant="default">
+                    {t("jobs.toDatasets")}
+                  </Button>
+                )}
+              </Empty>
+            ) : (
+              <>
+                <Table.ScrollContainer minWidth={680}>
+                  <Table highlightOnHover>
+                    <Table.Thead>
+                      <Table.Tr>
+                        <Table.Th>{t("jobs.name")}</Table.Th>
+                        <Table.Th>{t("common.state")}</Table.Th>
+                        <Table.Th w={220}>{t("jobs.progress")}</Table.Th>
+                        <Table.Th className="number">{t("plan.sparsity")}</Table.Th>
+                        <Table.Th className="nowrap">{t("common.created")}</Table.Th>
+                      </Table.Tr>
+                    </Table.Thead>
+                    <Table.Tbody>
+                      {list.results.map((job) => (
+                        <Table.Tr key={job.id}>
+                          <Table.Td>
+                            <Anchor component={Link} to={`/w/${slug}/jobs/${job.id}`} className="breakable">
+                              {job.name}
+                            </Anchor>
+                            <Text size="xs" c="dimmed" className="breakable">
+                              {job.dataset.name} · {job.base_model.split("@")[0]}
+                            </Text>
+                          </Table.Td>
+                          <Table.Td>
+                            <StateBadge state={job.state} />
+                          </Table.Td>
+                          <Table.Td>
+                            <Where job={job} />
+                          </Table.Td>
+                          <Table.Td className="number">{percent(job.plan.sparsity)}</Table.Td>
+                          <Table.Td className="nowrap">{dateTime(job.created_at)}</Table.Td>
+                        </Table.Tr>
+                      ))}
+                    </Table.Tbody>
+                  </Table>
+                </Table.ScrollContainer>
+                <Pager count={list.count} page={page} onPage={(next) => set("page", String(next))} />
+              </>
+            )
+          }
+        </Loaded>
+      </Section>
+    </Page>
+  );
+}
+
+/** How far a job is, in the space of a table's cell. */
+function Where({ job }: { job: Job }) {
+  const { t } = useTranslation();
+  if (job.state === "queued") {
+    return (
+      <Text size="sm" c={job.waiting_for === "no_worker_online" ? "orange" : "dimmed"}>
+        {job.waiting_for === "no_worker_online"
+          ? t("jobs.noWorkerShort")
+          : t("jobs.place", { position: job.queue_position ?? "–" })}
+      </Text>
+    );
+  }
+  if (job.state === "succeeded" && job.version) {
+    return (
+      <Text size="sm" className="breakable">
+        {t("jobs.version", { repo: job.version.repo, number: job.version.number })}
+      </Text>
+    );
+  }
+  if (job.state !== "running") {
+    return (
+      <Text size="sm" c="dimmed" lineClamp={1}>
+        {job.error}
+      </Text>
+    );
+  }
+  const { phase, step, total } = progressOf(job.progress);
+  if (step === null || !total) return null;
+  return (
+    <>
+      <Progress value={(100 * step) / total} aria-label={t("jobs.progress")} />
+      <Text size="xs" c="dimmed" className="figure">
+        {phaseName(t, phase)} {percent(step / total, 0)}
+      </Text>
+    </>
+  );
+}

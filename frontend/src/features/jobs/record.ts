@@ -1,0 +1,157 @@
+import type { JobEvent } from "@/api/types";
+
+/** A job's events, folded into what the page shows. Times are unix seconds; a null value breaks the line. */
+export interface JobRecord {
+  /** Id of the last event taken in; what follows is asked for with after=. */
+  last: number;
+  /** One entry per progress event. */
+  time: number[];
+  loss: (number | null)[];
+  sparsity: (number | null)[];
+  rate: (number | null)[];
+  /** One entry per scoring of the validation split. */
+  scoredAt: number[];
+  score: (number | null)[];
+  scoreName: string;
+  phases: PhaseSpan[];
+  /** How many phases the job has in all; 0 while unknown. */
+  phaseCount: number;
+  log: LogLine[];
+}
+
+export interface PhaseSpan {
+  phase: string;
+  attempt: number;
+  start: number;
+  end: number | null;
+}
+
+export interface LogLine {
+  id: number;
+  at: string;
+  attempt: number;
+  kind: "state" | "phase" | "checkpoint" | "info" | "warning" | "error";
+  data: Record<string, unknown>;
+}
+
+export const EMPTY: JobRecord = {
+  last: 0,
+  time: [],
+  loss: [],
+  sparsity: [],
+  rate: [],
+  scoredAt: [],
+  score: [],
+  scoreName: "",
+  phases: [],
+  phaseCount: 0,
+  log: [],
+};
+
+/** A number of an event's data, which depends on its type and so has no type of its own; null when it isn't one. */
+export function numberOf(value: unknown): number | null {
+  return typeof value === "number" && Number.isFinite(value) ? value : null;
+}
+
+export function textOf(value: unknown): string {
+  return typeof value === "string" ? value : "";
+}
+
+/** The record with `events` added. Events that it has taken in already are passed over. */
+export function reduce(before: JobRecord, events: JobEvent[]): JobRecord {
+  const fresh = events.filter((event) => event.id > before.last);
+  if (fresh.length === 0) return before;
+  const after: JobRecord = {
+    ...before,
+    time: [...before.time],
+    loss: [...before.loss],
+    sparsity: [...before.sparsity],
+    rate: [...before.rate],
+    scoredAt: [...before.scoredAt],
+    score: [...before.score],
+    phases: before.phases.map((span) => ({ ...span })),
+    log: [...before.log],
+  };
+  for (const event of fresh) {
+    after.last = event.id;
+    take(after, event, Date.parse(event.at) / 1000);
+  }
+  return after;
+}
+
+function take(record: JobRecord, event: JobEvent, at: number): void {
+  const { id, attempt, data } = event;
+  const line = (kind: LogLine["kind"]) => record.log.push({ id, at: event.at, attempt, kind, data });
+  switch (event.type) {
+    case "progress":
+      record.time.push(at);
+      record.loss.push(numberOf(data.loss));
+      record.sparsity.push(numberOf(data.sparsity));
+      record.rate.push(numberOf(data.learning_rate));
+      break;
+    case "metric":
+      record.scoredAt.push(at);
+      record.score.push(numberOf(data.value));
+      record.scoreName = textOf(data.name) || record.scoreName;
+      break;
+    case "phase":
+      close(record, at);
+      breakLines(record, at);
+      record.phases.push({ phase: textOf(data.phase), attempt, start: at, end: null });
+      record.phaseCount = numberOf(data.of) ?? record.phaseCount;
+      line("phase");
+      break;
+    case "state":
+      if (data.state !== "running" && data.state !== "cancelling") close(record, at);
+      line("state");
+      break;
+    case "checkpoint":
+      line("checkpoint");
+      break;
+    case "log":
+      line(data.level === "error" || data.level === "warning" ? data.level : "info");
+      break;
+  }
+}
+
+function close(record: JobRecord, at: number): void {
+  const current = record.phases.at(-1);
+  if (current && current.end === null) current.end = at;
+}
+
+/** A phase's loss has nothing to do with the phase's before: the lines are not joined. */
+function breakLines(record: JobRecord, at: number): void {
+  if (record.loss.length > 0 && record.loss.at(-1) !== null) {
+    record.time.push(at);
+    record.loss.push(null);
+    record.sparsity.push(null);
+    record.rate.push(null);
+  }
+  if (record.score.length > 0 && record.score.at(-1) !== null) {
+    record.scoredAt.push(at);
+    record.score.push(null);
+  }
+}
+
+/** What the job's last progress event says. */
+export interface Progress {
+  phase: string;
+  step: number | null;
+  total: number | null;
+  loss: number | null;
+  sparsity: number | null;
+  score: number | null;
+  eta: number | null;
+}
+
+export function progressOf(data: Record<string, unknown>): Progress {
+  return {
+    phase: textOf(data.phase),
+    step: numberOf(data.step),
+    total: numberOf(data.total_steps),
+    loss: numberOf(data.loss),
+    sparsity: numberOf(data.sparsity),
+    score: numberOf(data.metric),
+    eta: numberOf(data.eta_seconds),
+  };
+}

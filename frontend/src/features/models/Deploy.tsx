@@ -1,0 +1,78 @@
+import { Button, Group, Modal, NumberInput, Select, Stack, TextInput } from "@mantine/core";
+import { useDisclosure } from "@mantine/hooks";
+import { type FormEvent, useState } from "react";
+import { useTranslation } from "react-i18next";
+import { useNavigate } from "react-router";
+import { api, reload } from "@/api/client";
+import type { Model } from "@/api/types";
+import { ErrorNote } from "@/components/ErrorNote";
+import { useWorkspace } from "@/session/session";
+
+/** Has serving nodes answer with this model. */
+export function Deploy({ model }: { model: Model }) {
+  const { t } = useTranslation();
+  const { slug } = useWorkspace();
+  const navigate = useNavigate();
+  const [opened, { open, close }] = useDisclosure(false);
+  const revisions = [
+    ...model.aliases.map(({ name, version }) => ({ value: name, label: `${name} → v${version}` })),
+    ...(model.latest
+      ? [{ value: `v${model.latest.number}`, label: t("models.fixed", { number: model.latest.number }) }]
+      : []),
+  ];
+  const [revision, setRevision] = useState(revisions[0]?.value ?? "latest");
+  const [name, setName] = useState(model.name);
+  const [replicas, setReplicas] = useState<number | string>(1);
+  const create = api.useMutation("post", "/api/v1/deployments", {
+    onSuccess: async () => {
+      await reload("/api/v1/deployments", "/api/v1/nodes");
+      await navigate(`/w/${slug}/serving`);
+    },
+  });
+  const submit = (event: FormEvent) => {
+    event.preventDefault();
+    create.mutate({ body: { workspace: slug, name, model: model.repo, revision, replicas: Number(replicas) } });
+  };
+  return (
+    <>
+      <Button onClick={open}>{t("models.deploy")}</Button>
+      <Modal opened={opened} onClose={close} title={t("models.deployTitle", { repo: model.repo })} centered>
+        <form onSubmit={submit}>
+          <Stack>
+            <Select
+              label={t("models.revision")}
+              description={t("models.revisionNote")}
+              data={revisions}
+              value={revision}
+              onChange={(value) => value && setRevision(value)}
+              allowDeselect={false}
+            />
+            <TextInput
+              label={t("models.deploymentName")}
+              value={name}
+              required
+              onChange={(event) => setName(event.currentTarget.value)}
+            />
+            <NumberInput
+              label={t("models.replicas")}
+              value={replicas}
+              onChange={setReplicas}
+              min={1}
+              allowDecimal={false}
+              required
+            />
+            {create.error && <ErrorNote error={create.error} />}
+            <Group justify="flex-end">
+              <Button variant="default" onClick={close}>
+                {t("common.cancel")}
+              </Button>
+              <Button type="submit" loading={create.isPending}>
+                {t("models.deploy")}
+              </Button>
+            </Group>
+          </Stack>
+        </form>
+      </Modal>
+    </>
+  );
+}

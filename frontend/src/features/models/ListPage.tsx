@@ -1,0 +1,110 @@
+import { Anchor, Badge, Group, SegmentedControl, Table, TextInput } from "@mantine/core";
+import { useDebouncedCallback } from "@mantine/hooks";
+import { keepPreviousData } from "@tanstack/react-query";
+import { useTranslation } from "react-i18next";
+import { Link } from "react-router";
+import { api } from "@/api/client";
+import { Empty } from "@/components/Empty";
+import { Loaded } from "@/components/Loaded";
+import { PAGE_SIZE, Pager, useListAddress } from "@/components/listing";
+import { Page } from "@/components/Page";
+import { Section } from "@/components/Section";
+import { bytes, dateTime } from "@/lib/format";
+import { useWorkspace } from "@/session/session";
+
+export function Component() {
+  const { t } = useTranslation();
+  const { slug } = useWorkspace();
+  const { get, set, page } = useListAddress();
+  const kind = get("kind") === "base" ? "base" : "sparse";
+  const search = get("search");
+  const setSearch = useDebouncedCallback((text: string) => set("search", text), 300);
+  const query = api.useQuery(
+    "get",
+    "/api/v1/models",
+    {
+      params: {
+        query: {
+          // Base models belong to the installation, so they are shown in every workspace.
+          workspace: kind === "base" ? undefined : slug,
+          kind,
+          search: search || undefined,
+          page,
+          page_size: PAGE_SIZE,
+        },
+      },
+    },
+    { placeholderData: keepPreviousData },
+  );
+  return (
+    <Page title={t("models.title")}>
+      <Section title={t("models.all")}>
+        <Group>
+          <SegmentedControl
+            aria-label={t("models.kind")}
+            data={(["sparse", "base"] as const).map((value) => ({ value, label: t(`models.kinds.${value}`) }))}
+            value={kind}
+            onChange={(value) => set("kind", value === "sparse" ? "" : value)}
+          />
+          <TextInput
+            aria-label={t("common.search")}
+            placeholder={t("common.search")}
+            defaultValue={search}
+            onChange={(event) => setSearch(event.currentTarget.value)}
+            w={{ base: "100%", xs: 240 }}
+          />
+        </Group>
+        <Loaded query={query}>
+          {(list) =>
+            list.count === 0 ? (
+              <Empty
+                title={search ? t("common.noneMatches") : t("models.none")}
+                text={search ? t("common.noneMatchesText") : t(`models.noneText.${kind}`)}
+              />
+            ) : (
+              <>
+                <Table.ScrollContainer minWidth={620}>
+                  <Table highlightOnHover>
+                    <Table.Thead>
+                      <Table.Tr>
+                        <Table.Th>{t("models.name")}</Table.Th>
+                        <Table.Th className="number">{t("models.latest")}</Table.Th>
+                        <Table.Th className="number">{t("models.size")}</Table.Th>
+                        <Table.Th>{t("models.aliases")}</Table.Th>
+                        <Table.Th className="nowrap">{t("common.created")}</Table.Th>
+                      </Table.Tr>
+                    </Table.Thead>
+                    <Table.Tbody>
+                      {list.results.map((model) => (
+                        <Table.Tr key={model.repo}>
+                          <Table.Td>
+                            <Anchor component={Link} to={`/w/${slug}/models/${model.repo}`} className="breakable">
+                              {model.repo}
+                            </Anchor>
+                          </Table.Td>
+                          <Table.Td className="number">{model.latest ? `v${model.latest.number}` : "–"}</Table.Td>
+                          <Table.Td className="number">{bytes(model.latest?.bytes.total)}</Table.Td>
+                          <Table.Td>
+                            <Group gap={4}>
+                              {model.aliases.map((alias) => (
+                                <Badge key={alias.name} variant="light" tt="none">
+                                  {alias.name} → v{alias.version}
+                                </Badge>
+                              ))}
+                            </Group>
+                          </Table.Td>
+                          <Table.Td className="nowrap">{dateTime(model.created_at)}</Table.Td>
+                        </Table.Tr>
+                      ))}
+                    </Table.Tbody>
+                  </Table>
+                </Table.ScrollContainer>
+                <Pager count={list.count} page={page} onPage={(next) => set("page", String(next))} />
+              </>
+            )
+          }
+        </Loaded>
+      </Section>
+    </Page>
+  );
+}

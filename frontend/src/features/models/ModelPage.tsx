@@ -1,0 +1,193 @@
+import { Anchor, Badge, Button, Code, Group, List, Select, Stack, Table, Text } from "@mantine/core";
+import { useTranslation } from "react-i18next";
+import { Link, useNavigate, useParams, useSearchParams } from "react-router";
+import { api, reload } from "@/api/client";
+import type { Model, Version } from "@/api/types";
+import { Confirm } from "@/components/Confirm";
+import { CopyBlock } from "@/components/CopyBlock";
+import { Empty } from "@/components/Empty";
+import { Loaded } from "@/components/Loaded";
+import { Page } from "@/components/Page";
+import { Section } from "@/components/Section";
+import { bytes, dateTime } from "@/lib/format";
+import { useWorkspace } from "@/session/session";
+import { Aliases } from "./Aliases";
+import { Deploy } from "./Deploy";
+import { snippets } from "./snippets";
+
+export function Component() {
+  const { ns = "", name = "" } = useParams();
+  const path = { namespace: ns, name };
+  const model = api.useQuery("get", "/api/v1/models/{namespace}/{name}", { params: { path } });
+  const versions = api.useQuery("get", "/api/v1/models/{namespace}/{name}/versions", {
+    params: { path, query: { page_size: 200 } },
+  });
+  return (
+    <Loaded query={model}>
+      {(data) => <Loaded query={versions}>{(list) => <ModelView model={data} versions={list.results} />}</Loaded>}
+    </Loaded>
+  );
+}
+
+function ModelView({ model, versions }: { model: Model; versions: Version[] }) {
+  const { t } = useTranslation();
+  const { slug, canEdit, isOwner } = useWorkspace();
+  const navigate = useNavigate();
+  const [params, setParams] = useSearchParams();
+  const version = versions.find(({ number }) => String(number) === params.get("version")) ?? versions[0];
+  const own = model.workspace === slug;
+  const path = { namespace: model.workspace, name: model.name };
+  const remove = api.useMutation("delete", "/api/v1/models/{namespace}/{name}", {
+    onSuccess: async () => {
+      await navigate(`/w/${slug}/models`);
+      await reload("/api/v1/models");
+    },
+  });
+  const actions = (
+    <>
+      {canEdit && version && model.kind === "sparse" && <Deploy model={model} />}
+      {own && isOwner && (
+        <Confirm
+          label={t("common.delete")}
+          question={t("models.deleteQuestion", { repo: model.repo, count: versions.length })}
+          act={() => remove.mutateAsync({ params: { path } })}
+          busy={remove.isPending}
+          error={remove.error}
+        />
+      )}
+    </>
+  );
+  return (
+    <Page
+      title={model.repo}
+      above={[{ label: t("models.title"), to: `/w/${slug}/models` }]}
+      badge={
+        <Badge variant="light" tt="none">
+          {t(`models.kinds.${model.kind}`)}
+        </Badge>
+      }
+      note={model.description}
+      actions={actions}
+    >
+      {!version ? (
+        <Empty title={t("models.noVersion")} text={t("models.noVersionText")} />
+      ) : (
+        <>
+          <Section title={t("models.versions")}>
+            <Table.ScrollContainer minWidth={620}>
+              <Table highlightOnHover aria-label={t("models.versions")}>
+                <Table.Thead>
+                  <Table.Tr>
+                    <Table.Th className="number">{t("models.version")}</Table.Th>
+                    <Table.Th>{t("models.commit")}</Table.Th>
+                    <Table.Th>{t("models.aliases")}</Table.Th>
+                    <Table.Th className="number">{t("models.size")}</Table.Th>
+                    <Table.Th>{t("models.from")}</Table.Th>
+                    <Table.Th className="nowrap">{t("common.created")}</Table.Th>
+                  </Table.Tr>
+                </Table.Thead>
+                <Table.Tbody>
+                  {versions.map((entry) => (
+                    <Table.Tr key={entry.number}>
+                      <Table.Td className="number">v{entry.number}</Table.Td>
+                      <Table.Td className="mono">{entry.commit.slice(0, 12)}</Table.Td>
+                      <Table.Td>
+                        <Group gap={4}>
+                          {entry.aliases.map((alias) => (
+                            <Badge key={alias} variant="light" tt="none">
+                              {alias}
+                            </Badge>
+                          ))}
+                        </Group>
+                      </Table.Td>
+                      <Table.Td className="number">{bytes(entry.bytes.total)}</Table.Td>
+                      <Table.Td>
+                        {entry.job_id && own ? (
+                          <Anchor component={Link} to={`/w/${slug}/jobs/${entry.job_id}`} size="sm">
+                            {t("models.job")}
+                          </Anchor>
+                        ) : (
+                          (entry.created_by ?? "–")
+                        )}
+                      </Table.Td>
+                      <Table.Td className="nowrap">{dateTime(entry.created_at)}</Table.Td>
+                    </Table.Tr>
+                  ))}
+                </Table.Tbody>
+              </Table>
+            </Table.ScrollContainer>
+          </Section>
+          {own && <Aliases model={model} versions={versions} />}
+          {versions.length > 1 && (
+            <Select
+              label={t("models.shown")}
+              data={versions.map(({ number }) => ({ value: String(number), label: `v${number}` }))}
+              value={String(version.number)}
+              onChange={(number) => number && setParams({ version: number }, { replace: true })}
+              allowDeselect={false}
+              w={160}
+            />
+          )}
+          <VersionView model={model} version={version} />
+        </>
+      )}
+    </Page>
+  );
+}
+
+function VersionView({ model, version }: { model: Model; version: Version }) {
+  const { t } = useTranslation();
+  const files = `/api/v1/models/${model.repo}/versions/${version.number}`;
+  return (
+    <>
+      <Section
+        title={t("models.files", { number: version.number })}
+        actions={
+          <Group gap="xs">
+            {(["tar", "zip"] as const).map((format) => (
+              <Button key={format} component="a" href={`${files}/archive?format=${format}`} variant="default" size="xs">
+                {t("models.archive", { format })}
+              </Button>
+            ))}
+          </Group>
+        }
+      >
+        <Text size="sm" className="mono breakable">
+          {t("models.commit")} {version.commit}
+        </Text>
+        <List size="sm" spacing={4} listStyleType="none">
+          {version.files.map((file) => (
+            <List.Item key={file.path}>
+              <Anchor
+                href={`${files}/files/${file.path.split("/").map(encodeURIComponent).join("/")}`}
+                download
+                size="sm"
+                className="breakable"
+              >
+                {file.path}
+              </Anchor>{" "}
+              <span className="figure">{bytes(file.size)}</span>
+              <Text size="xs" c="dimmed" className="mono breakable">
+                sha256 {file.sha256}
+              </Text>
+            </List.Item>
+          ))}
+        </List>
+      </Section>
+      <Section title={t("models.use")} note={t("models.useNote")}>
+        <Stack>
+          {snippets(window.location.origin, model.repo, version.aliases[0] ?? `v${version.number}`).map((snippet) => (
+            <CopyBlock key={snippet.label} {...snippet} />
+          ))}
+        </Stack>
+      </Section>
+      {version.card && (
+        <Section title={t("models.card")}>
+          <Code block tabIndex={0} mah={480} style={{ overflow: "auto", whiteSpace: "pre-wrap" }}>
+            {version.card}
+          </Code>
+        </Section>
+      )}
+    </>
+  );
+}

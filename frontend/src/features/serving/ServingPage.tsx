@@ -1,0 +1,121 @@
+import { Anchor, Button, Group, Stack, Table, Text } from "@mantine/core";
+import { useTranslation } from "react-i18next";
+import { Link } from "react-router";
+import { api, reload } from "@/api/client";
+import type { Deployment } from "@/api/types";
+import { Confirm } from "@/components/Confirm";
+import { Empty } from "@/components/Empty";
+import { Loaded } from "@/components/Loaded";
+import { Page } from "@/components/Page";
+import { Section } from "@/components/Section";
+import { StateBadge } from "@/components/StateBadge";
+import { dateTime } from "@/lib/format";
+import { useWorkspace } from "@/session/session";
+import { Nodes } from "./Nodes";
+
+export function Component() {
+  const { t } = useTranslation();
+  const { slug } = useWorkspace();
+  const deployments = api.useQuery(
+    "get",
+    "/api/v1/deployments",
+    { params: { query: { workspace: slug, page_size: 200 } } },
+    { refetchInterval: 3000 },
+  );
+  return (
+    <Page title={t("serving.title")}>
+      <Section title={t("serving.deployments")} note={t("serving.deploymentsNote")}>
+        <Loaded query={deployments}>
+          {(list) =>
+            list.count === 0 ? (
+              <Empty title={t("serving.none")} text={t("serving.noneText")}>
+                <Button component={Link} to={`/w/${slug}/models`} variant="default">
+                  {t("serving.toModels")}
+                </Button>
+              </Empty>
+            ) : (
+              <Stack gap="lg">
+                {list.results.map((deployment) => (
+                  <DeploymentView key={deployment.id} deployment={deployment} />
+                ))}
+              </Stack>
+            )
+          }
+        </Loaded>
+      </Section>
+      <Nodes />
+    </Page>
+  );
+}
+
+function DeploymentView({ deployment }: { deployment: Deployment }) {
+  const { t } = useTranslation();
+  const { slug, canEdit } = useWorkspace();
+  const remove = api.useMutation("delete", "/api/v1/deployments/{deployment_id}", {
+    onSuccess: () => reload("/api/v1/deployments", "/api/v1/nodes"),
+  });
+  const name = `${deployment.workspace}/${deployment.name}`;
+  return (
+    <Stack gap="xs" component="article" aria-label={name}>
+      <Group justify="space-between" align="flex-start">
+        <Stack gap={0}>
+          <Group gap="xs">
+            <Text fw={600} className="breakable">
+              {name}
+            </Text>
+            <StateBadge state={deployment.ready ? "ready" : "waiting"} />
+          </Group>
+          <Text size="sm" c="dimmed">
+            <Anchor component={Link} to={`/w/${slug}/models/${deployment.model}`} size="sm">
+              {deployment.model}
+            </Anchor>
+            @{deployment.revision}
+            {deployment.wanted && ` → v${deployment.wanted.version}`} ·{" "}
+            {t("serving.replicas", { count: deployment.replicas })}
+          </Text>
+        </Stack>
+        {canEdit && (
+          <Confirm
+            label={t("serving.stop")}
+            question={t("serving.stopQuestion", { name })}
+            act={() => remove.mutateAsync({ params: { path: { deployment_id: deployment.id } } })}
+            busy={remove.isPending}
+            error={remove.error}
+            size="xs"
+          />
+        )}
+      </Group>
+      {deployment.placements.length === 0 ? (
+        <Text size="sm">{t("serving.unplaced")}</Text>
+      ) : (
+        <Table.ScrollContainer minWidth={520}>
+          <Table aria-label={t("serving.placements", { name })}>
+            <Table.Thead>
+              <Table.Tr>
+                <Table.Th>{t("serving.node")}</Table.Th>
+                <Table.Th>{t("common.state")}</Table.Th>
+                <Table.Th className="number">{t("serving.version")}</Table.Th>
+                <Table.Th>{t("serving.address")}</Table.Th>
+                <Table.Th className="nowrap">{t("serving.since")}</Table.Th>
+              </Table.Tr>
+            </Table.Thead>
+            <Table.Tbody>
+              {deployment.placements.map((placement) => (
+                <Table.Tr key={placement.node}>
+                  <Table.Td>{placement.node}</Table.Td>
+                  <Table.Td>
+                    <StateBadge state={placement.online ? placement.state : "offline"} />
+                    {placement.message && <Text size="xs">{placement.message}</Text>}
+                  </Table.Td>
+                  <Table.Td className="number">{placement.version == null ? "–" : `v${placement.version}`}</Table.Td>
+                  <Table.Td className="mono breakable">{placement.url}</Table.Td>
+                  <Table.Td className="nowrap">{dateTime(placement.changed_at)}</Table.Td>
+                </Table.Tr>
+              ))}
+            </Table.Tbody>
+          </Table>
+        </Table.ScrollContainer>
+      )}
+    </Stack>
+  );
+}

@@ -1,0 +1,148 @@
+import { Alert, Button, Group, Select, Stack, Table, Text, TextInput } from "@mantine/core";
+import { type FormEvent, useState } from "react";
+import { useTranslation } from "react-i18next";
+import { api, reload } from "@/api/client";
+import type { IssuedToken, Token } from "@/api/types";
+import { Confirm } from "@/components/Confirm";
+import { CopyBlock } from "@/components/CopyBlock";
+import { Empty } from "@/components/Empty";
+import { ErrorNote } from "@/components/ErrorNote";
+import { Loaded } from "@/components/Loaded";
+import { Page } from "@/components/Page";
+import { Section } from "@/components/Section";
+import { dateTime } from "@/lib/format";
+import { useWorkspace } from "@/session/session";
+import { PasswordForm } from "./PasswordForm";
+
+export function Component() {
+  const { t } = useTranslation();
+  const { slug } = useWorkspace();
+  const [issued, setIssued] = useState<IssuedToken | null>(null);
+  const tokens = api.useQuery("get", "/api/v1/tokens", { params: { query: { page_size: 200 } } });
+  return (
+    <Page title={t("settings.title")}>
+      <Section title={t("settings.tokens")} note={t("settings.tokensNote")}>
+        <NewToken onIssued={setIssued} />
+        {issued && (
+          <Alert color="yellow" title={t("settings.once")} onClose={() => setIssued(null)} withCloseButton>
+            <CopyBlock label={t("settings.secret", { name: issued.name })} text={issued.token} />
+          </Alert>
+        )}
+        <Loaded query={tokens}>
+          {(list) => {
+            const mine = list.results.filter(({ workspace }) => workspace === null || workspace === slug);
+            return mine.length === 0 ? (
+              <Empty title={t("settings.none")} text={t("settings.noneText")} />
+            ) : (
+              <Table.ScrollContainer minWidth={620}>
+                <Table aria-label={t("settings.tokens")}>
+                  <Table.Thead>
+                    <Table.Tr>
+                      <Table.Th>{t("settings.name")}</Table.Th>
+                      <Table.Th>{t("settings.kind")}</Table.Th>
+                      <Table.Th>{t("settings.prefix")}</Table.Th>
+                      <Table.Th>{t("settings.role")}</Table.Th>
+                      <Table.Th className="nowrap">{t("settings.used")}</Table.Th>
+                      <Table.Th />
+                    </Table.Tr>
+                  </Table.Thead>
+                  <Table.Tbody>
+                    {mine.map((token) => (
+                      <TokenRow key={token.id} token={token} />
+                    ))}
+                  </Table.Tbody>
+                </Table>
+              </Table.ScrollContainer>
+            );
+          }}
+        </Loaded>
+      </Section>
+      <PasswordForm />
+    </Page>
+  );
+}
+
+function NewToken({ onIssued }: { onIssued: (token: IssuedToken) => void }) {
+  const { t } = useTranslation();
+  const { slug, isOwner, canEdit } = useWorkspace();
+  const [name, setName] = useState("");
+  const [kind, setKind] = useState<"user" | "node">("user");
+  const [role, setRole] = useState<"viewer" | "editor" | "owner">("viewer");
+  const create = api.useMutation("post", "/api/v1/tokens", {
+    onSuccess: async (token) => {
+      onIssued(token);
+      setName("");
+      await reload("/api/v1/tokens");
+    },
+  });
+  const submit = (event: FormEvent) => {
+    event.preventDefault();
+    create.mutate({ body: { name, kind, workspace: slug, ...(kind === "user" ? { role } : {}) } });
+  };
+  const roles = (["viewer", "editor", "owner"] as const).slice(0, isOwner ? 3 : canEdit ? 2 : 1);
+  return (
+    <form onSubmit={submit}>
+      <Stack gap="xs">
+        <Group align="flex-end">
+          <TextInput
+            label={t("settings.name")}
+            value={name}
+            maxLength={100}
+            required
+            onChange={(event) => setName(event.currentTarget.value)}
+          />
+          <Select
+            label={t("settings.kind")}
+            data={(isOwner ? (["user", "node"] as const) : (["user"] as const)).map((value) => ({
+              value,
+              label: t(`settings.kinds.${value}`),
+            }))}
+            value={kind}
+            onChange={(value) => setKind(value === "node" ? "node" : "user")}
+            allowDeselect={false}
+          />
+          {kind === "user" && (
+            <Select
+              label={t("settings.role")}
+              data={roles.map((value) => ({ value, label: t(`settings.roles.${value}`) }))}
+              value={role}
+              onChange={(value) => setRole(roles.find((known) => known === value) ?? "viewer")}
+              allowDeselect={false}
+            />
+          )}
+          <Button type="submit" loading={create.isPending}>
+            {t("settings.create")}
+          </Button>
+        </Group>
+        <Text size="sm" c="dimmed">
+          {t(`settings.kindNotes.${kind}`)}
+        </Text>
+        {create.error && <ErrorNote error={create.error} />}
+      </Stack>
+    </form>
+  );
+}
+
+function TokenRow({ token }: { token: Token }) {
+  const { t } = useTranslation();
+  const revoke = api.useMutation("delete", "/api/v1/tokens/{token_id}", { onSuccess: () => reload("/api/v1/tokens") });
+  return (
+    <Table.Tr>
+      <Table.Td className="breakable">{token.name}</Table.Td>
+      <Table.Td>{t(`settings.kinds.${token.kind}`)}</Table.Td>
+      <Table.Td className="mono">{token.prefix}…</Table.Td>
+      <Table.Td>{token.kind === "user" ? t(`settings.roles.${token.role}`) : "–"}</Table.Td>
+      <Table.Td className="nowrap">{token.last_used_at ? dateTime(token.last_used_at) : t("settings.never")}</Table.Td>
+      <Table.Td className="number">
+        <Confirm
+          label={t("settings.revoke")}
+          question={t("settings.revokeQuestion", { name: token.name })}
+          act={() => revoke.mutateAsync({ params: { path: { token_id: token.id } } })}
+          busy={revoke.isPending}
+          error={revoke.error}
+          size="compact-sm"
+        />
+      </Table.Td>
+    </Table.Tr>
+  );
+}

@@ -1,0 +1,75 @@
+"""Jobs as the API shows them. Reads only."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+from jobs import schemas, waiting
+from jobs.models import Job, JobQuerySet
+from jobs.planning import BaseModel
+from pst_client.contract import JobState
+
+
+def related(jobs: JobQuerySet) -> JobQuerySet:
+    """With everything that :func:`present` reads, in one query."""
+    return jobs.select_related(
+        "workspace", "dataset", "base_model__model__workspace", "version__model__workspace", "created_by"
+    )
+
+
+def present(jobs: Sequence[Job]) -> list[schemas.Job]:
+    """Each job with its place in the queue and the workers that listen there, as they are at this moment."""
+    queued = {job.queue for job in jobs if job.state == JobState.QUEUED}
+    places = waiting.places(queued) if queued else {}
+    workers = waiting.online_workers()
+    shown = []
+    for job in jobs:
+        online = len(waiting.listening(workers, queue=job.queue, workspace_id=job.workspace_id))
+        waiting_for: Literal["worker", "no_worker_online"] | None = None
+        message = ""
+        if job.state == JobState.QUEUED:
+            waiting_for = "worker" if online else "no_worker_online"
+            if not online:
+                message = f"No worker is online for the queue {job.queue}: start one, or choose another queue."
+        elif job.pause_requested:
+            message = "The job pauses as soon as its worker has saved a checkpoint."
+        elif job.state == JobState.CANCELLING:
+            message = "The job ends as soon as its worker has stopped."
+        shown.append(
+            schemas.Job(
+                id=job.id,
+                workspace=job.workspace.slug,
+                name=job.name,
+                state=JobState(job.state),
+                queue=job.queue,
+                queue_position=places.get(job.id),
+                workers_online=online,
+                waiting_for=waiting_for,
+                message=message,
+                pause_requested=job.pause_requested,
+                dataset=schemas.NamedDataset(id=job.dataset.id, name=job.dataset.name),
+                base_model=BaseModel(version=job.base_model, public=job.public_model).label,
+                public=job.base_model is None,
+                model_name=job.model_name,
+                settings=job.settings,
+                target=job.target,
+                plan=job.plan,
+                attempt=job.attempt,
+                failures=job.failures,
+                max_attempts=job.max_attempts,
+                progress=job.progress,
+                error=job.error,
+                version=None
+                if job.version is None
+                else schemas.PublishedVersion(
+                    repo=job.version.model.repo_id, number=job.version.number, commit=job.version.commit
+                ),
+                created_by=None if job.created_by is None else job.created_by.username,
+                created_at=job.created_at,
+                started_at=job.started_at,
+                finished_at=job.finished_at,
+                report_available=job.report is not None,
+            )
+        )
+    return shown

@@ -1,0 +1,102 @@
+"""What a user should know of the rows before training on them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from itertools import combinations
+from typing import Any
+
+from hub.datasets.formats.rows import Row, sort_labels
+
+IMBALANCED = 0.8
+"""From this share of one class on, a model that always answers it looks good."""
+
+
+def quantile(values: Sequence[int], share: float) -> int:
+    """The nearest-rank quantile of sorted ``values``."""
+    return values[min(len(values) - 1, int(share * len(values)))]
+
+
+def describe(rows: Sequence[Row], empty_texts: int) -> dict[str, Any]:
+    """Counts of one split."""
+    counts = Counter(row.label for row in rows)
+    lengths = sorted(len(row.text) + len(row.text_pair or "") for row in rows)
+    return {
+        "rows": len(rows),
+        "classes": [
+            {"label": label, "count": counts[label], "share": round(counts[label] / len(rows), 4)}
+            for label in sort_labels(counts)
+        ],
+        "text_length": {
+            "unit": "characters",
+            "min": lengths[0] if lengths else 0,
+            "p50": quantile(lengths, 0.5) if lengths else 0,
+            "p95": quantile(lengths, 0.95) if lengths else 0,
+            "max": lengths[-1] if lengths else 0,
+        },
+        "duplicates": len(rows) - len({_texts(row) for row in rows}),
+        "empty_texts": empty_texts,
+    }
+
+
+def _rows(count: int) -> str:
+    return "1 row" if count == 1 else f"{count:,} rows"
+
+
+def _texts(row: Row) -> tuple[str, str | None]:
+    return row.text, row.text_pair
+
+
+def overlaps(splits: dict[str, list[Row]]) -> list[dict[str, Any]]:
+    """For each two splits, how many rows of the second have texts that the first has too."""
+    seen = {name: {_texts(row) for row in rows} for name, rows in splits.items()}
+    return [
+        {"a": a, "b": b, "rows": sum(1 for row in splits[b] if _texts(row) in seen[a])}
+        for a, b in combinations(splits, 2)
+    ]
+
+
+def contradictions(rows: Sequence[Row]) -> int:
+    """Texts that stand there with more than one label."""
+    labels: dict[tuple[str, str | None], str] = {}
+    found: set[tuple[str, str | None]] = set()
+    for row in rows:
+        if labels.setdefault(_texts(row), row.label) != row.label:
+            found.add(_texts(row))
+    return len(found)
+
+
+def make(
+    splits: dict[str, list[Row]], uploaded: Sequence[Row], empty_texts: dict[str, int], columns: list[str]
+) -> dict[str, Any]:
+    """The report. ``splits`` is what will be stored, ``uploaded`` the training file's rows before a split was taken."""
+    described = {name: describe(rows, empty_texts.get(name, 0)) for name, rows in splits.items()}
+    counts = Counter(row.label for row in uploaded)
+    overlap = overlaps(splits)
+    warnings: list[dict[str, str]] = []
+
+    def warn(code: str, message: str) -> None:
+        warnings.append({"code": code, "message": message})
+
+    if few := sort_labels(label for label, count in counts.items() if count < 2):
+        shown = ", ".join(few[:5]) + (", …" if len(few) > 5 else "")
+        warn("few_rows", f"Classes with fewer than 2 training rows, which cannot be validated: {len(few)} ({shown}).")
+    for name, split in described.items():
+        if split["duplicates"]:
+            warn("duplicates", f"In {name}, {_rows(split['duplicates'])} repeat the text of an earlier row.")
+    for item in overlap:
+        if item["rows"]:
+            warn("overlap", f"In {item['b']}, {_rows(item['rows'])} have the text of a row of {item['a']}.")
+    if clashes := contradictions(uploaded):
+        warn("contradictions", f"Training texts that stand there with more than one label: {clashes:,}.")
+    majority = max(counts.values(), default=0) / max(1, len(uploaded))
+    if majority >= IMBALANCED:
+        warn("imbalanced", f"{majority:.0%} of the training rows have one label; look at more than accuracy.")
+    return {
+        "splits": described,
+        "columns": columns,
+        "overlap": overlap,
+        "warnings": warnings,
+        "majority_share": round(majority, 4),
+    }

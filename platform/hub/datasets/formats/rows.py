@@ -1,0 +1,63 @@
+"""Canonical rows: what jobs train on, and what a data set's identity is computed from."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+
+class Row(NamedTuple):
+    line: int
+    text: str
+    text_pair: str | None
+    label: str
+
+
+def to_line(row: Row) -> bytes:
+    """The row as a line of JSON. The label stands last: :func:`has_label` relies on it."""
+    value: dict[str, str] = {"text": row.text}
+    if row.text_pair is not None:
+        value["text_pair"] = row.text_pair
+    value["label"] = row.label
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
+
+
+def to_lines(rows: Iterable[Row]) -> Iterator[bytes]:
+    return map(to_line, rows)
+
+
+def from_line(line: bytes) -> dict[str, Any]:
+    value: dict[str, Any] = json.loads(line)
+    return value
+
+
+def label_end(label: str) -> bytes:
+    """How the line of every row with that label ends, and no other: inside a text a quote is escaped."""
+    return b',"label":' + json.dumps(label, ensure_ascii=False).encode() + b"}\n"
+
+
+def sort_labels(labels: Iterable[str]) -> list[str]:
+    """Numbers by value; texts by their parts, so that item2 stands before item10."""
+    found = list(labels)
+    try:
+        numbers = {label: float(label) for label in found}
+        if all(math.isfinite(number) for number in numbers.values()):
+            return sorted(found, key=lambda label: (numbers[label], label))
+    except ValueError:
+        pass  # not all are numbers: sort them as texts
+    return sorted(found, key=lambda label: ([_part(part) for part in re.split(r"(\d+)", label)], label))
+
+
+def _part(part: str) -> tuple[int, int, str]:
+    return (1, int(part), "") if part.isdecimal() else (0, 0, part.casefold())
+
+
+def identity(splits: Mapping[str, str], labels: Iterable[str]) -> str:
+    """sha256 over the sorted "split sha256" lines and the labels: equal data sets have equal identities."""
+    lines = [f"{split} {sha256}" for split, sha256 in sorted(splits.items())]
+    text = "\n".join(lines) + "\n" + json.dumps(list(labels), ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -1,0 +1,35 @@
+"""A validation split taken from the training rows, class by class."""
+
+from __future__ import annotations
+
+import random
+from collections import defaultdict
+
+from hub.datasets.formats.rows import Row
+
+
+def split_off(rows: list[Row], share: float, seed: int) -> tuple[list[Row], list[Row]]:
+    """(training rows, validation rows), both in the file's order.
+
+    Each class gives ``share`` of its rows, rounded, at least one and never all; a class with one row stays in training.
+    Rows with the same texts stay together, so that repeated rows do not leak into validation.
+    """
+    classes: dict[str, dict[tuple[str, str | None], list[int]]] = defaultdict(lambda: defaultdict(list))
+    for index, row in enumerate(rows):
+        classes[row.label][row.text, row.text_pair].append(index)
+    chosen: set[int] = set()
+    for label in sorted(classes):
+        groups = list(classes[label].values())
+        if len(groups) < 2:
+            continue
+        wanted = max(1, round(share * sum(map(len, groups))))
+        # One generator per class: adding a class changes nothing for the others.
+        random.Random(f"{seed}:{label}").shuffle(groups)  # noqa: S311 (a split, not a secret)
+        taken: list[int] = []
+        for group in groups[:-1]:
+            if len(taken) >= wanted:
+                break
+            taken += group
+        chosen.update(taken)
+    train = [row for index, row in enumerate(rows) if index not in chosen]
+    return train, [row for index, row in enumerate(rows) if index in chosen]

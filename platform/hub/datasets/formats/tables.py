@@ -1,0 +1,231 @@
+"""One file as a table: how it is written (its layout), its columns, and its cells with their lines."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import PurePath
+from typing import Any
+
+from hub.datasets.formats import delimited, jsonrows
+from hub.datasets.formats.columns import KNOWN
+from hub.datasets.formats.decoding import decode
+from hub.datasets.formats.problems import Limits, Options, Problems, Unreadable
+
+FORMATS = ("csv", "tsv", "json", "jsonl")
+SAMPLE = 1000
+
+Cells = list[str | None]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How a file is written. The last three are None for JSON."""
+
+    format: str
+    encoding: str
+    delimiter: str | None = None
+    quotes: bool | None = None
+    header: bool | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "format": self.format,
+            "encoding": self.encoding,
+            "delimiter": self.delimiter,
+            "quotes": self.quotes,
+            "header": self.header,
+        }
+
+
+@dataclass(frozen=True)
+class Table:
+    """A file that is open for reading. ``records`` yields (physical line, record), anew at each call."""
+
+    name: str
+    layout: Layout
+    columns: list[str]
+    limits: Limits
+    records: Callable[[], Iterator[tuple[int, Any]]]
+
+    def sample(self, count: int = SAMPLE) -> list[Cells]:
+        """The first readable rows, all columns, lists and objects as JSON."""
+        found: list[Cells] = []
+        for _, record in islice(self.records(), count):
+            if isinstance(record, list):
+                found.append([*record[: len(self.columns)], *[None] * (len(self.columns) - len(record))])
+            elif isinstance(record, dict):
+                found.append([_shown(record.get(name)) for name in self.columns])
+        return found
+
+    def read(self, names: Sequence[str], problems: Problems) -> Iterator[tuple[int, Cells]]:
+        """(line, cells of the columns ``names``) of every sound record; the others are problems."""
+        missing = [name for name in names if name not in self.columns]
+        for name in missing:
+            has = ", ".join(self.columns[:20]) + (", …" if len(self.columns) > 20 else "")
+            problems.add(self.name, f'There is no column "{name}"; the file has: {has}.', line=1, column=name)
+        if missing:
+            return
+        for count, (line, record) in enumerate(self.records(), start=1):
+            if count > self.limits.rows:
+                problems.add(self.name, f"The file has more than {self.limits.rows:,} rows.", line=line)
+                return
+            cells = self._pick(line, record, names, problems)
+            if cells is not None:
+                yield line, cells
+
+    def _pick(self, line: int, record: Any, names: Sequence[str], problems: Problems) -> Cells | None:
+        if isinstance(record, (delimited.Malformed, jsonrows.Broken)):
+            problems.add(self.name, record.message, line=line)
+            return None
+        if isinstance(record, list):
+            if len(record) != len(self.columns):
+                problems.add(
+                    self.name,
+                    f"This record has {len(record)} fields where {len(self.columns)} are expected"
+                    " (a delimiter inside a cell needs quotes).",
+                    line=line,
+                )
+                return None
+            cells: Cells = [record[self.columns.index(name)] for name in names]
+        else:
+            if len(record) > self.limits.columns:
+                problems.add(self.name, f"This row has more than {self.limits.columns} columns.", line=line)
+                return None
+            cells = []
+            for name in names:
+                value = jsonrows.cell(record.get(name))
+                if isinstance(value, type):
+                    problems.add(
+                        self.name, "A list or an object stands where a text is expected.", line=line, column=name
+                    )
+                    return None
+                cells.append(value)
+        return cells if self._sound(line, cells, names, problems) else None
+
+    def _sound(self, line: int, cells: Cells, names: Sequence[str], problems: Problems) -> bool:
+        for name, value in zip(names, cells, strict=True):
+            if value is None:
+                continue
+            if len(value) > self.limits.cell_chars:
+                message = f"This cell has {len(value):,} characters; {self.limits.cell_chars:,} are the most."
+            elif "\0" in value or any("\ud800" <= character <= "\udfff" for character in value):
+                message = "This cell has a character that is no text: NUL, or half a surrogate pair."
+            else:
+                continue
+            problems.add(self.name, message, line=line, column=name)
+            return False
+        return True
+
+
+def open_table(
+    name: str, data: bytes, options: Options, limits: Limits, problems: Problems, *, like: Table | None = None
+) -> Table:
+    """Find how ``data`` is written and open it. ``like`` is the training table: another split's file is read as it.
+
+    Raises Unreadable when there is no table in it; ``problems`` says why.
+    """
+    text, encoding = decode(name, data, options.encoding, problems)
+    if not text.strip():
+        problems.add(name, "The file is empty.")
+        raise Unreadable
+    form = options.format if options.format != "auto" else _find_format(name, text)
+    if form in {"json", "jsonl"}:
+        return _open_json(name, text, Layout(form, encoding), limits, problems)
+    return _open_delimited(name, text, form, encoding, options, limits, problems, like)
+
+
+def _find_format(name: str, text: str) -> str:
+    suffix = PurePath(name).suffix.lower()
+    if suffix in {".jsonl", ".ndjson"}:
+        return "jsonl"
+    if suffix == ".json" or (suffix not in {".csv", ".tsv"} and text.lstrip()[:1] in {"{", "["}):
+        return "jsonl" if jsonrows.is_lines(text) else "json"
+    return "tsv" if suffix == ".tsv" else "csv"
+
+
+def _open_json(name: str, text: str, layout: Layout, limits: Limits, problems: Problems) -> Table:
+    read = jsonrows.line_records if layout.format == "jsonl" else jsonrows.document_records
+    columns: dict[str, None] = {}
+    for line, record in islice(read(text), SAMPLE):
+        if isinstance(record, dict):
+            columns |= dict.fromkeys(record)
+        if len(columns) > limits.columns:
+            problems.add(name, f"The rows have more than {limits.columns} columns.", line=line)
+            raise Unreadable
+    if not columns:
+        first = next(read(text), None)
+        if first is not None and isinstance(first[1], jsonrows.Broken):
+            problems.add(name, first[1].message, line=first[0])
+        else:
+            problems.add(name, "There are no rows in the file.")
+        raise Unreadable
+    return Table(name, layout, list(columns), limits, lambda: read(text))
+
+
+def _open_delimited(
+    name: str,
+    text: str,
+    form: str,
+    encoding: str,
+    options: Options,
+    limits: Limits,
+    problems: Problems,
+    like: Table | None,
+) -> Table:
+    csv.field_size_limit(
+        max(csv.field_size_limit(), limits.cell_chars + 1)
+    )  # the module's own limit is for all readers
+    preferred = like.layout.delimiter if like is not None else {"tsv": "\t"}.get(form, ",")
+    delimiter: str | None = options.delimiter
+    if delimiter == "auto":
+        delimiter = "\t" if options.format == "tsv" else delimited.find_delimiter(text, preferred)
+    if not delimiter:
+        problems.add(name, "There is one column only; a text and a label are needed (separated by , ; | or a tab).")
+        raise Unreadable
+    quotes = delimited.find_quotes(text, delimiter)
+
+    def read() -> Iterator[tuple[int, list[str] | delimited.Malformed]]:
+        return delimited.records(text, delimiter, quotes)
+
+    rows = [record for _, record in islice(read(), delimited.SAMPLE) if isinstance(record, list)]
+    if not rows:
+        line, record = next(read(), (1, None))
+        problems.add(name, record.message if isinstance(record, delimited.Malformed) else "No rows.", line=line)
+        raise Unreadable
+    header = _find_header(rows, options, like)
+    width = len(rows[0]) if header else delimited.shape(text, delimiter, quotes, delimited.SAMPLE).width
+    if width > limits.columns:
+        problems.add(name, f"The file has {width} columns; {limits.columns} are the most.", line=1)
+        raise Unreadable
+    columns = [f"column_{number + 1}" for number in range(width)]
+    if header:
+        columns = [cell.strip() or columns[number] for number, cell in enumerate(rows[0])]
+        if len(set(columns)) < width:
+            twice = next(column for column in columns if columns.count(column) > 1)
+            problems.add(name, f'The header names "{twice}" more than once.', line=1, column=twice)
+            raise Unreadable
+    if width < 2:
+        problems.add(name, "There is one column only; a text and a label are needed.", line=1)
+        raise Unreadable
+    layout = Layout("tsv" if delimiter == "\t" else "csv", encoding, delimiter=delimiter, quotes=quotes, header=header)
+    return Table(name, layout, columns, limits, lambda: islice(read(), 1 if header else 0, None))
+
+
+def _find_header(rows: list[list[str]], options: Options, like: Table | None) -> bool:
+    if options.header != "auto":
+        return options.header == "true"
+    if like is not None and like.layout.header is not None:
+        return like.layout.header
+    named = {options.text_column, options.text_pair_column, options.label_column} - {""}
+    if named and named <= {cell.strip() for cell in rows[0]}:
+        return True
+    return delimited.find_header(rows, KNOWN)
+
+
+def _shown(value: Any) -> str | None:
+    found = jsonrows.cell(value)
+    return json.dumps(value, ensure_ascii=False) if isinstance(found, type) else found

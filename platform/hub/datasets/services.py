@@ -1,0 +1,246 @@
+"""What makes, changes, validates and deletes data sets."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, fields
+from datetime import timedelta
+from pathlib import Path, PurePath
+from typing import Any
+from uuid import UUID
+
+from django.conf import settings
+from django.db import transaction
+from django.db.models import PROTECT, F
+from django.utils import timezone
+
+from hub.accounts.actor import Actor
+from hub.accounts.models import Role, Workspace
+from hub.accounts.services import record
+from hub.accounts.webhooks import WebhookEvent, notify
+from hub.core import storage
+from hub.core.errors import Conflict
+from hub.core.queue import enqueue
+from hub.datasets.formats.problems import Limits, Options, Problem
+from hub.datasets.formats.rows import Row, identity, to_lines
+from hub.datasets.formats.validation import Outcome, validate
+from hub.datasets.models import Dataset, DatasetFile, DatasetSplit, DatasetState, Split
+
+SAMPLE = Path(__file__).parent / "samples" / "support_desk"
+SAMPLE_OPTIONS = {"text_column": "text", "label_column": "intent"}
+
+RING_AGAIN = timedelta(seconds=60)
+"""A doorbell that nobody heard is rung again after this time."""
+TAKES_AT_MOST = timedelta(minutes=15)
+"""A validation that has not ended by then has died with its process."""
+MAX_ATTEMPTS = 3
+
+
+@dataclass(frozen=True)
+class Upload:
+    """A file as it comes in."""
+
+    name: str
+    chunks: Iterable[bytes]
+
+
+def limits() -> Limits:
+    return Limits(
+        rows=settings.DATASET_MAX_ROWS,
+        columns=settings.DATASET_MAX_COLUMNS,
+        cell_chars=settings.DATASET_MAX_CELL_CHARS,
+        classes=settings.DATASET_MAX_CLASSES,
+    )
+
+
+def options_of(given: Mapping[str, Any]) -> Options:
+    """Reading options from what was stored, unset ones at their defaults."""
+    known = {item.name for item in fields(Options)}
+    return Options(**{key: value for key, value in given.items() if key in known})
+
+
+def create_dataset(
+    *, actor: Actor, workspace: Workspace, files: Mapping[Split, Upload], options: Mapping[str, Any], name: str = ""
+) -> Dataset:
+    """Store the uploaded files and ring for their validation. Raises TooLarge."""
+    actor.require(workspace, Role.EDITOR)
+    # Not in the transaction: a large upload must not hold the database's lock. An orphan blob harms nobody.
+    stored = {split: storage.put(upload.chunks, max_bytes=settings.UPLOAD_MAX_BYTES) for split, upload in files.items()}
+    with transaction.atomic():
+        dataset = Dataset(
+            workspace=workspace,
+            name=name or PurePath(files[Split.TRAIN].name).stem[:100] or "data",
+            options=asdict(options_of(options)),
+            created_by=actor.user,
+        )
+        dataset.full_clean()
+        dataset.save(force_insert=True)
+        for split, (sha256, size) in stored.items():
+            DatasetFile.objects.create(
+                dataset=dataset, split=split, name=files[split].name[:255], sha256=sha256, size=size
+            )
+        _ring(dataset)
+        _record(actor, dataset, "dataset.created")
+    return dataset
+
+
+def create_sample(*, actor: Actor, workspace: Workspace) -> Dataset:
+    """The support-desk messages that come with the product."""
+    return create_dataset(
+        actor=actor,
+        workspace=workspace,
+        name="support_desk",
+        files={
+            Split.TRAIN: Upload("train.csv", [(SAMPLE / "train.csv").read_bytes()]),
+            Split.TEST: Upload("test.csv", [(SAMPLE / "test.csv").read_bytes()]),
+        },
+        options=SAMPLE_OPTIONS,
+    )
+
+
+@transaction.atomic
+def update_dataset(
+    *, actor: Actor, dataset: Dataset, name: str | None = None, options: Mapping[str, Any] | None = None
+) -> Dataset:
+    """Rename, or read the files in another way: then the data set is validated anew.
+
+    Raises Conflict when a job uses the rows as they are.
+    """
+    actor.require(dataset.workspace, Role.EDITOR)
+    dataset = Dataset.objects.select_for_update(of=("self",)).select_related("workspace").get(pk=dataset.pk)
+    changed = {key: value for key, value in (options or {}).items() if dataset.options.get(key) != value}
+    if name is not None:
+        dataset.name = name
+    if changed:
+        _refuse_in_use(dataset, "read in another way; upload it again instead")
+        dataset.options = asdict(options_of(dataset.options | changed))
+        dataset.state = DatasetState.VALIDATING
+        dataset.revision += 1
+        dataset.attempts = 0
+        dataset.sha256 = ""
+        dataset.found, dataset.report, dataset.errors, dataset.labels = {}, {}, [], []
+        dataset.splits.all().delete()
+        _ring(dataset)
+    dataset.full_clean()
+    dataset.save()
+    _record(actor, dataset, "dataset.updated", **changed)
+    return dataset
+
+
+@transaction.atomic
+def delete_dataset(*, actor: Actor, dataset: Dataset) -> None:
+    """Delete the rows of the database; jobs keep what they use. Raises Conflict when a job does."""
+    actor.require(dataset.workspace, Role.OWNER)
+    dataset = Dataset.objects.select_for_update(of=("self",)).select_related("workspace").get(pk=dataset.pk)
+    _refuse_in_use(dataset, "deleted")
+    _record(actor, dataset, "dataset.deleted")
+    dataset.delete()
+
+
+def _refuse_in_use(dataset: Dataset, what: str) -> None:
+    # Whoever protects a data set uses it; the apps that do lie above this one.
+    for relation in Dataset._meta.related_objects:
+        if relation.on_delete is PROTECT:
+            users = relation.related_model._base_manager
+            if users.filter(**{relation.field.name: dataset}).exists():
+                raise Conflict(f"The data set {dataset.name} is used by jobs and cannot be {what}.")
+
+
+def _ring(dataset: Dataset) -> None:
+    dataset.due_at = timezone.now() + RING_AGAIN
+    Dataset.objects.filter(pk=dataset.pk).update(due_at=dataset.due_at)
+    enqueue("datasets.validate", dataset_id=dataset.id)
+
+
+def _record(actor: Actor, dataset: Dataset, action: str, **data: Any) -> None:
+    record(
+        actor=actor,
+        workspace=dataset.workspace,
+        action=action,
+        object_type="dataset",
+        object_id=str(dataset.id),
+        data={"name": dataset.name, **data},
+    )
+
+
+def ring_again() -> int:
+    """Ring for every validation that is overdue: its doorbell was lost, or its process died. Returns how many."""
+    overdue = Dataset.objects.filter(state=DatasetState.VALIDATING, due_at__lte=timezone.now())
+    for dataset in overdue:
+        with transaction.atomic():
+            _ring(dataset)
+    return len(overdue)
+
+
+def validate_dataset(*, dataset_id: UUID) -> Dataset | None:
+    """Validate the data set's present revision; safe to call again. None when there is nothing to do any more."""
+    dataset = Dataset.objects.filter(pk=dataset_id, state=DatasetState.VALIDATING).first()
+    if dataset is None:
+        return None
+    started = Dataset.objects.filter(pk=dataset_id, state=DatasetState.VALIDATING, revision=dataset.revision).update(
+        attempts=F("attempts") + 1, due_at=timezone.now() + TAKES_AT_MOST
+    )
+    if not started:
+        return None
+    if dataset.attempts >= MAX_ATTEMPTS:
+        message = (
+            f"Validation ended without an answer {MAX_ATTEMPTS} times; the file may need more memory than there is."
+        )
+        return _finish(dataset, errors=[Problem(None, None, None, message).to_dict()])
+    files: dict[str, tuple[str, bytes]] = {}
+    for file in dataset.files.all():
+        with storage.open_blob(file.sha256) as blob:
+            files[file.split] = (file.name, blob.read())
+    outcome = validate(files, options_of(dataset.options), limits())
+    if outcome.problems:
+        return _finish(dataset, errors=outcome.problems.listed(), outcome=outcome)
+    stored = {Split(split): _store(rows) for split, rows in outcome.splits.items()}
+    return _finish(dataset, errors=[], outcome=outcome, stored=stored)
+
+
+def _store(rows: list[Row]) -> tuple[int, str, int]:
+    sha256, size = storage.put(to_lines(rows), max_bytes=8 * settings.UPLOAD_MAX_BYTES)
+    return len(rows), sha256, size
+
+
+@transaction.atomic
+def _finish(
+    dataset: Dataset,
+    *,
+    errors: list[dict[str, Any]],
+    outcome: Outcome | None = None,
+    stored: Mapping[Split, tuple[int, str, int]] | None = None,
+) -> Dataset | None:
+    """Write the outcome, unless somebody else did or the data set has changed since."""
+    locked = (
+        Dataset.objects.select_for_update(of=("self",))
+        .select_related("workspace")
+        .filter(pk=dataset.pk, state=DatasetState.VALIDATING, revision=dataset.revision)
+        .first()
+    )
+    if locked is None:
+        return None
+    locked.errors = errors
+    if outcome is not None:
+        locked.found, locked.report = outcome.found, outcome.report
+        locked.labels, locked.text_pair = outcome.labels, outcome.text_pair
+    locked.splits.all().delete()
+    for split, (rows, sha256, size) in (stored or {}).items():
+        DatasetSplit.objects.create(dataset=locked, split=split, rows=rows, sha256=sha256, size=size)
+    if stored:
+        hashes = {split.value: sha256 for split, (_, sha256, _) in stored.items()}
+        locked.sha256 = identity(hashes, locked.labels)
+    locked.state = DatasetState.READY if stored else DatasetState.INVALID
+    locked.validated_at = timezone.now()
+    locked.save()
+    notify(
+        workspace=locked.workspace,
+        event=WebhookEvent.DATASET_READY if stored else WebhookEvent.DATASET_INVALID,
+        payload={
+            "id": str(locked.id),
+            "name": locked.name,
+            "rows": {split.value: rows for split, (rows, _, _) in (stored or {}).items()},
+            "errors": len(errors),
+        },
+    )
+    return locked

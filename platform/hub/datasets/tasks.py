@@ -1,0 +1,20 @@
+"""Celery tasks of the data sets."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from celery import shared_task
+
+from hub.datasets import services
+
+
+@shared_task(name="datasets.validate")
+def validate(dataset_id: str) -> None:
+    services.validate_dataset(dataset_id=UUID(dataset_id))
+
+
+@shared_task(name="datasets.sweep")
+def sweep() -> None:
+    """Beat: ring again for validations that nobody heard of or finished."""
+    services.ring_again()

@@ -1,0 +1,98 @@
+"""A real Chromium against the real web tier: the built frontend, served by Django's own views."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from django.conf import settings
+from playwright.sync_api import Browser, ConsoleMessage, Page, Response, sync_playwright
+from pytest_django.live_server_helper import LiveServer
+
+FLAGS = [
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--disable-gpu",
+]
+DESKTOP = {"width": 1280, "height": 900}
+TELEPHONE = {"width": 390, "height": 844}
+
+
+def chromium() -> str | None:
+    """A Chromium of this machine: the one that CHROMIUM names, else Debian's."""
+    named = os.environ.get("CHROMIUM")
+    if named:
+        return named
+    return next((found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), None)
+
+
+@dataclass
+class Tab:
+    """A page of the browser, with everything that it complained about."""
+
+    page: Page
+    address: str
+    complaints: list[str] = field(default_factory=list)
+    shots: Path | None = None
+
+    def hear(self, message: ConsoleMessage) -> None:
+        # Chromium itself writes a line for every answer of 400 and above; those that are faults are heard below.
+        if message.type in {"error", "warning"} and not message.text.startswith("Failed to load resource"):
+            self.complaints.append(f"{message.type}: {message.text}")
+
+    def answered(self, response: Response) -> None:
+        if response.status >= 500 or (response.status == 404 and "/assets/" in response.url):
+            self.complaints.append(f"{response.status} from {response.url}")
+
+    def open(self, path: str) -> None:
+        self.page.goto(self.address + path)
+
+    def shoot(self, name: str) -> None:
+        """Keep pictures at both widths, where BROWSER_SHOTS names a folder; sideways scrolling is an error."""
+        for size in (TELEPHONE, DESKTOP):
+            self.page.set_viewport_size(size)  # type: ignore[arg-type]
+            self.page.wait_for_timeout(150)
+            wide = self.page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+            assert wide <= 0, f"{name}: the page is {wide} pixels wider than {size['width']}"
+            if self.shots is not None:
+                self.page.screenshot(path=self.shots / f"{name}-{size['width']}.png", full_page=True)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    program = chromium()
+    if program is None or not Path(program).is_file():
+        pytest.skip("No Chromium: install the package chromium, or name one in CHROMIUM")
+    flags = [*FLAGS, "--no-sandbox"] if os.geteuid() == 0 else FLAGS
+    with pytest.MonkeyPatch.context() as patch, sync_playwright() as playwright:
+        # Playwright runs an event loop in this thread, in which Django refuses its database unless told otherwise.
+        patch.setenv("DJANGO_ALLOW_ASYNC_UNSAFE", "1")
+        running = playwright.chromium.launch(executable_path=program, args=flags)
+        yield running
+        running.close()
+
+
+@pytest.fixture
+def tab(live_server: LiveServer, browser: Browser) -> Iterator[Tab]:
+    if not (settings.FRONTEND_DIR / "index.html").is_file():
+        pytest.skip(f"The frontend is not built: no index.html in {settings.FRONTEND_DIR}")
+    folder = os.environ.get("BROWSER_SHOTS")
+    context = browser.new_context(viewport=DESKTOP, locale="en-GB")  # type: ignore[arg-type]
+    page = context.new_page()
+    page.set_default_timeout(15_000)
+    opened = Tab(page=page, address=live_server.url, shots=Path(folder) if folder else None)
+    page.on("console", opened.hear)
+    page.on("pageerror", lambda error: opened.complaints.append(f"uncaught: {error}"))
+    page.on("response", opened.answered)
+    yield opened
+    # Leave the application first: a poll in flight must not meet an emptied database.
+    page.goto("about:blank")
+    context.close()
+    assert opened.complaints == []

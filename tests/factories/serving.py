@@ -1,0 +1,57 @@
+"""Serving nodes that speak to the API as the real ones do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from django.utils import timezone
+from rest_framework.test import APIClient
+
+from hub.accounts.models import Workspace
+from hub.serving.models import Node
+from tests.factories.accounts import bearer, node_secret
+
+
+@dataclass
+class FakeNode:
+    """A registered node: its id, its token's client, its heartbeat, and what it last said that it holds."""
+
+    id: str
+    secret: str
+    client: APIClient
+    held: tuple[dict[str, Any], ...] = ()
+
+    def beat(self, *held: dict[str, Any]) -> list[dict[str, Any]]:
+        """Report ``held`` and return what the node shall hold."""
+        self.held = held
+        answer = self.client.post("/api/v1/node/heartbeat", {"node_id": self.id, "held": list(held), "load": {}})
+        assert answer.status_code == 200, answer.content
+        wanted: list[dict[str, Any]] = answer.json()["wanted"]
+        return wanted
+
+    def hold(self, state: str = "ready") -> list[dict[str, Any]]:
+        """Report every wanted version as held in ``state``; what it was told to hold."""
+        wanted = self.beat(*self.held)
+        return self.beat(
+            *({"deployment_id": item["deployment_id"], "commit": item["commit"], "state": state} for item in wanted)
+        )
+
+    def vanish(self, seconds: int = 3600) -> None:
+        """Make its last sign of life that old."""
+        Node.objects.filter(pk=self.id).update(last_seen_at=timezone.now() - timedelta(seconds=seconds))
+
+
+def serving_node(
+    name: str, *, secret: str | None = None, workspace: Workspace | None = None, kind: str = "serve"
+) -> FakeNode:
+    """A node with a token of its own unless given; installation-wide unless a workspace is."""
+    secret = secret or node_secret(name, workspace=workspace)
+    client = bearer(secret)
+    answer = client.post(
+        "/api/v1/node/register",
+        {"name": name, "kind": kind, "version": "1.0", "url": f"http://{name}:9000", "hardware": {"cores": 2}},
+    )
+    assert answer.status_code == 200, answer.content
+    return FakeNode(id=answer.json()["node_id"], secret=secret, client=client)

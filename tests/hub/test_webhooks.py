@@ -1,0 +1,259 @@
+"""Webhooks: a real receiver, signatures, retries, and addresses that must not be called."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import ipaddress
+import json
+import threading
+from collections.abc import Iterator
+from datetime import timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import pytest
+from django.utils import timezone
+
+from hub.accounts import webhooks
+from hub.accounts.addresses import RefusedAddress, is_public, resolve
+from hub.accounts.models import DeliveryState, Role, Webhook, WebhookDelivery
+from hub.accounts.tasks import deliver, sweep
+from tests.factories.accounts import Person, person
+
+pytestmark = pytest.mark.django_db
+URL = "/api/v1/webhooks"
+
+
+class Receiver(ThreadingHTTPServer):
+    """Keeps what it gets and answers with the statuses in ``answers``, 200 when there are none left."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.requests: list[tuple[str, dict[str, str], bytes]] = []
+        self.answers: list[int] = []
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_address[1]}"
+
+
+class Handler(BaseHTTPRequestHandler):
+    server: Receiver
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        self.server.requests.append((self.path, dict(self.headers), body))
+        status = self.server.answers.pop(0) if self.server.answers else 200
+        self.send_response(status)
+        if status == 302:
+            self.send_header("Location", f"{self.server.url}/elsewhere")
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, *args: Any) -> None:
+        pass
+
+
+@pytest.fixture
+def receiver(settings: Any) -> Iterator[Receiver]:
+    settings.WEBHOOKS_ALLOW_PRIVATE = True
+    server = Receiver()
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    yield server
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def make(owner: Person, url: str, events: list[str] | None = None) -> dict[str, Any]:
+    answer = owner.client.post(URL, {"url": url, "events": events or ["dataset.ready"]})
+    assert answer.status_code == 201, answer.json()
+    body: dict[str, Any] = answer.json()
+    return body
+
+
+def notify(owner: Person, event: str = "dataset.ready") -> None:
+    webhooks.notify(workspace=owner.workspace, event=event, payload={"name": "données"})
+
+
+def test_a_delivery_is_signed(owner: Person, receiver: Receiver) -> None:
+    secret = make(owner, f"{receiver.url}/hook?a=1")["secret"]
+    notify(owner)
+    delivery = WebhookDelivery.objects.get()
+    deliver(str(delivery.id))
+    path, headers, body = receiver.requests[0]
+    assert path == "/hook?a=1" and headers["Host"] == receiver.url.removeprefix("http://")
+    signed = hmac.new(secret.encode(), headers["X-Sparsewright-Timestamp"].encode() + b"." + body, hashlib.sha256)
+    assert headers["X-Sparsewright-Signature"] == "sha256=" + signed.hexdigest()
+    message = json.loads(body)
+    assert message["id"] == str(delivery.id) == headers["X-Sparsewright-Delivery"]
+    assert (message["event"], message["workspace"], message["data"]) == ("dataset.ready", "acme", {"name": "données"})
+    delivery.refresh_from_db()
+    assert (delivery.state, delivery.attempts, delivery.status_code) == (DeliveryState.DELIVERED, 1, 200)
+    deliver(str(delivery.id))
+    assert len(receiver.requests) == 1
+
+
+def test_only_wanted_events_of_the_same_workspace(owner: Person, outsider: Person, receiver: Receiver) -> None:
+    make(owner, receiver.url, ["job.failed", "job.failed"])
+    make(outsider, receiver.url)
+    notify(owner)
+    assert not WebhookDelivery.objects.exists()
+    notify(owner, "job.failed")
+    assert WebhookDelivery.objects.get().webhook.workspace == owner.workspace
+    with pytest.raises(ValueError, match="is not a valid"):
+        notify(owner, "no.such")
+
+
+def test_retries_then_success(owner: Person, receiver: Receiver, django_capture_on_commit_callbacks: Any) -> None:
+    make(owner, receiver.url)
+    receiver.answers = [500, 302]
+    notify(owner)
+    delivery = WebhookDelivery.objects.get()
+    for status in (500, 302):
+        WebhookDelivery.objects.update(due_at=timezone.now())
+        deliver(str(delivery.id))
+        delivery.refresh_from_db()
+        assert delivery.state == DeliveryState.PENDING and delivery.status_code == status
+        assert delivery.due_at > timezone.now() + timedelta(seconds=5)
+    deliver(str(delivery.id))
+    delivery.refresh_from_db()
+    assert delivery.state == DeliveryState.DELIVERED and delivery.attempts == 3 and delivery.error == ""
+    assert [path for path, _, _ in receiver.requests] == ["/", "/", "/"]  # no redirect was followed
+
+
+def test_a_delivery_fails_after_the_last_attempt(owner: Person, receiver: Receiver) -> None:
+    body = make(owner, receiver.url)
+    notify(owner)
+    delivery = WebhookDelivery.objects.get()
+    WebhookDelivery.objects.update(attempts=len(webhooks.WAITS))
+    receiver.answers = [503]
+    deliver(str(delivery.id))
+    delivery.refresh_from_db()
+    assert delivery.state == DeliveryState.FAILED and "503" in delivery.error
+    listed = owner.client.get(f"{URL}/{body['id']}/deliveries").json()["results"]
+    assert listed[0]["state"] == "failed" and listed[0]["status_code"] == 503
+
+
+def test_a_receiver_that_is_gone(owner: Person, settings: Any) -> None:
+    settings.WEBHOOKS_ALLOW_PRIVATE = True
+    make(owner, "http://127.0.0.1:9/")
+    notify(owner)
+    delivery = WebhookDelivery.objects.get()
+    deliver(str(delivery.id))
+    delivery.refresh_from_db()
+    assert delivery.state == DeliveryState.PENDING and "Connect" in delivery.error
+
+
+def test_the_sweep_rings_what_is_due(
+    owner: Person, receiver: Receiver, monkeypatch: pytest.MonkeyPatch, django_capture_on_commit_callbacks: Any
+) -> None:
+    rung: list[Any] = []
+    monkeypatch.setattr("hub.core.queue.current_app.send_task", lambda name, kwargs, **_: rung.append((name, kwargs)))
+    make(owner, receiver.url)
+    notify(owner)
+    delivery = WebhookDelivery.objects.get()
+    WebhookDelivery.objects.update(due_at=timezone.now())
+    with django_capture_on_commit_callbacks(execute=True):
+        sweep()
+        sweep()
+    assert rung == [("webhooks.deliver", {"delivery_id": str(delivery.id)})]
+    WebhookDelivery.objects.update(state=DeliveryState.FAILED, created_at=timezone.now() - timedelta(days=31))
+    sweep()
+    assert not WebhookDelivery.objects.exists()
+
+
+def test_private_addresses_are_refused_at_creation_and_at_delivery(
+    owner: Person, receiver: Receiver, settings: Any
+) -> None:
+    body = make(owner, receiver.url)
+    settings.WEBHOOKS_ALLOW_PRIVATE = False
+    refused = owner.client.post(URL, {"url": receiver.url, "events": ["job.failed"]})
+    assert refused.status_code == 400 and refused.json()["error"]["code"] == "address_refused"
+    notify(owner)
+    delivery = WebhookDelivery.objects.get(webhook=body["id"])
+    deliver(str(delivery.id))
+    delivery.refresh_from_db()
+    assert "not a public address" in delivery.error and receiver.requests == []
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://localhost/",
+        "http://127.1/",
+        "http://2130706433/",
+        "http://[::1]/",
+        "http://[::ffff:10.0.0.1]/",
+        "http://169.254.169.254/latest/meta-data",
+        "http://192.168.0.1:8080/",
+        "http://0.0.0.0/",
+        "http://[fe80::1]/",
+        "ftp://93.184.216.34/",
+        "file:///etc/passwd",
+        "//93.184.216.34/",
+        "http://user:secret@93.184.216.34/",
+        "http://93.184.216.34/a b",
+        "http://93.184.216.34/\r\nX: y",
+        "http://93.184.216.34:99999/",
+        "http://[::1/",
+        "http://" + "a" * 300 + "/",
+        "http://no-such-host.invalid/",
+        "http:///path",
+        "",
+    ],
+)
+def test_refused_addresses(url: str) -> None:
+    with pytest.raises(RefusedAddress):
+        resolve(url)
+
+
+@pytest.mark.parametrize(
+    ("address", "public"),
+    [
+        ("93.184.216.34", True),
+        ("2606:4700::1111", True),
+        ("10.1.2.3", False),
+        ("100.64.0.1", False),
+        ("224.0.0.1", False),
+        ("ff0e::1", False),
+        ("64:ff9b::7f00:1", False),
+        ("2002:7f00:1::", False),
+        ("::ffff:93.184.216.34", True),
+        ("::", False),
+    ],
+)
+def test_public_addresses(address: str, public: bool) -> None:
+    assert is_public(ipaddress.ip_address(address)) is public
+
+
+def test_the_checked_address_is_the_one_called() -> None:
+    endpoint = resolve("https://93.184.216.34:8443/hook?x=1")
+    assert endpoint.url == "https://93.184.216.34:8443/hook?x=1" and endpoint.authority == "93.184.216.34:8443"
+    assert resolve("http://[2606:4700::1111]").url == "http://[2606:4700::1111]:80/"
+
+
+def test_owners_alone_have_webhooks(owner: Person, outsider: Person, receiver: Receiver) -> None:
+    body = make(owner, receiver.url)
+    assert "secret" not in owner.client.get(URL).json()["results"][0]
+    editor = person("edda", workspace="acme", role=Role.EDITOR).client
+    assert editor.get(URL).json()["count"] == 0 and editor.get(f"{URL}?workspace=acme").status_code == 403
+    assert editor.post(URL, {"url": receiver.url, "events": ["job.failed"]}).status_code == 403
+    for client in (editor, outsider.client):
+        assert client.delete(f"{URL}/{body['id']}").status_code == 404
+        assert client.get(f"{URL}/{body['id']}/deliveries").status_code == 404
+    wish = {"url": receiver.url, "events": ["job.failed"], "workspace": "acme"}
+    assert outsider.client.post(URL, wish).status_code == 404
+    assert outsider.client.get(f"{URL}?workspace=acme").status_code == 404
+    assert owner.client.delete(f"{URL}/{body['id']}").status_code == 204
+    assert not Webhook.objects.filter(pk=body["id"]).exists()
+
+
+def test_bad_wishes(owner: Person, receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
+    for events in ([], ["nonsense"], "dataset.ready", None):
+        assert owner.client.post(URL, {"url": receiver.url, "events": events}).status_code == 400
+    monkeypatch.setattr(webhooks, "MOST", 1)
+    make(owner, receiver.url)
+    assert owner.client.post(URL, {"url": receiver.url, "events": ["job.failed"]}).status_code == 409
