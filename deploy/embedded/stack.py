@@ -123,6 +123,7 @@ class Stack:
             "SPARSEWRIGHT_DATA_DIR": str(self.folder),
             "SPARSEWRIGHT_SECRET_KEY": self._secrets()["secret_key"],
             "SPARSEWRIGHT_SETUP_CODE": self.setup_code,
+            "DJANGO_SETTINGS_MODULE": "config.settings",
         }
 
     def _node_environment(self, token: str, name: str) -> dict[str, str]:

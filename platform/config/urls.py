@@ -2,6 +2,7 @@
 
 from django.contrib import admin
 from django.urls import URLPattern, URLResolver, include, path, re_path
+from django.views.decorators.csrf import csrf_exempt
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitView
 
 from config import spa
@@ -19,7 +20,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("api/v1/", include("hub.serving.urls")),
     path("api/v1/", include("jobs.urls")),
     path("hf/", include("hub.registry.hf_urls")),
-    re_path(r"^api/", spa.unknown_endpoint),
+    re_path(r"^api/", csrf_exempt(spa.unknown_endpoint)),
     re_path(r"^(?!static/).*$", spa.index, name="spa"),
 ]
 handler400 = "hub.core.errors.bad_request"

@@ -21,6 +21,7 @@ FLAGS = [
     "--disable-sync",
     "--disable-gpu",
 ]
+AXE = settings.BASE_DIR / "frontend" / "node_modules" / "axe-core" / "axe.min.js"
 DESKTOP = {"width": 1280, "height": 900}
 TELEPHONE = {"width": 390, "height": 844}
 
@@ -54,13 +55,19 @@ class Tab:
     def open(self, path: str) -> None:
         self.page.goto(self.address + path)
 
-    def shoot(self, name: str) -> None:
-        """Keep pictures at both widths, where BROWSER_SHOTS names a folder; sideways scrolling is an error."""
+    def check(self, name: str) -> None:
+        """The page fits a desktop's and a telephone's width, and axe, where npm has installed it, finds nothing that
+        keeps people out. Pictures are kept where BROWSER_SHOTS names a folder."""
         for size in (TELEPHONE, DESKTOP):
             self.page.set_viewport_size(size)  # type: ignore[arg-type]
             self.page.wait_for_timeout(150)
             wide = self.page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
             assert wide <= 0, f"{name}: the page is {wide} pixels wider than {size['width']}"
+            if AXE.is_file():
+                self.page.evaluate(AXE.read_text())
+                found = self.page.evaluate("axe.run(document, {runOnly: ['wcag2a', 'wcag2aa', 'wcag21aa', 'wcag22aa']})")
+                wrong = [(item["id"], item["nodes"][0]["html"][:300]) for item in found["violations"]]
+                assert not wrong, f"{name} at {size['width']}: {wrong}"
             if self.shots is not None:
                 self.page.screenshot(path=self.shots / f"{name}-{size['width']}.png", full_page=True)
 

@@ -57,7 +57,7 @@ def test_from_the_first_run_to_a_queued_job(tab: Tab, tmp_path: Path) -> None:
 
     tab.open("/")
     expect(page.get_by_role("heading", name="First run")).to_be_visible()
-    tab.shoot("setup")
+    tab.check("setup")
     page.get_by_label("Setup code").fill("wrong")
     page.get_by_label("User name").fill("olga")
     page.get_by_role("textbox", name="Password").fill(PASSWORD)
@@ -67,12 +67,12 @@ def test_from_the_first_run_to_a_queued_job(tab: Tab, tmp_path: Path) -> None:
     page.get_by_label("Setup code").fill("let-me-in")
     page.get_by_role("button", name="Make the first account").click()
     expect(page.get_by_text("No jobs yet")).to_be_visible()
-    tab.shoot("jobs-empty")
+    tab.check("jobs-empty")
 
     page.get_by_role("button", name="olga").or_(page.get_by_role("button", name="Account")).click()
     page.get_by_role("menuitem", name="Sign out").click()
     expect(page.get_by_role("heading", name="Sign in")).to_be_visible()
-    tab.shoot("sign-in")
+    tab.check("sign-in")
     sign_in(tab, "olga", PASSWORD)
 
     page.get_by_role("link", name="Data sets", exact=True).click()
@@ -81,13 +81,13 @@ def test_from_the_first_run_to_a_queued_job(tab: Tab, tmp_path: Path) -> None:
     bad = tmp_path / "rows.csv"
     bad.write_text(BAD)
     choose(page, bad)
-    tab.shoot("upload")
+    tab.check("upload")
     page.get_by_role("button", name="Upload and validate").click()
     assert validated(page).state == "invalid"
     errors = page.get_by_test_id("errors")
     expect(errors.get_by_text("rows.csv:3:text")).to_be_visible()
     expect(errors.get_by_text("rows.csv:4:label")).to_be_visible()
-    tab.shoot("dataset-invalid")
+    tab.check("dataset-invalid")
 
     page.get_by_role("link", name="Data sets", exact=True).first.click()
     page.get_by_role("link", name="Upload a data set").click()
@@ -98,7 +98,7 @@ def test_from_the_first_run_to_a_queued_job(tab: Tab, tmp_path: Path) -> None:
     assert validated(page).state == "ready"
     expect(page.get_by_role("heading", name="Class balance")).to_be_visible()
     expect(page.get_by_role("table", name="Browse the rows").get_by_text("where is my parcel").first).to_be_visible()
-    tab.shoot("dataset-ready")
+    tab.check("dataset-ready")
 
     page.get_by_role("link", name="Train on it").click()
     estimate = page.get_by_test_id("estimate")
@@ -109,17 +109,17 @@ def test_from_the_first_run_to_a_queued_job(tab: Tab, tmp_path: Path) -> None:
     page.get_by_text("Bytes", exact=True).click()
     page.get_by_label("Bytes").last.fill("0.001")
     expect(estimate.get_by_text("This budget can't be met")).to_be_visible()
-    tab.shoot("job-unreachable")
+    tab.check("job-unreachable")
     page.get_by_text("Sparsity", exact=True).first.click()
     page.get_by_role("button", name="All settings").click()
     page.get_by_label("update rank").fill("4")
     expect(estimate.get_by_text("No worker is online for the queue default")).to_be_visible()
-    tab.shoot("job-form")
+    tab.check("job-form")
     page.get_by_role("button", name="Submit the job").click()
 
     page.wait_for_url(re.compile(r"/jobs/[0-9a-f-]{36}$"))
     expect(page.get_by_test_id("message")).to_contain_text("No worker is online")
-    tab.shoot("job-queued")
+    tab.check("job-queued")
     job = Job.objects.get()
     assert (job.state, job.target["sparsity"], job.settings["update_rank"]) == ("queued", 0.9, 4)
 
@@ -182,9 +182,9 @@ def test_a_job_is_watched_to_its_model_and_deployed(tab: Tab) -> None:
     expect(page.locator("[data-points='30']").first).to_be_attached()
     expect(page.locator("[data-points='3']")).to_be_attached()
     expect(page.get_by_text("the learning rate is high")).to_be_visible()
-    tab.shoot("job-running")
+    tab.check("job-running")
     page.get_by_role("button", name="Switch to dark").click()
-    tab.shoot("job-running-dark")
+    tab.check("job-running-dark")
     page.get_by_role("button", name="Switch to light").click()
 
     finish = gpu.success(job) | {"report": REPORT}
@@ -192,14 +192,14 @@ def test_a_job_is_watched_to_its_model_and_deployed(tab: Tab) -> None:
     report = page.get_by_test_id("report")
     expect(report.get_by_text("92.0 %")).to_be_visible()
     expect(report.get_by_text("52.5 MB")).to_be_visible()
-    tab.shoot("job-done")
+    tab.check("job-done")
 
     page.get_by_role("link", name=re.compile(r" v1$")).click()
     expect(page.get_by_role("heading", name="Files of version 1")).to_be_visible()
     with page.expect_download() as download:
         page.get_by_role("link", name="config.json").click()
     assert json.loads(download.value.path().read_text())["model_type"] == "bert"
-    tab.shoot("model")
+    tab.check("model")
 
     node = serving_node("edge-1")
     page.get_by_role("button", name="Set the alias").click()
@@ -209,7 +209,7 @@ def test_a_job_is_watched_to_its_model_and_deployed(tab: Tab) -> None:
     expect(page.get_by_role("heading", name="Deployments")).to_be_visible()
     node.hold("ready")
     expect(page.locator("article [data-state=ready]").first).to_be_visible()
-    tab.shoot("serving")
+    tab.check("serving")
 
 
 def test_another_workspace_is_out_of_reach(tab: Tab) -> None:
@@ -232,11 +232,11 @@ def test_a_token_is_shown_once_and_can_be_revoked(tab: Tab) -> None:
     page.get_by_label("Name").fill("laptop")
     page.get_by_role("button", name="Make a token").click()
     expect(page.get_by_text("Copy it now")).to_be_visible()
-    assert re.fullmatch(r"sw_u_[\w-]{43}", page.locator("code").first.inner_text().strip())
-    tab.shoot("settings")
+    assert re.fullmatch(r"sw_u_[\w-]{43}", page.locator("pre").first.inner_text().strip())
+    tab.check("settings")
     page.reload()
     expect(page.get_by_role("cell", name="laptop")).to_be_visible()
-    expect(page.locator("code")).to_have_count(0)
+    expect(page.locator("pre")).to_have_count(0)
     row = page.get_by_role("row", name=re.compile("laptop"))
     row.get_by_role("button", name="Revoke").click()
     page.get_by_role("dialog").get_by_role("button", name="Revoke").click()

@@ -10,7 +10,7 @@ import requests
 
 ENDPOINT, TOKEN, CACHE = sys.argv[1:]
 KEPT = ("range", "accept-encoding", "content-type", "if-none-match")
-ANSWERED = ("x-error-code", "content-range", "content-length", "link")
+ANSWERED = ("x-error-code", "content-range", "link")
 log: list[dict[str, object]] = []
 operation = ""
 send = requests.Session.send

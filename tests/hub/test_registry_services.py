@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+from concurrent.futures import ThreadPoolExecutor
 from uuid import uuid4
 
 import pytest
@@ -12,6 +13,7 @@ import yaml
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from django.core.exceptions import ImproperlyConfigured
+from django.db import connection
 
 from hub.accounts.actor import actor_of_user
 from hub.accounts.models import AuditEvent
@@ -74,6 +76,20 @@ def test_versions_count_up_and_latest_follows(owner: Person) -> None:
 def test_unknown_revision(owner: Person, revision: str) -> None:
     with pytest.raises(services.RevisionNotFound):
         services.resolve(published(owner.workspace).model, revision)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_versions_published_at_once_get_numbers_of_their_own(owner: Person) -> None:
+    def work(index: int) -> int:
+        try:
+            return published(owner.workspace, contents=files(**{"notes.md": b"%d" % index})).number
+        finally:
+            connection.close()
+
+    with ThreadPoolExecutor(4) as pool:
+        assert sorted(pool.map(work, range(8))) == list(range(1, 9))
+    model = Model.objects.get()
+    assert services.resolve(model, "latest").number == 8 and model.aliases.get(name="latest").version.number == 8
 
 
 def test_a_job_publishes_once(owner: Person) -> None:
@@ -156,7 +172,8 @@ def test_card_front_matter(owner: Person) -> None:
         owner.workspace,
         lineage={
             "license": "Apache-2.0",
-            "base_model": {"repo": "base/minilm-l6", "commit": "c" * 40},
+            "base_model": {"source": "registry", "repo": "base/minilm-l6", "revision": "c" * 40},
+            "job": {"id": "1234", "name": "first try", "attempt": 1},
             "dataset": {"name": "a | b <script>"},
         },
     )
@@ -168,6 +185,7 @@ def test_card_front_matter(owner: Person) -> None:
     values = {(r["dataset"]["split"], m["type"]): m["value"] for r in entry["results"] for m in r["metrics"]}
     assert values[("test", "accuracy")] == 0.9 and values[("validation", "f1")] == 0.9
     assert "| test accuracy | 91.00% | 90.00% |" in text and "<script>" not in text
+    assert f"- Base model: base/minilm-l6 (`{'c' * 40}`)" in text and "- Job: first try (`1234`)" in text
 
 
 def test_the_hub_library_reads_the_card(owner: Person) -> None:

@@ -69,7 +69,7 @@ def test_roles_of_members(owner: Person) -> None:
     browser = APIClient()
     browser.force_login(viewer.user)
     assert browser.delete(f"{url}/vera").status_code == 204
-    assert viewer.client.get(url).status_code == 404
+    assert browser.get(url).status_code == 404
 
 
 def test_whoever_is_taken_out_loses_the_tokens(owner: Person) -> None:

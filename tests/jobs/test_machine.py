@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -108,9 +109,7 @@ class JobMachine(RuleBasedStateMachine):
     def heartbeat(self) -> None:
         assert self.holder is not None
         directive = self.holder.heartbeat(self.job).json()["directive"]
-        assert directive == (
-            "cancel" if self.expected == "cancelling" else "pause" if self.pausing else "continue"
-        )
+        assert directive == ("cancel" if self.expected == "cancelling" else "pause" if self.pausing else "continue")
 
     @precondition(lambda self: self.holder)
     @rule()
@@ -181,7 +180,7 @@ class JobMachine(RuleBasedStateMachine):
         assert own == list(range(1, len(own) + 1))
         states = [data for _, attempt, _, data in events if attempt == 0]
         assert states[-1]["state"] == job.state
-        assert all(later["from"] == earlier["state"] for earlier, later in zip(states, states[1:], strict=False))
+        assert all(later["from"] == earlier["state"] for earlier, later in pairwise(states))
 
 
 def test_random_walks(owner: Person) -> None:
@@ -190,8 +189,8 @@ def test_random_walks(owner: Person) -> None:
     JobMachine.body = submission(owner)
     machine = JobMachine.TestCase
     machine.settings = settings(
-        max_examples=20,
-        stateful_step_count=25,
+        max_examples=12,
+        stateful_step_count=20,
         deadline=None,
         suppress_health_check=list(HealthCheck),
         database=None,

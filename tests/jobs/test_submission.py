@@ -221,7 +221,9 @@ def test_estimate(owner: Person) -> None:
     answer = owner.client.post("/api/v1/estimates", body).json()
     assert answer["queue"] == {"name": "default", "position": 2, "workers_online": 1}
     with_labels = {"base_model": "base/tiny-bert", "target": {"sparsity": 0.9}, "num_labels": 3}
-    assert owner.client.post("/api/v1/estimates", with_labels).json()["plan"]["sparsity"] == pytest.approx(0.9, abs=0.01)
+    assert owner.client.post("/api/v1/estimates", with_labels).json()["plan"]["sparsity"] == pytest.approx(
+        0.9, abs=0.01
+    )
     without = owner.client.post("/api/v1/estimates", {"base_model": "base/tiny-bert", "target": {"sparsity": 0.9}})
     refused(without, 400, "invalid", "num_labels")
     public = {"base_model": {"public": "a/b"}, "target": {"sparsity": 0.9}, "num_labels": 3}

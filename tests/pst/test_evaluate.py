@@ -18,8 +18,8 @@ def test_confusion_counts_gold_by_row() -> None:
 def test_f1_is_the_mean_over_the_labels_that_occur() -> None:
     by_hand = []
     for label in (0, 1, 2, 4):  # label 3 occurs nowhere
-        hits = int(((PREDICTED == label) & (GOLD == label)).sum())
-        precision, recall = hits / int((PREDICTED == label).sum()), hits / int((GOLD == label).sum())
+        hits = int(((label == PREDICTED) & (label == GOLD)).sum())
+        precision, recall = hits / int((label == PREDICTED).sum()), hits / int((label == GOLD).sum())
         by_hand.append(2 * precision * recall / (precision + recall))
     assert macro_f1(PREDICTED, GOLD, 5) == pytest.approx(sum(by_hand) / 4)
     assert accuracy(PREDICTED, GOLD) == 0.7

@@ -204,7 +204,7 @@ def test_gradients_follow_float64(
 
 def test_gradients_are_the_references_and_repeat_bit_for_bit() -> None:
     weight, f = make(257, 300, grid=True)
-    kept, selection = choose(weight, f, 0.8)
+    _kept, selection = choose(weight, f, 0.8)
     grad = torch.randn(257, 300, device=DEVICE)
     wanted, masked = reference.gradients(grad, weight, f, SCALES, selection)
     first, applied = fused.gradients(grad.clone(), weight, f, SCALES, selection)

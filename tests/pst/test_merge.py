@@ -85,7 +85,7 @@ def test_a_revived_weight_is_found() -> None:
 
 
 def test_global_threshold_spends_the_sparsity_where_scores_are_low(base: Path) -> None:
-    model, sites = trained_model(base, threshold="global")
+    _model, sites = trained_model(base, threshold="global")
     for group, share in SPARSITY.items():
         kept = [mask_of(s.layer.scores(), s.layer.selection).sum().item() for s in sites if s.group == group]
         total = sum(s.layer.weight.numel() for s in sites if s.group == group)

@@ -10,11 +10,10 @@ import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import httpx
 import psutil
 import pytest
 from pytest_django.live_server_helper import LiveServer
@@ -26,7 +25,6 @@ from hub.datasets.models import Dataset, DatasetSplit, DatasetState
 from hub.registry.models import ModelKind, ModelVersion
 from hub.registry.services import ensure_model, publish, store_blob
 from jobs.models import Job
-from pst_client.client import Platform
 from pst_client.contract import FileRef
 from tests.e2e.tiny import ROWS, write_model
 from tests.factories.accounts import Person
@@ -41,6 +39,24 @@ LONG = {"epochs": 400, "dense_epochs": 1, "batch_size": 16, "evaluations": 400, 
 @pytest.fixture(scope="session")
 def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_model(tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture(scope="session")
+def tiny_export(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A sparse classifier with random weights, exported as a job exports it."""
+    import torch
+
+    from pst.base import load_classifier
+    from pst.export.huggingface import export
+
+    model = load_classifier(tiny_folder, ["invoice", "password", "track"], 0)
+    with torch.no_grad():
+        for parameter in model.bert.encoder.parameters():
+            if parameter.dim() == 2:
+                parameter[torch.rand_like(parameter) < 0.9] = 0.0
+    folder = tmp_path_factory.mktemp("export") / "export"
+    export(model, tiny_folder, ["invoice", "password", "track"], torch.float32, 32, folder)
+    return folder
 
 
 def publish_folder(folder: Path, *, workspace: Workspace, name: str, kind: ModelKind) -> ModelVersion:
@@ -61,7 +77,6 @@ def tiny_base(transactional_db: None, tiny_folder: Path) -> ModelVersion:
 
 def rows_dataset(workspace: Workspace) -> Dataset:
     """Three intents of the sample data, as validation leaves them."""
-    parts = {"train": ROWS[: len(ROWS) * 3 // 4], "validation": ROWS[len(ROWS) * 3 // 4 :]}
     labels = sorted({label for _, label in ROWS})
     dataset = Dataset.objects.create(
         workspace=workspace, name="intents", state=DatasetState.READY, labels=labels, sha256="0" * 64
@@ -125,15 +140,19 @@ Start = Callable[..., Process]
 
 @pytest.fixture
 def start(tmp_path: Path, live_server: LiveServer, node_token: str, valkey: Valkey) -> Iterator[Start]:
-    """Starts ``python -m MODULE`` with a node's environment; everything is ended with the test."""
+    """Starts ``python -m MODULE`` with a node's environment; everything is ended with the test. With ``script`` the
+    training is scripted (see scripted/sitecustomize.py)."""
     started: list[Process] = []
 
-    def begin(module: str, *arguments: str, **environment: str) -> Process:
+    def begin(module: str, *arguments: str, script: str = "", **environment: str) -> Process:
         log = tmp_path / f"{module}-{len(started)}.log"
         kept = {name: value for name, value in os.environ.items() if not name.startswith("SPARSEWRIGHT_")}
         env = {
             **kept,
-            "PYTHONPATH": str(ROOT / "workers"),
+            "PYTHONPATH": os.pathsep.join(
+                [str(ROOT / "tests/workers/scripted")] * bool(script) + [str(ROOT / "workers")]
+            ),
+            "SCRIPT": script,
             "OMP_NUM_THREADS": "1",
             "SPARSEWRIGHT_URL": live_server.url,
             "SPARSEWRIGHT_NODE_TOKEN": node_token,

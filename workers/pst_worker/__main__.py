@@ -16,17 +16,19 @@ from typing import Any
 from celery import signals
 
 from pst_client.client import Platform
+from pst_client.environment import SettingsMissing
 from pst_client.errors import PlatformError
 from pst_worker.agent import Agent, AlreadyRunning
 from pst_worker.celery import add_task, make_app, ring, worker_arguments
-from pst_worker.settings import SettingsMissing, from_environment
+from pst_worker.settings import from_environment
 
 log = logging.getLogger("pst_worker")
 
 
 def main() -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    logging.getLogger("httpx").setLevel(logging.WARNING)
+    for noisy in ("httpx", "httpx2"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
     try:
         settings = from_environment()
     except SettingsMissing as error:

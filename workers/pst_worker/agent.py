@@ -10,10 +10,10 @@ from collections.abc import Callable
 from typing import Any
 from uuid import UUID
 
+from pst_client import hardware
 from pst_client.client import Platform
 from pst_client.contract import NodeRegistration, NodeStatus
 from pst_client.errors import PlatformError
-from pst_worker import hardware
 from pst_worker.attempt import Attempt
 from pst_worker.settings import Settings
 

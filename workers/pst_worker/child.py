@@ -12,8 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from pst_client.environment import PREFIX
 from pst_worker.run import OUTCOME, REFUSED, STOPPED, SUCCEEDED
-from pst_worker.settings import PREFIX
 
 LOG = "child.log"
 DETAIL_BYTES = 8_000

@@ -13,6 +13,7 @@ from typing import Any
 
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
+from huggingface_hub.utils.tqdm import disable_progress_bars
 
 from pst_client import manifest
 from pst_client.client import Platform
@@ -28,6 +29,7 @@ RESUME_FILE = "resume.safetensors"
 def prepare(platform: Platform, claim: Claim, folder: Path, cache: Path) -> None:
     """Fill ``folder`` so that ``pst.pipeline.run`` can start. Raises PlatformError with a sentence for the user."""
     spec = claim.spec
+    disable_progress_bars()  # the worker's log is a file
     base = fetch_base_model(platform, spec.base_model, cache, job_token=claim.job_token)
     for name in SPLITS:
         if split := getattr(spec.dataset, name):

@@ -10,5 +10,7 @@ export const theme = createTheme({
   headings: { fontWeight: "650" },
   components: {
     Table: { defaultProps: { verticalSpacing: 6, horizontalSpacing: "sm" } },
+    // Whatever scrolls can be reached and scrolled with the keyboard.
+    TableScrollContainer: { defaultProps: { type: "native", tabIndex: 0 } },
   },
 });

@@ -30,14 +30,14 @@ export function PlanTable({ plan }: { plan: JobPlan }) {
                 {
                   label: t("plan.memory"),
                   value: bytes(plan.memory_bytes),
-                  note: t("plan.trainable", { count: compact(plan.trainable_params) }),
+                  note: t("plan.trainable", { value: compact(plan.trainable_params) }),
                 },
               ]
             : []),
         ]}
       />
       <Table.ScrollContainer minWidth={300}>
-        <Table aria-label={t("plan.groups")} verticalSpacing={4}>
+        <Table aria-label={t("plan.groups")} verticalSpacing={4} horizontalSpacing={6}>
           <Table.Thead>
             <Table.Tr>
               <Table.Th>{t("plan.group")}</Table.Th>

@@ -39,7 +39,7 @@ export function TimeSeries({ title, times, values, format, group, range, points 
       grid: { stroke: color("default-border"), width: 1 },
       ticks: { stroke: color("default-border"), width: 1 },
     };
-    const line = color("cyan-filled");
+    const line = color("anchor");
     const made = new uPlot(
       {
         width: Math.max(200, parent.clientWidth),
@@ -49,7 +49,7 @@ export function TimeSeries({ title, times, values, format, group, range, points 
         scales: { y: low === undefined || high === undefined ? {} : { range: [low, high] } },
         axes: [
           { ...axis, values: (_, ticks) => ticks.map((tick) => clock(tick)) },
-          { ...axis, size: 64, values: (_, ticks) => ticks.map(format) },
+          { ...axis, size: 64, values: (_, ticks) => ticks.map((tick) => format(tick)) },
         ],
         series: [
           { label: t("chart.time"), value: (_, value) => (value == null ? "–" : clock(value)) },

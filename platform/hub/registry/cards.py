@@ -3,7 +3,8 @@
 A report is what a worker sent, a lineage what the caller of ``publish`` knew: a card says what is there and leaves out
 the rest. Read from the report: ``metrics`` and ``dense`` (per split: ``accuracy``, ``macro_f1``), ``sparsity.reached``,
 ``params.{total,nonzero}``, ``bytes.{dense,sparse}``; from the lineage: ``dataset`` and ``base_model`` (a name, or a
-mapping with ``name`` or ``repo``), ``license``, ``job``, ``code_version``.
+mapping with ``name`` or ``repo``, and ``commit``, ``revision`` or ``sha256``), ``license``, ``job`` (``name``, ``id``),
+``title``, ``source``, ``code_version``.
 """
 
 from __future__ import annotations
@@ -17,6 +18,9 @@ from hub.registry.models import Model, ModelKind
 
 MEASURES = {"accuracy": "accuracy", "macro_f1": "f1"}
 """Names in a report -> the Hub's names of metrics."""
+
+MARKS = ("commit", "revision", "sha256", "id")
+"""What tells exactly which base model, data set or job it was."""
 
 
 def _at(tree: Any, *keys: str) -> Any:
@@ -33,7 +37,7 @@ def _number(tree: Any, *keys: str) -> float | int | None:
 
 
 def named(value: Any) -> str | None:
-    """The name of a data set or base model in a lineage."""
+    """The name of a data set, base model or job in a lineage."""
     if isinstance(value, Mapping):
         value = value.get("repo") or value.get("name")
     return value if isinstance(value, str) and value else None
@@ -135,13 +139,13 @@ def card(
         table = ["| | dense | this version |", "|---|---|---|", *(f"| {' | '.join(map(_cell, row))} |" for row in rows)]
         parts.append("## Report\n\n" + "\n".join(table) + "\n")
     facts = []
-    for key, title in (("base_model", "Base model"), ("dataset", "Data set")):
+    for key, title in (("base_model", "Base model"), ("dataset", "Data set"), ("job", "Job")):
         if name := named(lineage.get(key)):
-            mark = _at(lineage, key, "commit") or _at(lineage, key, "sha256")
+            mark = next(filter(None, (_at(lineage, key, mark) for mark in MARKS)), None)
             facts.append(f"- {title}: {_cell(name)}" + (f" (`{_cell(mark)}`)" if mark else ""))
     facts += [
         f"- {title}: {_cell(lineage[key])}"
-        for key, title in (("title", "Title"), ("source", "Source"), ("job", "Job"), ("code_version", "Code version"))
+        for key, title in (("title", "Title"), ("source", "Source"), ("code_version", "Code version"))
         if lineage.get(key)
     ]
     if facts:

@@ -116,7 +116,7 @@ def publish(
 
     Raises UserError for a bad path, a file that is missing or of another size, and a manifest or signature given.
     """
-    model = Model.objects.select_for_update().select_related("workspace").get(pk=model.pk)
+    model = Model.objects.select_for_update(of=("self",)).select_related("workspace").get(pk=model.pk)
     if job_id is not None and (done := ModelVersion.objects.filter(job_id=job_id).first()):
         if done.model_id != model.pk:
             raise Conflict(f"The job {job_id} has published {done} already.")
@@ -242,6 +242,7 @@ def delete_alias(*, actor: Actor, model: Model, name: str) -> None:
         alias = Alias.objects.select_related("version").filter(model=model, name=name).first()
     if alias is None:
         raise NotFound(f"{model.repo_id} has no alias {name[:80]!r}.")
+    Model.objects.select_for_update(of=("self",)).get(pk=model.pk)  # a deployment that is being made waits, or is seen
     check_deletable(model, name)
     alias.delete()
     record(
@@ -257,6 +258,7 @@ def delete_alias(*, actor: Actor, model: Model, name: str) -> None:
 @transaction.atomic
 def delete_model(*, actor: Actor, model: Model) -> None:
     """Delete a model with its versions and aliases. Raises Conflict while a deployment or a job needs it."""
+    Model.objects.select_for_update(of=("self",)).get(pk=model.pk)  # a deployment that is being made waits, or is seen
     check_deletable(model)
     repo, identity = model.repo_id, str(model.id)
     try:

@@ -15,7 +15,7 @@ from hub.registry import services as registry
 from hub.registry.models import MODEL_NAME, Model, ModelVersion
 from hub.serving.models import Deployment, HeldState, Node, NodeKind, Placement
 from hub.serving.placement import place, place_lacking
-from pst_client.contract import NodeOrders, NodeRegistration, NodeStatus, WantedVersion
+from pst_client.contract import HeldVersion, NodeOrders, NodeRegistration, NodeStatus, WantedVersion
 
 log = structlog.get_logger(__name__)
 
@@ -64,21 +64,52 @@ def register_node(*, token: ApiToken, registration: NodeRegistration) -> Node:
     return node
 
 
-@transaction.atomic
 def heartbeat(*, token: ApiToken, status: NodeStatus) -> NodeOrders:
     """Note what a node holds, and tell it what it shall hold: each deployment's version as its revision names it now.
 
+    Three steps, each a transaction of its own: were the rows of a node and those of its deployments locked together,
+    two nodes' heartbeats could wait for each other.
+
     Raises NotFound for a node that is not this token's: it must register (again).
     """
+    node = note_status(token=token, status=status)
+    if node.kind != NodeKind.SERVE:
+        return NodeOrders(wanted=[])
+    place_lacking(node=node)
+    return orders(node)
+
+
+@transaction.atomic
+def note_status(*, token: ApiToken, status: NodeStatus) -> Node:
+    """Keep a node's sign of life and what it reports. A placement that it does not report has not been started."""
     node = Node.objects.filter(pk=status.node_id, token=token).first()
     if node is None:
         raise NotFound("This node is not registered with this token; register it again.", code="unknown_node")
     node.last_seen_at, node.load = timezone.now(), status.load
     node.save(update_fields=["last_seen_at", "load"])
-    if node.kind != NodeKind.SERVE:
-        return NodeOrders(wanted=[])
-    _note_held(node, status)
-    place_lacking(node=node)
+    held = {item.deployment_id: item for item in status.held}
+    for placement in Placement.objects.filter(node=node).select_related("deployment", "version"):
+        _note_held(placement, held.get(placement.deployment_id))
+    return node
+
+
+def _note_held(placement: Placement, held: HeldVersion | None) -> None:
+    """Write what differs; ``changed_at`` tells since when."""
+    state, message = HeldState.ASSIGNED.value, ""
+    version: ModelVersion | None = None
+    if held is not None:
+        state, message, version = held.state, held.message[:MAX_MESSAGE], placement.version
+        if version is None or version.commit != held.commit:
+            version = ModelVersion.objects.filter(model=placement.deployment.model_id, commit=held.commit).first()
+    after = (state, message, version.pk if version else None)
+    if after != (placement.state, placement.message, placement.version_id):
+        placement.state, placement.message, placement.version = state, message, version
+        placement.changed_at = timezone.now()
+        placement.save(update_fields=["state", "message", "version", "changed_at"])
+
+
+def orders(node: Node) -> NodeOrders:
+    """What the node shall hold now. A deployment whose revision names nothing is left out."""
     wanted = []
     placements = Placement.objects.filter(node=node).select_related(
         "deployment__workspace", "deployment__model__workspace"
@@ -98,26 +129,6 @@ def heartbeat(*, token: ApiToken, status: NodeStatus) -> NodeOrders:
             )
         )
     return NodeOrders(wanted=wanted)
-
-
-def _note_held(node: Node, status: NodeStatus) -> None:
-    """Write what the node reports into its placements, where it differs. A placement that the node does not report
-    has not been started."""
-    held = {item.deployment_id: item for item in status.held}
-    for placement in Placement.objects.filter(node=node).select_related("deployment", "version"):
-        item = held.get(placement.deployment_id)
-        state, message = HeldState.ASSIGNED.value, ""
-        version: ModelVersion | None = None
-        if item is not None:
-            state, message = item.state, item.message[:MAX_MESSAGE]
-            version = placement.version
-            if version is None or version.commit != item.commit:
-                version = ModelVersion.objects.filter(model=placement.deployment.model_id, commit=item.commit).first()
-        after = (state, message, version.pk if version else None)
-        if after != (placement.state, placement.message, placement.version_id):
-            placement.state, placement.message, placement.version = state, message, version
-            placement.changed_at = timezone.now()
-            placement.save(update_fields=["state", "message", "version", "changed_at"])
 
 
 def wanted_version(deployment: Deployment) -> ModelVersion | None:

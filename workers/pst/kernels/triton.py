@@ -140,9 +140,7 @@ def select(weight: Tensor | Int8Weight, f: Factors, scales: Scales, kept: int) -
     return _select(_batch(weight, f, scales), kept, None, single=len(_shape(weight)) == 2)
 
 
-def select_masked(
-    weight: Tensor | Int8Weight, f: Factors, scales: Scales, kept: int
-) -> tuple[Selection, Tensor]:
+def select_masked(weight: Tensor | Int8Weight, f: Factors, scales: Scales, kept: int) -> tuple[Selection, Tensor]:
     """:func:`select` and :func:`masked_weight` with one pass over W instead of two."""
     batch = _batch(weight, f, scales)
     result = batch.empty_masked()

@@ -100,8 +100,12 @@ def gradient(
     threshold, cut = tl.load(thresholds + batch), tl.load(cuts + batch)
     cols = strip * BN + tl.arange(0, BN)
     first, second = tl.arange(0, P1), tl.arange(0, P2)
-    v_right = tl.load(v + first[None, :] * k + cols[:, None], mask=(first[None, :] < R1) & (cols[:, None] < k), other=0.0)
-    b_right = tl.load(b + second[None, :] * k + cols[:, None], mask=(second[None, :] < R2) & (cols[:, None] < k), other=0.0)
+    v_right = tl.load(
+        v + first[None, :] * k + cols[:, None], mask=(first[None, :] < R1) & (cols[:, None] < k), other=0.0
+    )
+    b_right = tl.load(
+        b + second[None, :] * k + cols[:, None], mask=(second[None, :] < R2) & (cols[:, None] < k), other=0.0
+    )
     b_right = tl.where(second[None, :] == R2, 1.0, b_right)
     col_v = tl.zeros((BN, P1), tl.float32)
     col_b = tl.zeros((BN, P2), tl.float32)
@@ -111,15 +115,37 @@ def gradient(
         g = tl.load(grad + rows[:, None] * grad_n + cols[None, :] * grad_k, mask=inside, other=0.0).to(tl.float32)
         value = load_weight(w, scale + batch * n, rows, cols, inside, n, stride_n, stride_k, QUANTIZED)
         updated, score = score_tile(
-            value, u, v, a, b, r + batch * n, c + batch * k, beta, alpha1, alpha2, rows, cols, n, k, R1, R2, P1, P2, EXACT
+            value,
+            u,
+            v,
+            a,
+            b,
+            r + batch * n,
+            c + batch * k,
+            beta,
+            alpha1,
+            alpha2,
+            rows,
+            cols,
+            n,
+            k,
+            R1,
+            R2,
+            P1,
+            P2,
+            EXACT,
         )
         keep = _kept(score, inside, rows, cols, k, threshold, cut)
         target = masked + rows[:, None] * stride_n + cols[None, :] * stride_k
         tl.store(target, tl.where(keep, updated + 0.0, 0.0).to(masked.dtype.element_ty), mask=inside)
         d_score = g * updated
         d_updated = g * (tl.where(keep, 1.0, 0.0) + tl.abs(updated))
-        u_left = tl.load(u + rows[:, None] * R1 + first[None, :], mask=(rows[:, None] < n) & (first[None, :] < R1), other=0.0)
-        a_left = tl.load(a + rows[:, None] * R2 + second[None, :], mask=(rows[:, None] < n) & (second[None, :] < R2), other=0.0)
+        u_left = tl.load(
+            u + rows[:, None] * R1 + first[None, :], mask=(rows[:, None] < n) & (first[None, :] < R1), other=0.0
+        )
+        a_left = tl.load(
+            a + rows[:, None] * R2 + second[None, :], mask=(rows[:, None] < n) & (second[None, :] < R2), other=0.0
+        )
         a_left = tl.where(second[None, :] == R2, 1.0, a_left)
         row_u = _product(d_updated, v_right, tl.zeros((BM, P1), tl.float32), PRECISE)
         row_a = _product(d_score, b_right, tl.zeros((BM, P2), tl.float32), PRECISE)
@@ -128,7 +154,9 @@ def gradient(
         tl.store(
             row_shares + rows[:, None] * R1 + first[None, :], row_u, mask=(rows[:, None] < n) & (first[None, :] < R1)
         )
-        place = tl.where(second[None, :] < R2, n * R1 + rows[:, None] * R2 + second[None, :], n * (R1 + R2) + rows[:, None])
+        place = tl.where(
+            second[None, :] < R2, n * R1 + rows[:, None] * R2 + second[None, :], n * (R1 + R2) + rows[:, None]
+        )
         tl.store(row_shares + place, row_a, mask=(rows[:, None] < n) & (second[None, :] <= R2))
     tl.store(col_shares + first[None, :] * k + cols[:, None], col_v, mask=(cols[:, None] < k) & (first[None, :] < R1))
     place = (R1 + second[None, :]) * k + cols[:, None]

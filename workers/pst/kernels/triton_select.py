@@ -188,7 +188,9 @@ def digit(
     states += batch * STEPS * FIELDS + step * FIELDS
     histograms += batch * STEPS * BINS + step * BINS
     if FIRST:
-        low, width, place, full = _first_range(edges + batch * 2, counters + batch * 2, kept, capacity, index_bits, SAMPLED)
+        low, width, place, full = _first_range(
+            edges + batch * 2, counters + batch * 2, kept, capacity, index_bits, SAMPLED
+        )
     else:
         low, width, place, full = _narrowed(states - FIELDS, histograms - BINS, BINS, BITS, FIELDS)
     if program == 0:

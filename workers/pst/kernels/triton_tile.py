@@ -51,12 +51,20 @@ def score_tile(
             score = tl.fma(left[:, None], right[None, :], score)
     else:
         ranks = tl.arange(0, P1)
-        left = tl.load(u + rows[:, None] * R1 + ranks[None, :], mask=(rows[:, None] < n) & (ranks[None, :] < R1), other=0.0)
-        right = tl.load(v + ranks[:, None] * k + cols[None, :], mask=(ranks[:, None] < R1) & (cols[None, :] < k), other=0.0)
+        left = tl.load(
+            u + rows[:, None] * R1 + ranks[None, :], mask=(rows[:, None] < n) & (ranks[None, :] < R1), other=0.0
+        )
+        right = tl.load(
+            v + ranks[:, None] * k + cols[None, :], mask=(ranks[:, None] < R1) & (cols[None, :] < k), other=0.0
+        )
         low = tl.dot(left, right, low, input_precision="tf32x3")
         ranks = tl.arange(0, P2)
-        left = tl.load(a + rows[:, None] * R2 + ranks[None, :], mask=(rows[:, None] < n) & (ranks[None, :] < R2), other=0.0)
-        right = tl.load(b + ranks[:, None] * k + cols[None, :], mask=(ranks[:, None] < R2) & (cols[None, :] < k), other=0.0)
+        left = tl.load(
+            a + rows[:, None] * R2 + ranks[None, :], mask=(rows[:, None] < n) & (ranks[None, :] < R2), other=0.0
+        )
+        right = tl.load(
+            b + ranks[:, None] * k + cols[None, :], mask=(ranks[:, None] < R2) & (cols[None, :] < k), other=0.0
+        )
         score = tl.dot(left * alpha1, right, score, input_precision="tf32x3")
     updated = tl.fma(tl.zeros_like(value) + beta, low, value)
     score += (tl.load(r + rows, mask=rows < n, other=0.0) * alpha2)[:, None]

@@ -67,7 +67,7 @@ function DatasetView({ dataset }: { dataset: Dataset }) {
       note={t("datasets.madeBy", { who: dataset.created_by ?? "–", when: dateTime(dataset.created_at) })}
       actions={actions}
     >
-      <div aria-live="polite">
+      <div aria-live="polite" className="live">
         {dataset.state === "validating" && <Alert color="blue">{t("datasets.validating")}</Alert>}
         {dataset.state === "invalid" && (
           <Alert color="red" title={t("datasets.invalid")}>
@@ -105,7 +105,11 @@ function DatasetView({ dataset }: { dataset: Dataset }) {
 /** How the files were read in the end. */
 function Found({ dataset }: { dataset: Dataset }) {
   const { t } = useTranslation();
-  const facts = Object.entries(dataset.found).filter(([, value]) => value !== null && value !== "");
+  // The files' own entries only repeat what is said of them together.
+  const facts = Object.entries(dataset.found)
+    .filter(([name]) => name !== "files")
+    .map(([name, value]) => [name, inWords(value)] as const)
+    .filter(([, value]) => value !== "");
   if (facts.length === 0) return null;
   return (
     <Stack gap={4}>
@@ -118,10 +122,19 @@ function Found({ dataset }: { dataset: Dataset }) {
             <Text span c="dimmed" size="sm">
               {name.replaceAll("_", " ")}:
             </Text>{" "}
-            <span className="mono">{typeof value === "object" ? JSON.stringify(value) : String(value)}</span>
+            <span className="mono">{value}</span>
           </Text>
         ))}
       </Group>
     </Stack>
   );
+}
+
+function inWords(value: unknown): string {
+  if (value === null || value === undefined) return "";
+  if (Array.isArray(value)) return value.map(inWords).join(", ");
+  if (typeof value !== "object") return value === "\t" ? "tab" : String(value);
+  return Object.entries(value)
+    .map(([name, inner]) => `${name} ${inWords(inner)}`)
+    .join(", ");
 }

@@ -8,7 +8,7 @@ export function ErrorTable({ dataset }: { dataset: Dataset }) {
   const { t } = useTranslation();
   return (
     <Section title={t("datasets.errorsTitle")} note={t("datasets.errorsNote")}>
-      <Table.ScrollContainer minWidth={420}>
+      <Table.ScrollContainer minWidth={280}>
         <Table striped data-testid="errors">
           <Table.Thead>
             <Table.Tr>
@@ -20,7 +20,7 @@ export function ErrorTable({ dataset }: { dataset: Dataset }) {
             {dataset.errors.map((error, number) => (
               // biome-ignore lint/suspicious/noArrayIndexKey: the list is fixed, and two entries may be equal
               <Table.Tr key={number}>
-                <Table.Td className="mono">
+                <Table.Td className="mono breakable">
                   {[error.file, error.line, error.column].filter((part) => part !== null && part !== "").join(":")}
                 </Table.Td>
                 <Table.Td>{error.message}</Table.Td>

@@ -50,7 +50,9 @@ export function Rows({ dataset }: { dataset: Dataset }) {
               <Table striped aria-label={t("datasets.rowsTitle")}>
                 <Table.Thead>
                   <Table.Tr>
-                    <Table.Th className="number">{t("datasets.row")}</Table.Th>
+                    <Table.Th className="number" w={70}>
+                      {t("datasets.row")}
+                    </Table.Th>
                     <Table.Th>{t("datasets.roles.text")}</Table.Th>
                     {dataset.text_pair && <Table.Th>{t("datasets.roles.pair")}</Table.Th>}
                     <Table.Th>{t("datasets.class")}</Table.Th>

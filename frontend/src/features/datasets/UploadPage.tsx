@@ -1,6 +1,4 @@
 import { Button, FileInput, Group, NumberInput, Progress, SimpleGrid, Stack, Text, TextInput } from "@mantine/core";
-import { Dropzone } from "@mantine/dropzone";
-import "@mantine/dropzone/styles.css";
 import { keepPreviousData, useQuery } from "@tanstack/react-query";
 import { type FormEvent, useEffect, useRef, useState } from "react";
 import { useTranslation } from "react-i18next";
@@ -9,6 +7,7 @@ import { client, reload } from "@/api/client";
 import type { Dataset } from "@/api/types";
 import { upload } from "@/api/upload";
 import { ErrorNote } from "@/components/ErrorNote";
+import { FileDrop } from "@/components/FileDrop";
 import { Loaded } from "@/components/Loaded";
 import { Page } from "@/components/Page";
 import { Section } from "@/components/Section";
@@ -64,11 +63,10 @@ export function Component() {
     label: reading.label_column || suggested?.label_column || "",
   };
 
-  const choose = (files: File[]) => {
-    const first = files[0];
-    if (!first) return;
-    setFile(first);
-    setName((before) => before || stem(first.name));
+  const choose = (chosen: File) => {
+    // A name that was typed stays; one that came from the former file goes with it.
+    setName((before) => (before && before !== (file && stem(file.name)) ? before : stem(chosen.name)));
+    setFile(chosen);
     setReading(AUTOMATIC);
     setError(null);
   };
@@ -113,16 +111,12 @@ export function Component() {
       <form onSubmit={submit}>
         <Stack gap="lg">
           <Section title={t("datasets.fileTitle")} note={t("datasets.fileNote")}>
-            <Dropzone onDrop={choose} multiple={false} inputProps={{ "aria-label": t("datasets.trainFile") }} p="xl">
-              <Stack align="center" gap={4} style={{ pointerEvents: "none" }}>
-                <Text fw={600} ta="center" className="breakable">
-                  {file ? `${file.name} · ${bytes(file.size)}` : t("datasets.drop")}
-                </Text>
-                <Text size="sm" c="dimmed" ta="center">
-                  {file ? t("datasets.dropOther") : t("datasets.dropNote")}
-                </Text>
-              </Stack>
-            </Dropzone>
+            <FileDrop
+              label={t("datasets.trainFile")}
+              title={file ? `${file.name} · ${bytes(file.size)}` : t("datasets.drop")}
+              note={file ? t("datasets.dropOther") : t("datasets.dropNote")}
+              onFile={choose}
+            />
             <SimpleGrid cols={{ base: 1, sm: 2 }}>
               <FileInput
                 label={t("datasets.validationFile")}

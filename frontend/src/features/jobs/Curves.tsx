@@ -3,10 +3,12 @@ import { useTranslation } from "react-i18next";
 import { Section } from "@/components/Section";
 import { TimeSeries } from "@/components/TimeSeries";
 import { percent, real } from "@/lib/format";
+import { scoreName } from "./ProgressPanel";
 import type { JobRecord } from "./record";
 
 const UNIT: [number, number] = [0, 1];
 const whole = (share: number) => percent(share, 0);
+const tenths = (share: number) => percent(share, 1);
 
 /** The live curves, on one time axis. */
 export function Curves({ record, jobId }: { record: JobRecord; jobId: string }) {
@@ -24,10 +26,10 @@ export function Curves({ record, jobId }: { record: JobRecord; jobId: string }) 
           range={UNIT}
         />
         <TimeSeries
-          title={record.scoreName || t("jobs.score")}
+          title={scoreName(t, record.scoreName)}
           times={record.scoredAt}
           values={record.score}
-          format={percent}
+          format={tenths}
           group={jobId}
           points
         />

@@ -44,7 +44,7 @@ function JobView({ job }: { job: Job }) {
       note={t("jobs.madeBy", { who: job.created_by ?? "–", when: dateTime(job.created_at) })}
       actions={canEdit && <Actions job={job} />}
     >
-      <div aria-live="polite">
+      <div aria-live="polite" className="live">
         {job.message && (
           <Alert color={job.waiting_for === "no_worker_online" ? "yellow" : "blue"} data-testid="message">
             {job.message}
@@ -146,8 +146,8 @@ function Details({ job }: { job: Job }) {
     ],
     [
       t("jobs.baseModel"),
-      <span key="base" className="mono breakable">
-        {job.base_model}
+      <span key="base" className="mono breakable" title={job.base_model}>
+        {job.base_model.replace(/@([0-9a-f]{12})[0-9a-f]{28}$/, "@$1")}
       </span>,
     ],
     [t("jobs.targetTitle"), target.join(", ")],

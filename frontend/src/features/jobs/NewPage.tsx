@@ -131,7 +131,9 @@ function Form({ datasets }: { datasets: { id: string; name: string; labels: stri
       await navigate(`/w/${slug}/jobs/${job.id}`);
     },
   });
-  const errors = { ...fieldErrors(estimate.error), ...fieldErrors(submit.error) };
+  // What can't be met is said once, in place of the plan.
+  const unreachable = apiError(estimate.error)?.code === "budget_unreachable";
+  const errors = { ...(unreachable ? {} : fieldErrors(estimate.error)), ...fieldErrors(submit.error) };
   const field = (setting: Setting) => (
     <SettingField
       key={setting.name}
@@ -195,12 +197,14 @@ function Form({ datasets }: { datasets: { id: string; name: string; labels: stri
                     />
                     {chosen && (
                       <Text size="sm" c="dimmed" className="figure">
-                        {t("jobs.form.modelFacts", {
-                          architecture: chosen.architecture,
-                          parameters: compact(chosen.parameters),
-                          bytes: bytes(chosen.bytes),
-                          license: chosen.license || "–",
-                        })}
+                        {[
+                          chosen.architecture,
+                          t("jobs.form.parameters", { value: compact(chosen.parameters) }),
+                          bytes(chosen.bytes),
+                          chosen.license,
+                        ]
+                          .filter(Boolean)
+                          .join(" · ")}
                       </Text>
                     )}
                   </>
@@ -295,7 +299,7 @@ function Form({ datasets }: { datasets: { id: string; name: string; labels: stri
                 <EstimateView query={estimate} asked={request !== null} />
                 {submit.error && <ErrorNote error={submit.error} title={t("jobs.notSubmitted")} />}
                 <Group>
-                  <Button type="submit" loading={submit.isPending} disabled={!submission} fullWidth>
+                  <Button type="submit" loading={submit.isPending} disabled={!submission || unreachable} fullWidth>
                     {t("jobs.submit")}
                   </Button>
                 </Group>
@@ -322,7 +326,7 @@ function EstimateView({ query, asked }: { query: ReturnType<typeof useEstimate>;
     const known = apiError(query.error);
     return known?.code === "budget_unreachable" ? (
       <Alert color="yellow" title={t("jobs.form.unreachable")}>
-        {known.message}
+        {Object.values(fieldErrors(query.error))[0] ?? known.message}
       </Alert>
     ) : (
       <ErrorNote error={query.error} />

@@ -58,7 +58,7 @@ export function ProgressPanel({ job, record }: { job: Job; record: JobRecord }) 
           figures={[
             { label: t("jobs.loss"), value: real(progress.loss) },
             { label: t("jobs.sparsity"), value: percent(progress.sparsity) },
-            { label: record.scoreName || t("jobs.score"), value: percent(progress.score) },
+            { label: scoreName(t, record.scoreName), value: percent(progress.score) },
           ]}
         />
       )}
@@ -71,6 +71,11 @@ type Translate = ReturnType<typeof useTranslation>["t"];
 /** A phase that this page does not know yet is shown under its own name. */
 export function phaseName(t: Translate, phase: string): string {
   return t(`phase.${phase}` as "phase.train", { defaultValue: phase });
+}
+
+/** "accuracy" -> "Accuracy (validation)": training is scored on the validation split. */
+export function scoreName(t: Translate, name: string): string {
+  return name ? t(`metric.${name}` as "metric.accuracy", { defaultValue: name }) : t("jobs.score");
 }
 
 function PhaseStep({ span, active }: { span: PhaseSpan; active: boolean }) {

@@ -22,6 +22,6 @@ describe("settings from the schema", () => {
     expect(changedSettings(defaults)).toEqual([]);
     expect(changedSettings({ ...defaults, epochs: 3 })).toEqual([["epochs", 3]]);
     expect(changedSettings({})).toEqual([]);
-    expect(spoken("score_learning_rate")).toBe("score learning rate");
+    expect(spoken("score_learning_rate")).toBe("Score learning rate");
   });
 });

@@ -26,7 +26,8 @@ export function changedSettings(values: TrainSettings): [keyof TrainSettings, un
   );
 }
 
-/** "score_learning_rate" -> "score learning rate" */
+/** "score_learning_rate" -> "Score learning rate" */
 export function spoken(name: string): string {
-  return name.replaceAll("_", " ");
+  const words = name.replaceAll("_", " ");
+  return words.charAt(0).toUpperCase() + words.slice(1);
 }

@@ -68,7 +68,7 @@ export function Component() {
                     <Table.Thead>
                       <Table.Tr>
                         <Table.Th>{t("models.name")}</Table.Th>
-                        <Table.Th className="number">{t("models.latest")}</Table.Th>
+                        <Table.Th>{t("models.latest")}</Table.Th>
                         <Table.Th className="number">{t("models.size")}</Table.Th>
                         <Table.Th>{t("models.aliases")}</Table.Th>
                         <Table.Th className="nowrap">{t("common.created")}</Table.Th>
@@ -82,7 +82,7 @@ export function Component() {
                               {model.repo}
                             </Anchor>
                           </Table.Td>
-                          <Table.Td className="number">{model.latest ? `v${model.latest.number}` : "–"}</Table.Td>
+                          <Table.Td className="figure">{model.latest ? `v${model.latest.number}` : "–"}</Table.Td>
                           <Table.Td className="number">{bytes(model.latest?.bytes.total)}</Table.Td>
                           <Table.Td>
                             <Group gap={4}>

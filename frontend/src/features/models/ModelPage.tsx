@@ -78,7 +78,7 @@ function ModelView({ model, versions }: { model: Model; versions: Version[] }) {
               <Table highlightOnHover aria-label={t("models.versions")}>
                 <Table.Thead>
                   <Table.Tr>
-                    <Table.Th className="number">{t("models.version")}</Table.Th>
+                    <Table.Th>{t("models.version")}</Table.Th>
                     <Table.Th>{t("models.commit")}</Table.Th>
                     <Table.Th>{t("models.aliases")}</Table.Th>
                     <Table.Th className="number">{t("models.size")}</Table.Th>
@@ -89,7 +89,7 @@ function ModelView({ model, versions }: { model: Model; versions: Version[] }) {
                 <Table.Tbody>
                   {versions.map((entry) => (
                     <Table.Tr key={entry.number}>
-                      <Table.Td className="number">v{entry.number}</Table.Td>
+                      <Table.Td className="figure">v{entry.number}</Table.Td>
                       <Table.Td className="mono">{entry.commit.slice(0, 12)}</Table.Td>
                       <Table.Td>
                         <Group gap={4}>

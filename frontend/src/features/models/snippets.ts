@@ -15,7 +15,10 @@ export function snippets(origin: string, repo: string, revision: string): { labe
       text: [
         "import os",
         "from huggingface_hub import snapshot_download",
-        `folder = snapshot_download("${repo}", revision="${revision}", endpoint="${origin}/hf", token=os.environ["SPARSEWRIGHT_TOKEN"])`,
+        "folder = snapshot_download(",
+        `    "${repo}", revision="${revision}",`,
+        `    endpoint="${origin}/hf", token=os.environ["SPARSEWRIGHT_TOKEN"],`,
+        ")",
       ].join("\n"),
     },
     { label: "pst pull", text: `pst pull ${repo}@${revision} ${repo.split("/")[1] ?? "model"}` },

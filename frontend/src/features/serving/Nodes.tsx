@@ -57,7 +57,10 @@ export function Nodes() {
                         {node.kind === "worker"
                           ? t("serving.queues", { queues: node.queues.join(", ") })
                           : node.holds
-                              .map(({ name, version, state }) => `${name} v${version ?? "–"} (${t(`state.${state}`)})`)
+                              .map(
+                                ({ name, version, state }) =>
+                                  `${name}${version == null ? "" : ` v${version}`} (${t(`state.${state}`)})`,
+                              )
                               .join(", ") || "–"}
                       </Table.Td>
                       <Table.Td>

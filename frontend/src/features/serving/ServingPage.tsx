@@ -94,7 +94,7 @@ function DeploymentView({ deployment }: { deployment: Deployment }) {
               <Table.Tr>
                 <Table.Th>{t("serving.node")}</Table.Th>
                 <Table.Th>{t("common.state")}</Table.Th>
-                <Table.Th className="number">{t("serving.version")}</Table.Th>
+                <Table.Th>{t("serving.version")}</Table.Th>
                 <Table.Th>{t("serving.address")}</Table.Th>
                 <Table.Th className="nowrap">{t("serving.since")}</Table.Th>
               </Table.Tr>
@@ -107,7 +107,7 @@ function DeploymentView({ deployment }: { deployment: Deployment }) {
                     <StateBadge state={placement.online ? placement.state : "offline"} />
                     {placement.message && <Text size="xs">{placement.message}</Text>}
                   </Table.Td>
-                  <Table.Td className="number">{placement.version == null ? "–" : `v${placement.version}`}</Table.Td>
+                  <Table.Td className="figure">{placement.version == null ? "–" : `v${placement.version}`}</Table.Td>
                   <Table.Td className="mono breakable">{placement.url}</Table.Td>
                   <Table.Td className="nowrap">{dateTime(placement.changed_at)}</Table.Td>
                 </Table.Tr>

@@ -24,7 +24,13 @@ export function Component() {
       <Section title={t("settings.tokens")} note={t("settings.tokensNote")}>
         <NewToken onIssued={setIssued} />
         {issued && (
-          <Alert color="yellow" title={t("settings.once")} onClose={() => setIssued(null)} withCloseButton>
+          <Alert
+            color="yellow"
+            title={t("settings.once")}
+            onClose={() => setIssued(null)}
+            withCloseButton
+            closeButtonLabel={t("common.close")}
+          >
             <CopyBlock label={t("settings.secret", { name: issued.name })} text={issued.token} />
           </Alert>
         )}

@@ -17,11 +17,11 @@ PAIRS = (
 )
 TEXTS = (
     "text", "sentence", "question", "utterance", "query", "content", "message", "review", "comment", "document",
-    "title", "body", "description", "input", "tweet", "phrase",
+    "title", "body", "description", "input", "tweet", "phrase", "texte", "texto", "文本", "句子", "内容", "评论",
 )  # fmt: skip
 LABELS = (
     "label", "gold_label", "intent", "class", "category", "sentiment", "target", "labels", "topic", "tag", "label_text",
-    "rating", "answer", "output", "quality",
+    "rating", "answer", "output", "quality", "classe", "klasse", "kategorie", "etiqueta", "标签", "类别", "情感",
 )  # fmt: skip
 KNOWN = frozenset({name for pair in PAIRS for name in pair} | set(TEXTS) | set(LABELS))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import re
 
 from hub.datasets.formats.problems import Problems, Unreadable
 
@@ -85,7 +86,7 @@ def decode(name: str, data: bytes, encoding: str, problems: Problems) -> tuple[s
     except UnicodeDecodeError:
         _report_broken(name, body, codec, found, problems)
         raise Unreadable from None
-    if found == "latin-1" and any("\x80" <= character <= "\x9f" for character in text):
+    if found == "latin-1" and re.search("[\x80-\x9f]", text):
         text = _windows(data, text)
     _refuse_binary(name, text, found, problems)
     return text, found

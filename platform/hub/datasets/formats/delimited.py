@@ -102,8 +102,8 @@ def find_delimiter(text: str, preferred: str | None) -> str | None:
 
 
 def find_quotes(text: str, delimiter: str) -> bool:
-    """Whether double quotes quote cells (CSV's rule), or are characters like others, as in most TSV corpora."""
-    if '"' not in text:
+    """Whether double quotes quote cells, as always in CSV, or are characters like others, as in most TSV corpora."""
+    if delimiter in {",", ";"} or '"' not in text:
         return True
     quoted = shape(text, delimiter, True)
     if not quoted.odd and not quoted.multiline:

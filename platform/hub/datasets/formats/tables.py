@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -17,6 +18,7 @@ from hub.datasets.formats.problems import Limits, Options, Problems, Unreadable
 
 FORMATS = ("csv", "tsv", "json", "jsonl")
 SAMPLE = 1000
+NO_TEXT = re.compile("[\\0\\ud800-\\udfff]")
 
 Cells = list[str | None]
 
@@ -112,7 +114,7 @@ class Table:
                 continue
             if len(value) > self.limits.cell_chars:
                 message = f"This cell has {len(value):,} characters; {self.limits.cell_chars:,} are the most."
-            elif "\0" in value or any("\ud800" <= character <= "\udfff" for character in value):
+            elif NO_TEXT.search(value):
                 message = "This cell has a character that is no text: NUL, or half a surrogate pair."
             else:
                 continue

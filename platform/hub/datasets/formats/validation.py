@@ -49,6 +49,7 @@ def validate(files: Mapping[str, tuple[str, bytes]], options: Options, limits: L
     splits: dict[str, list[Row]] = {}
     empty: dict[str, int] = {}
     splits[TRAIN], empty[TRAIN] = read_rows(train, roles, outcome.problems)
+    train_is_sound = not outcome.problems
     for split in (VALIDATION, TEST):
         if split not in files:
             continue
@@ -60,7 +61,8 @@ def validate(files: Mapping[str, tuple[str, bytes]], options: Options, limits: L
         splits[split], empty[split] = read_rows(table, roles, outcome.problems)
     uploaded = splits[TRAIN]
     outcome.labels = sort_labels({row.label for row in uploaded})
-    _check_labels(files, splits, outcome.labels, limits, outcome.problems)
+    if train_is_sound:  # else a label may be missing only because its row could not be read
+        _check_labels(files, splits, outcome.labels, limits, outcome.problems)
     if VALIDATION in files:
         outcome.found["validation"] = {"from": "file"}
     elif options.validation_share > 0:

@@ -15,7 +15,7 @@ from rest_framework.response import Response
 from hub.accounts.actor import actor_of, workspace_of
 from hub.accounts.models import Role
 from hub.core.errors import NotFound, UserError
-from hub.registry.models import MODEL_NAME, Model
+from hub.registry.models import MODEL_NAME, Model, ModelVersion
 from hub.serving import services
 from hub.serving.models import Deployment, DeploymentQuerySet, HeldState, Placement
 
@@ -62,15 +62,24 @@ class DeploymentSerializer(serializers.ModelSerializer[Deployment]):
         ]
         read_only_fields = fields
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._wanted: dict[UUID, ModelVersion | None] = {}  # two fields ask for it
+
+    def _version(self, deployment: Deployment) -> ModelVersion | None:
+        if deployment.pk not in self._wanted:
+            self._wanted[deployment.pk] = services.wanted_version(deployment)
+        return self._wanted[deployment.pk]
+
     @extend_schema_field(WantedSerializer(allow_null=True))
     def get_wanted(self, deployment: Deployment) -> dict[str, Any] | None:
         """The version that the revision names now."""
-        version = services.wanted_version(deployment)
+        version = self._version(deployment)
         return None if version is None else {"version": version.number, "commit": version.commit}
 
     def get_ready(self, deployment: Deployment) -> bool:
         """As many online nodes as asked for answer with the wanted version."""
-        version = services.wanted_version(deployment)
+        version = self._version(deployment)
         ready = [
             item
             for item in deployment.placements.all()

@@ -1,0 +1,38 @@
+"""The real base model, where one is at hand (SPARSEWRIGHT_MINILM)."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import torch
+
+from pst.base import load_classifier, load_tokenizer, matched_specs, read_config
+from pst.budget import Target, plan
+from pst.config import TrainSettings
+from pst.data import Row, encode
+from pst.evaluate import predict
+from pst.formats import write_sparse
+from pst.inject import frozen, inject, select_all
+from pst.merge import merge
+
+
+def test_real_weights_are_injected_merged_and_as_large_as_planned(minilm: Path, tmp_path: Path) -> None:
+    labels = ["a", "b", "c"]
+    model = load_classifier(minilm, labels, 0)
+    planned = plan(read_config(minilm), Target(sparsity=0.9), num_labels=3, storage_dtype="bfloat16")
+    sites = inject(model, matched_specs(model, read_config(minilm), 3), TrainSettings())
+    select_all(sites, planned.sparsities(), "matrix")
+    tokenizer = load_tokenizer(minilm)
+    rows = encode(tokenizer, [Row("Where is my parcel?", None, 0), Row("I was charged twice.", "Help", 1)], 32)
+    with frozen(sites):
+        before = predict(model, rows, tokenizer.pad_token_id, torch.device("cpu"))
+    merge(model, sites, torch.bfloat16)
+    after = predict(model, rows, tokenizer.pad_token_id, torch.device("cpu"))
+    assert (after - before).abs().max() < 0.05
+    state = {name: tensor.to(torch.bfloat16) for name, tensor in model.state_dict().items()}
+    assert abs(write_sparse(state, tmp_path) / planned.sparse_bytes - 1) < 0.001
+    index = json.loads((tmp_path / "index.json").read_text())["tensors"]
+    pruned = [entry for entry in index.values() if entry["encoding"] != "dense"]
+    assert len(pruned) == 36
+    assert sum(entry["bytes"] for entry in pruned) <= 0.17 * sum(entry["dense_bytes"] for entry in pruned)

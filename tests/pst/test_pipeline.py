@@ -1,0 +1,333 @@
+"""Whole runs on a tiny model: events, report, export, resume, CLI. The verifier runs as its own process each time."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+from pst import pipeline, verify
+from pst.__main__ import main
+from pst.budget import Target, plan
+from pst.config import from_dict
+from pst.errors import BudgetError, FormatError, PSTError
+from pst.formats import bits, expand, read_sparse
+from tests.pst.conftest import LABELS, toy_rows, write_job, write_rows
+
+PHASES = ["prepare", "dense", "train", "merge", "export", "verify", "report"]
+
+
+@dataclass
+class Done:
+    folder: Path
+    events: list[dict[str, Any]]
+    report: dict[str, Any]
+
+
+def run_whole(folder: Path) -> Done:
+    torch.set_num_threads(1)
+    events: list[dict[str, Any]] = []
+    return Done(folder, events, pipeline.run(folder, emit=events.append, should_stop=lambda: False))
+
+
+@pytest.fixture(scope="session")
+def done(tmp_path_factory: pytest.TempPathFactory, base: Path) -> Done:
+    folder = write_job(tmp_path_factory.mktemp("job"), base, distill=True, storage_dtype="bfloat16")
+    return run_whole(folder)
+
+
+def test_phases_come_in_order_and_end_in_a_report(done: Done) -> None:
+    phases = [event for event in done.events if event["type"] == "phase"]
+    assert [event["phase"] for event in phases] == PHASES
+    assert [(event["index"], event["of"]) for event in phases] == [(index, 7) for index in range(7)]
+    for path in (done.folder / "report.json", done.folder / "export/report.json"):
+        assert json.loads(path.read_text()) == json.loads(json.dumps(done.report))
+    assert set(done.report["seconds"]) == set(PHASES)
+
+
+def test_progress_covers_dense_and_train(done: Done) -> None:
+    for phase in ("dense", "train"):
+        steps = [e for e in done.events if e["type"] == "progress" and e["phase"] == phase]
+        assert steps[0]["step"] == 1
+        assert steps[-1]["step"] == steps[-1]["total_steps"]
+        assert steps[-1]["eta_seconds"] == 0
+    assert steps[-1]["sparsity"] == pytest.approx(0.9, abs=1e-3)
+    keys = {"type", "phase", "step", "total_steps", "loss", "sparsity", "learning_rate", "metric", "eta_seconds"}
+    assert set(steps[-1]) == keys
+
+
+def test_checkpoints_are_announced_and_two_are_left(done: Done) -> None:
+    events = [event for event in done.events if event["type"] == "checkpoint"]
+    assert events[0]["step"] == 0  # after the dense phase
+    last = events[-1]
+    assert (done.folder / last["path"]).stat().st_size == last["bytes"]
+    assert len(list((done.folder / "checkpoints").iterdir())) == 2
+
+
+def test_report_counts_are_those_of_the_exported_file(done: Done) -> None:
+    report, export = done.report, done.folder / "export"
+    state = load_file(export / "model.safetensors")
+    assert report["params"]["total"] == sum(tensor.numel() for tensor in state.values())
+    for matrix in report["sparsity"]["matrices"]:
+        nonzeros = int((bits(state[matrix["name"]]) != 0).sum())
+        assert matrix["nonzeros"] == nonzeros
+        assert matrix["sparsity"] >= 0.9 - 1 / state[matrix["name"]].numel()
+    assert len(report["sparsity"]["matrices"]) == 12
+    assert report["sparsity"]["reached"] == pytest.approx(report["sparsity"]["target"], abs=1e-3)
+    assert report["bytes"]["expanded"] == (export / "model.safetensors").stat().st_size == report["bytes"]["dense"]
+    assert report["bytes"]["sparse"] == (export / "sparse/model.sparse.safetensors").stat().st_size
+    assert {tensor.dtype for tensor in state.values()} == {torch.bfloat16}
+
+
+def test_the_plan_predicted_the_file(done: Done, base: Path) -> None:
+    config = json.loads((base / "config.json").read_text())
+    settings = from_dict(done.report["settings"])
+    planned = plan(config, Target(sparsity=0.9), num_labels=len(LABELS), storage_dtype="bfloat16", settings=settings)
+    assert done.report["bytes"]["sparse"] == pytest.approx(planned.sparse_bytes, rel=0.01)
+    assert done.report["params"]["trainable"] == planned.trainable_params
+    assert done.report["params"]["nonzero"] == pytest.approx(planned.nonzero_params, abs=20)
+
+
+def test_metrics_are_those_of_the_exported_model(done: Done) -> None:
+    export = done.folder / "export"
+    model = AutoModelForSequenceClassification.from_pretrained(export, dtype=torch.float32)
+    tokenizer = AutoTokenizer.from_pretrained(export)
+    rows = [json.loads(line) for line in (done.folder / "data/test.jsonl").read_text().splitlines()]
+    inputs = tokenizer([row["text"] for row in rows], padding=True, return_tensors="pt")
+    with torch.no_grad():
+        labels = model(**inputs).logits.argmax(-1).tolist()
+    right = sum(model.config.id2label[label] == row["label"] for label, row in zip(labels, rows, strict=True))
+    assert done.report["metrics"]["test"]["accuracy"] == right / len(rows)
+    low, high = done.report["metrics"]["test"]["interval"]
+    assert low <= right / len(rows) <= high
+    assert sum(map(sum, done.report["confusion"]["matrix"])) == len(rows)
+
+
+def test_config_is_the_original_architecture_with_labels(done: Done) -> None:
+    config = json.loads((done.folder / "export/config.json").read_text())
+    assert config["architectures"] == ["BertForSequenceClassification"]
+    assert config["id2label"] == {str(index): label for index, label in enumerate(LABELS)}
+    assert config["label2id"] == {label: index for index, label in enumerate(LABELS)}
+    assert config["dtype"] == "bfloat16"
+    assert not any(word in key for key in config for word in ("sparsity", "quantization", "name_or_path"))
+
+
+def test_the_dense_file_can_be_rebuilt(done: Done, tmp_path: Path) -> None:
+    copy = shutil.copytree(done.folder / "export", tmp_path / "copy")
+    before = (copy / "model.safetensors").read_bytes()
+    (copy / "model.safetensors").unlink()
+    assert main(["expand", str(copy)]) == 0
+    assert (copy / "model.safetensors").read_bytes() == before
+
+
+def test_an_interrupted_run_ends_bit_equal(done: Done, tmp_path: Path) -> None:
+    folder = tmp_path / "again"
+    folder.mkdir()
+    shutil.copytree(done.folder / "data", folder / "data")
+    shutil.copy(done.folder / "spec.json", folder)
+    total = done.report["steps"]
+    events: list[dict[str, Any]] = []
+
+    def stop_in(phase: str, polls: int) -> Callable[[], bool]:
+        left = polls
+
+        def stop() -> bool:
+            nonlocal left
+            if [event["phase"] for event in events if event["type"] == "phase"][-1] == phase:
+                left -= 1
+            return left < 0
+
+        return stop
+
+    with pytest.raises(pipeline.Stopped):  # the dense phase leaves nothing and starts over
+        pipeline.run(folder, emit=events.append, should_stop=stop_in("dense", 4))
+    assert not (folder / "checkpoints").exists()
+    with pytest.raises(pipeline.Stopped):
+        pipeline.run(folder, emit=events.append, should_stop=stop_in("train", total - 3))
+    # another machine: only the newest checkpoint, under its other name
+    newest = sorted((folder / "checkpoints").iterdir())[-1]
+    newest.rename(folder / "resume.safetensors")
+    shutil.rmtree(folder / "checkpoints")
+    events.clear()
+    report = pipeline.run(folder, emit=events.append, should_stop=lambda: False)
+    assert [e["phase"] for e in events if e["type"] == "phase"] == [p for p in PHASES if p != "dense"]
+    assert next(e["step"] for e in events if e["type"] == "progress") == total - 2
+    for name in ("model.safetensors", "sparse/model.sparse.safetensors", "sparse/index.json", "config.json"):
+        assert (folder / "export" / name).read_bytes() == (done.folder / "export" / name).read_bytes(), name
+    for key in ("metrics", "dense", "sparsity", "agreement", "confusion", "best_step"):
+        assert report[key] == done.report[key]
+
+
+def test_a_checkpoint_of_another_spec_is_refused(done: Done, tmp_path: Path, base: Path) -> None:
+    folder = write_job(tmp_path, base, distill=True, seed=1)
+    shutil.copytree(done.folder / "checkpoints", folder / "checkpoints")
+    with pytest.raises(PSTError, match="another spec"):
+        pipeline.run(folder, emit=lambda event: None, should_stop=lambda: False)
+
+
+def tamper_tensor(name: str, place: tuple[int, ...], where: str) -> Callable[[Path], None]:
+    def tamper(folder: Path) -> None:
+        path = folder / where
+        state = load_file(path)
+        state[name][place] += 1.0
+        save_file(state, path, metadata={"format": "pt"})
+
+    return tamper
+
+
+def tamper_both(folder: Path) -> None:
+    """A consistent change of both files: only the predictions can tell."""
+    from pst.formats import write_dense, write_sparse
+
+    state = load_file(folder / "model.safetensors")
+    state["classifier.bias"][1] += 5.0
+    write_dense(state, folder / "model.safetensors")
+    write_sparse(state, folder / "sparse")
+
+
+def drop_tokenizer(folder: Path) -> None:
+    for path in folder.glob("tokenizer*"):
+        path.unlink()
+
+
+@pytest.mark.parametrize(
+    "tamper,words",
+    [
+        (tamper_tensor("classifier.weight", (0, 0), "model.safetensors"), "differs between"),
+        (tamper_tensor("classifier.weight", (0, 0), "sparse/model.sparse.safetensors"), "sha256"),
+        (tamper_both, "than the trainer|differs from the trainer"),
+        (lambda folder: (folder / "model.safetensors").unlink(), "can't be loaded"),
+        (lambda folder: (folder / "sparse/index.json").unlink(), "can't be read"),
+        (drop_tokenizer, "can't be loaded|than the trainer"),
+    ],
+)
+def test_the_verifier_finds_a_tampered_folder(
+    done: Done, tmp_path: Path, tamper: Callable[[Path], None], words: str
+) -> None:
+    copy = shutil.copytree(done.folder / "export", tmp_path / "export")
+    rows, predictions = done.folder / "verify/rows.jsonl", done.folder / "verify/predictions.safetensors"
+    assert verify.check(copy, rows, predictions)["ok"]
+    tamper(copy)
+    with pytest.raises(FormatError, match=words):
+        verify.check(copy, rows, predictions)
+    assert verify.main([str(copy), str(rows), str(predictions)]) == 1
+
+
+def test_a_failed_check_fails_the_run(done: Done, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = shutil.copytree(done.folder, tmp_path / "job")
+    whole = pipeline.huggingface.export
+
+    def export(*arguments: Any) -> Any:
+        sizes = whole(*arguments)
+        tamper_both(folder / "export")
+        return sizes
+
+    monkeypatch.setattr(pipeline.huggingface, "export", export)
+    with pytest.raises(PSTError, match="The exported model failed its check"):
+        pipeline.run(folder, emit=lambda event: None, should_stop=lambda: False)
+
+
+def test_cli_reports_and_exports_again(done: Done, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = shutil.copytree(done.folder, tmp_path / "job")
+    shutil.rmtree(folder / "export")
+    assert main(["export", str(folder)]) == 0
+    again = read_sparse(folder / "export/sparse")
+    first = read_sparse(done.folder / "export/sparse")
+    assert all(torch.equal(bits(tensor), bits(first[name])) for name, tensor in again.items())
+    capsys.readouterr()
+    assert main(["report", str(folder), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["metrics"] == done.report["metrics"]
+    assert main(["report", str(folder)]) == 0
+    assert f"{done.report['metrics']['test']['accuracy']:.2%}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("method", ["magnitude", "dense"])
+def test_cli_trains_the_other_methods(
+    base: Path, tmp_path: Path, method: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = write_job(tmp_path, base, method=method, epochs=2, dense_epochs=2, evaluations=2)
+    assert main(["train", str(folder)]) == 0
+    report = json.loads((folder / "report.json").read_text())
+    assert report["method"] == method
+    assert report["sparsity"]["reached"] == pytest.approx({"magnitude": 0.9, "dense": 0.0}[method], abs=1e-3)
+    if method == "dense":
+        assert report["agreement"] == 1.0
+        assert report["dense"] == report["metrics"]
+    expand(folder / "export")
+    assert "sparsity of the pruned matrices" in capsys.readouterr().out
+
+
+def break_spec(change: dict[str, Any]) -> Callable[[Path], None]:
+    def apply(folder: Path) -> None:
+        spec = json.loads((folder / "spec.json").read_text())
+        (folder / "spec.json").write_text(json.dumps({**spec, **change}))
+
+    return apply
+
+
+def validation_only(folder: Path) -> None:
+    write_rows(folder / "data/train.jsonl", [row for row in toy_rows(60, 1) if row["label"] != "tool"])
+    write_rows(folder / "data/validation.jsonl", toy_rows(9, 2))
+    break_spec({"validation": "data/validation.jsonl"})(folder)
+
+
+@pytest.mark.parametrize(
+    "spoil,words",
+    [
+        (lambda folder: (folder / "spec.json").unlink(), "spec.json can't be read"),
+        (lambda folder: (folder / "spec.json").write_text("[]"), "must hold a JSON object"),
+        (lambda folder: (folder / "data/train.jsonl").write_text(""), "train.jsonl has no rows"),
+        (validation_only, "label 'tool' is in the validation rows but not in training rows"),
+        (break_spec({"base_model": "/nowhere"}), "no base model in /nowhere"),
+        (break_spec({"base_model": None}), "must name base_model"),
+        (break_spec({"task": "translation"}), "task 'translation'"),
+        (break_spec({"labels": ["colour"]}), "at least two different labels"),
+        (break_spec({"labels": ["colour", "animal", "rest"]}), "label 'tool' is not among"),
+        (break_spec({"settings": {"epochs": -1}}), "epochs: must be > 0"),
+        (break_spec({"settings": {"colour": 1}}), "colour: is no setting"),
+        (break_spec({"target": {"sparsity": 0.2}}), "sparsity: must be between"),
+        (break_spec({"target": {"max_bytes": 10}}), "max_bytes: 10 can't be met"),
+        (break_spec({"target": {"speed": 10}}), "target 'speed' is not known"),
+        (break_spec({"target": {"max_bytes": "10"}}), "max_bytes must be a number"),
+        (break_spec({"plan": {"attention": 0.9}}), "plan must give a sparsity for each"),
+        (break_spec({"plan": {"attention": 0.9, "ffn": 1.0}}), "plan ffn must be between"),
+    ],
+)
+def test_what_the_user_gets_wrong_is_one_plain_sentence(
+    base: Path, tmp_path: Path, spoil: Callable[[Path], None], words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = write_job(tmp_path, base)
+    spoil(folder)
+    assert main(["train", str(folder)]) == 1
+    error = next(line for line in capsys.readouterr().err.splitlines() if line.startswith("error: "))
+    assert words in error
+
+
+def test_export_and_report_need_a_run(base: Path, tmp_path: Path) -> None:
+    folder = write_job(tmp_path, base)
+    with pytest.raises(PSTError, match="has reached the final sparsity"):
+        pipeline.export(folder, emit=lambda event: None)
+    assert main(["report", str(folder)]) == 1
+
+
+def test_an_explicit_plan_sets_each_group(base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = write_job(tmp_path, base, epochs=2, dense_epochs=1, evaluations=2)
+    break_spec({"plan": {"attention": 0.5, "ffn": 0.95}})(folder)
+    monkeypatch.setattr(pipeline._Run, "_verify", lambda self, logits: {"ok": True})
+    report = pipeline.run(folder, emit=lambda event: None, should_stop=lambda: False)
+    for matrix in report["sparsity"]["matrices"]:
+        wanted = 0.5 if "attention" in matrix["name"] else 0.95
+        assert matrix["sparsity"] == pytest.approx(wanted, abs=1e-3)
+    assert report["sparsity"]["target"] == pytest.approx(report["sparsity"]["reached"], abs=1e-3)
+
+
+def test_budget_errors_are_plain_errors() -> None:
+    assert issubclass(BudgetError, PSTError)

@@ -1,0 +1,88 @@
+"""``python -m pst_serve --host HOST --port PORT``: the serving node as a process (see workers/README.md).
+
+Port 0 takes a free one. Exit codes: 0 stopped by SIGTERM or Ctrl-C; 1 the port or the cache folder is in use; 2 a
+setting is missing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import signal
+import socket
+import sys
+
+import uvicorn
+
+from pst_client.client import Platform
+from pst_client.environment import SettingsMissing
+from pst_serve.app import make_app
+from pst_serve.engine import ExpandingEngine
+from pst_serve.gate import Gate
+from pst_serve.node import Node
+from pst_serve.settings import from_environment
+from pst_serve.store import AlreadyRunning, Store
+
+log = logging.getLogger("pst_serve")
+
+DRAIN_SECONDS = 30
+ANYWHERE = ("0.0.0.0", "::", "")  # noqa: S104 (compared with, not bound)
+
+
+def listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener.bind((host, port))
+    return listener
+
+
+def address(host: str, listener: socket.socket) -> str:
+    """Where others reach the listener, when nobody says otherwise."""
+    name = socket.gethostname() if host in ANYWHERE else host
+    return f"http://{f'[{name}]' if ':' in name else name}:{listener.getsockname()[1]}"
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m pst_serve", description="Serve the versions that a platform deploys."
+    )
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--port", type=int, default=8080, help="0: any free port")
+    options = parser.parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    for noisy in ("httpx", "httpx2"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+    try:
+        settings = from_environment()
+    except SettingsMissing as error:
+        log.error("%s", error)
+        return 2
+    store = Store(settings.cache_dir, endpoint=f"{settings.url.rstrip('/')}/hf", token=settings.node_token)
+    try:
+        store.open()
+        listener = listen(options.host, options.port)
+    except AlreadyRunning as error:
+        log.error("%s", error)
+        return 1
+    except OSError as error:
+        log.error("%s:%d can't be listened on: %s", options.host, options.port, error.strerror)
+        return 1
+    with Platform(settings.url, settings.node_token) as platform:
+        url = settings.public_url or address(options.host, listener)
+        node = Node(settings, platform, ExpandingEngine(), store, url=url)
+        app = make_app(node.shelf, Gate(platform), node.problem, node.stop)
+        node.start()
+        # Uvicorn stops on a signal and then raises it again for whoever handled it before.
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda signum, frame: None)
+        server = uvicorn.Server(
+            uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=DRAIN_SECONDS)
+        )
+        server.run(sockets=[listener])
+    store.close()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,206 @@
+"""The serving node's HTTP interface.
+
+POST /v1/models/{workspace}/{name}/predict   {"inputs": [text | {"text", "text_pair"}], "top_k"?}
+GET  /v1/models                              what the caller may ask
+GET  /healthz                                the process lives
+GET  /readyz                                 every version that this node shall serve is loaded
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+import uuid
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, ValidationError
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from pst_serve.batching import Overloaded
+from pst_serve.engine import Input
+from pst_serve.gate import Gate, Refused, Unknown
+from pst_serve.shelf import Shelf, Version
+
+MOST_INPUTS = 256
+LONGEST_TEXT = 20_000
+MOST_BYTES = 8 * 1024 * 1024
+
+Text = Annotated[str, StringConstraints(min_length=1, max_length=LONGEST_TEXT)]
+
+
+class Pair(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    text: Text
+    text_pair: Text | None = None
+
+
+def _plain(value: Any) -> Any:
+    """A bare text is short for ``{"text": …}``."""
+    return {"text": value} if isinstance(value, str) else value
+
+
+class Question(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    inputs: list[Annotated[Pair, BeforeValidator(_plain)]] = Field(min_length=1)
+    top_k: int | None = Field(default=None, ge=1)
+
+
+class Trouble(Exception):
+    """An answer in the error shape."""
+
+    def __init__(self, status: int, code: str, message: str, details: list[dict[str, Any]] | None = None) -> None:
+        super().__init__(message)
+        self.status, self.code, self.message, self.details = status, code, message, details or []
+
+
+def make_app(shelf: Shelf, gate: Gate, problem: Callable[[], str | None], stop: Callable[[], None]) -> Starlette:
+    """``problem`` says why the node is not ready; ``stop`` is called, in a thread, when the server shuts down."""
+
+    async def live(request: Request) -> Response:
+        return JSONResponse({"status": "ok"})
+
+    async def ready(request: Request) -> Response:
+        reason = problem()
+        if reason is not None:
+            raise Trouble(503, "not_ready", reason)
+        return JSONResponse({"status": "ready", "models": sorted(shelf.names())})
+
+    async def models(request: Request) -> Response:
+        allowed = await _workspaces(request, gate)
+        found = [(name, version) for name, version in shelf.names().items() if name.partition("/")[0] in allowed]
+        results = [_identity(name, version) | {"labels": list(version.batcher.model.labels)} for name, version in found]
+        return JSONResponse({"models": sorted(results, key=lambda item: str(item["model"]))})
+
+    async def predict(request: Request) -> Response:
+        workspace, name = request.path_params["workspace"], request.path_params["name"]
+        allowed = await _workspaces(request, gate)
+        absent = Trouble(404, "not_found", f"This node serves no {workspace}/{name}, or you have no access to it.")
+        if workspace not in allowed:
+            raise absent
+        question = _parse(await _body(request))
+        with shelf.use(f"{workspace}/{name}") as version:
+            if version is None:
+                raise absent
+            begin = time.perf_counter()
+            try:
+                answer = version.batcher.submit([Input(item.text, item.text_pair) for item in question.inputs])
+            except Overloaded:
+                message = "This node has more to answer than it can hold; ask again in a moment."
+                raise Trouble(503, "overloaded", message) from None
+            rows = await asyncio.wrap_future(answer)
+            milliseconds = (time.perf_counter() - begin) * 1000
+            labels = version.batcher.model.labels
+            return JSONResponse(
+                _identity(f"{workspace}/{name}", version)
+                | {
+                    "predictions": [_prediction(labels, row, question.top_k) for row in rows],
+                    "milliseconds": round(milliseconds, 3),
+                }
+            )
+
+    @asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        yield
+        await run_in_threadpool(stop)
+
+    return Starlette(
+        routes=[
+            Route("/v1/models/{workspace}/{name}/predict", predict, methods=["POST"]),
+            Route("/v1/models", models),
+            Route("/healthz", live),
+            Route("/readyz", ready),
+        ],
+        exception_handlers={Trouble: _trouble, HTTPException: _http_trouble, Exception: _broken},
+        lifespan=lifespan,
+    )
+
+
+async def _workspaces(request: Request, gate: Gate) -> frozenset[str]:
+    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+    if scheme.lower() != "bearer" or not token.strip():
+        raise Trouble(401, "not_authenticated", "Send a token of the platform: Authorization: Bearer TOKEN.")
+    try:
+        return await run_in_threadpool(gate.workspaces, token.strip())
+    except Refused:
+        raise Trouble(401, "authentication_failed", "The token is unknown, expired or revoked.") from None
+    except Unknown:
+        message = "The platform can't be asked about this token now; try again in a moment."
+        raise Trouble(503, "unavailable", message) from None
+
+
+async def _body(request: Request) -> bytes:
+    parts, size = [], 0
+    async for part in request.stream():
+        size += len(part)
+        if size > MOST_BYTES:
+            raise Trouble(
+                413, "too_large", f"The request has more than {MOST_BYTES:,} bytes; send fewer texts at once."
+            )
+        parts.append(part)
+    return b"".join(parts)
+
+
+def _parse(body: bytes) -> Question:
+    try:
+        value = json.loads(body)
+    except (ValueError, RecursionError):
+        raise Trouble(400, "parse_error", "The request's body is not JSON.") from None
+    inputs = value.get("inputs") if isinstance(value, dict) else None
+    if isinstance(inputs, list) and len(inputs) > MOST_INPUTS:
+        message = f"inputs has {len(inputs)} entries; send at most {MOST_INPUTS} at once."
+        raise Trouble(413, "too_large", message, [{"field": "inputs", "message": message}])
+    try:
+        return Question.model_validate(value)
+    except ValidationError as error:
+        details = [_detail(item) for item in error.errors(include_url=False, include_input=False)]
+        first = details[0]
+        raise Trouble(400, "invalid", f"{first['field']}: {first['message']}", details) from None
+
+
+def _detail(item: Any) -> dict[str, str]:
+    return {"field": ".".join(str(part) for part in item["loc"]) or "body", "message": item["msg"]}
+
+
+def _identity(name: str, version: Version) -> dict[str, Any]:
+    return {"model": name, "repo": version.repo, "version": version.number, "commit": version.commit}
+
+
+def _prediction(labels: Any, row: list[float], top_k: int | None) -> dict[str, Any]:
+    ranked = sorted(zip(labels, row, strict=True), key=lambda pair: -pair[1])
+    label, score = ranked[0]
+    return {"label": label, "score": score, "probabilities": dict(ranked[:top_k])}
+
+
+def _error(request: Request, status: int, code: str, message: str, details: list[dict[str, Any]]) -> Response:
+    identity = request.headers.get("X-Request-ID", "")[:100] or uuid.uuid4().hex
+    body = {"error": {"code": code, "message": message, "details": details, "request_id": identity}}
+    headers = {"X-Request-ID": identity}
+    if status == 401:
+        headers["WWW-Authenticate"] = 'Bearer realm="sparsewright"'
+    if status == 503:
+        headers["Retry-After"] = "1"
+    return JSONResponse(body, status_code=status, headers=headers)
+
+
+async def _trouble(request: Request, error: Exception) -> Response:
+    assert isinstance(error, Trouble)  # noqa: S101 (registered for this class alone)
+    return _error(request, error.status, error.code, error.message, error.details)
+
+
+async def _http_trouble(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)  # noqa: S101 (registered for this class alone)
+    message = "There is no such address." if error.status_code == 404 else error.detail
+    return _error(request, error.status_code, "not_found" if error.status_code == 404 else "invalid", message, [])
+
+
+async def _broken(request: Request, error: Exception) -> Response:
+    message = "Something broke on the serving node; its log has the details."
+    return _error(request, 500, "server_error", message, [])

@@ -1,0 +1,33 @@
+"""The serving node's settings, from environment variables alone."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from pst_client.environment import PREFIX, node_name, platform_url, required
+
+
+@dataclass(frozen=True)
+class Settings:
+    url: str
+    node_token: str
+    node_name: str
+    cache_dir: Path
+    public_url: str | None
+    """Where callers reach this node; None: the address that it listens on."""
+
+
+def from_environment(environ: Mapping[str, str] = os.environ) -> Settings:
+    """Raises :class:`pst_client.environment.SettingsMissing`."""
+    return Settings(
+        url=platform_url(environ),
+        node_token=required(environ, "NODE_TOKEN", "a node token, made on the platform"),
+        node_name=node_name(environ, "serve"),
+        cache_dir=Path(
+            environ.get(PREFIX + "CACHE_DIR") or Path.home() / ".cache" / "sparsewright" / "serve"
+        ).resolve(),
+        public_url=environ.get(PREFIX + "NODE_URL", "").strip() or None,
+    )
