@@ -1,4 +1,4 @@
-"""How a job's state may change: a table, and the two questions asked of it."""
+"""How a job's state may change: a table, and the question asked of it."""
 
 from __future__ import annotations
 
@@ -61,10 +61,6 @@ TRANSITIONS: Mapping[JobState, Mapping[Action, JobState]] = {
     SUCCEEDED: {},
     CANCELLED: {},
 }
-
-
-def allowed(state: JobState) -> list[Action]:
-    return list(TRANSITIONS[state])
 
 
 def after(state: JobState, action: Action) -> JobState:

@@ -114,6 +114,7 @@ CELERY_BEAT_SCHEDULE_FILENAME = str(DATA_DIR / "beat-schedule")
 CELERY_BEAT_SCHEDULE = {
     "jobs.reap": {"task": "jobs.reap", "schedule": timedelta(seconds=env.integer("REAPER_SECONDS", 5))},
     "webhooks.sweep": {"task": "webhooks.sweep", "schedule": timedelta(seconds=10)},
+    "webhooks.forget": {"task": "webhooks.forget", "schedule": timedelta(hours=6)},
     "datasets.sweep": {"task": "datasets.sweep", "schedule": timedelta(seconds=30)},
 }
 
@@ -231,7 +232,7 @@ JOB_RING_AGAIN_SECONDS = env.integer("JOB_RING_AGAIN_SECONDS", 30)
 NODE_HEARTBEAT_SECONDS = env.integer("NODE_HEARTBEAT_SECONDS", 5)
 NODE_OFFLINE_SECONDS = env.integer("NODE_OFFLINE_SECONDS", 20)
 
-# Base64 of the 32 private bytes of the Ed25519 key that signs manifests; empty: DATA_DIR/signing.key, made at first use.
+# Base64 of the 32 private bytes of the Ed25519 key that signs manifests; empty: DATA_DIR/signing.key, made when needed.
 SIGNING_KEY = env.text("SIGNING_KEY")
 
 # Whoever knows this code may make the first owner; empty: only `manage.py createsuperuser` can.

@@ -1,4 +1,4 @@
-"""Entry point of the web tier for gunicorn. WSGI, because downloads are streamed from files by threads (docs/adr/0001)."""
+"""Entry point of the web tier for gunicorn. WSGI: downloads are streamed from files by threads (docs/adr/0001)."""
 
 import os
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from django.conf import settings
-from playwright.sync_api import Browser, ConsoleMessage, Page, Response, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Page, Response, expect, sync_playwright
 from pytest_django.live_server_helper import LiveServer
 
 FLAGS = [
@@ -21,17 +21,21 @@ FLAGS = [
     "--disable-sync",
     "--disable-gpu",
 ]
+PATIENCE = 20_000  # milliseconds; a busy machine is no fault
+WCAG = ["wcag2a", "wcag2aa", "wcag21aa", "wcag22aa"]
 AXE = settings.BASE_DIR / "frontend" / "node_modules" / "axe-core" / "axe.min.js"
 DESKTOP = {"width": 1280, "height": 900}
 TELEPHONE = {"width": 390, "height": 844}
 
 
 def chromium() -> str | None:
-    """A Chromium of this machine: the one that CHROMIUM names, else Debian's."""
+    """The Chromium that CHROMIUM names, which must be there, or else the machine's own."""
     named = os.environ.get("CHROMIUM")
     if named:
         return named
-    return next((found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), None)
+    return next(
+        (found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), None
+    )
 
 
 @dataclass
@@ -63,9 +67,9 @@ class Tab:
             self.page.wait_for_timeout(150)
             wide = self.page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
             assert wide <= 0, f"{name}: the page is {wide} pixels wider than {size['width']}"
-            if AXE.is_file():
+            if AXE.is_file() and size is TELEPHONE:
                 self.page.evaluate(AXE.read_text())
-                found = self.page.evaluate("axe.run(document, {runOnly: ['wcag2a', 'wcag2aa', 'wcag21aa', 'wcag22aa']})")
+                found = self.page.evaluate(f"axe.run(document, {{runOnly: {WCAG}}})")
                 wrong = [(item["id"], item["nodes"][0]["html"][:300]) for item in found["violations"]]
                 assert not wrong, f"{name} at {size['width']}: {wrong}"
             if self.shots is not None:
@@ -75,7 +79,7 @@ class Tab:
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     program = chromium()
-    if program is None or not Path(program).is_file():
+    if program is None:
         pytest.skip("No Chromium: install the package chromium, or name one in CHROMIUM")
     flags = [*FLAGS, "--no-sandbox"] if os.geteuid() == 0 else FLAGS
     with pytest.MonkeyPatch.context() as patch, sync_playwright() as playwright:
@@ -93,7 +97,8 @@ def tab(live_server: LiveServer, browser: Browser) -> Iterator[Tab]:
     folder = os.environ.get("BROWSER_SHOTS")
     context = browser.new_context(viewport=DESKTOP, locale="en-GB")  # type: ignore[arg-type]
     page = context.new_page()
-    page.set_default_timeout(15_000)
+    page.set_default_timeout(PATIENCE)
+    expect.set_options(timeout=PATIENCE)
     opened = Tab(page=page, address=live_server.url, shots=Path(folder) if folder else None)
     page.on("console", opened.hear)
     page.on("pageerror", lambda error: opened.complaints.append(f"uncaught: {error}"))

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from playwright.sync_api import Page, expect
+
 from hub.datasets.models import Dataset
 from hub.datasets.tasks import validate
 from jobs.models import Job
-from playwright.sync_api import Page, expect
-
 from tests.browser.conftest import Tab
 from tests.factories.accounts import person
 from tests.factories.jobs import base_model, queued_job, worker
@@ -100,6 +100,10 @@ def test_from_the_first_run_to_a_queued_job(tab: Tab, tmp_path: Path) -> None:
     expect(page.get_by_role("table", name="Browse the rows").get_by_text("where is my parcel").first).to_be_visible()
     tab.check("dataset-ready")
 
+    page.get_by_role("link", name="Data sets", exact=True).first.click()
+    expect(page.get_by_role("link", name="rows")).to_be_visible()
+    tab.check("datasets")
+    page.get_by_role("link", name="mended").click()
     page.get_by_role("link", name="Train on it").click()
     estimate = page.get_by_test_id("estimate")
     expect(estimate.get_by_text("attention")).to_be_visible()
@@ -145,6 +149,8 @@ def test_a_job_is_watched_to_its_model_and_deployed(tab: Tab) -> None:
     owner = person("olga", workspace="acme")
     job = queued_job(owner)
     sign_in(tab, "olga")
+    expect(page.get_by_role("link", name="first try")).to_be_visible()
+    tab.check("jobs")
     page.get_by_role("link", name="first try").click()
     expect(page.get_by_test_id("message")).to_contain_text("No worker is online")
 
@@ -174,7 +180,15 @@ def test_a_job_is_watched_to_its_model_and_deployed(tab: Tab) -> None:
             eta_seconds=10.0,
         )
         if step % 10 == 0:
-            tell(20 + step, "metric", phase="train", step=step, name="accuracy", split="validation", value=0.5 + step / 75)
+            tell(
+                20 + step,
+                "metric",
+                phase="train",
+                step=step,
+                name="accuracy",
+                split="validation",
+                value=0.5 + step / 75,
+            )
     tell(51, "log", level="warning", message="the learning rate is high")
     assert gpu.events(job, *batch).status_code == 200
 
@@ -210,6 +224,9 @@ def test_a_job_is_watched_to_its_model_and_deployed(tab: Tab) -> None:
     node.hold("ready")
     expect(page.locator("article [data-state=ready]").first).to_be_visible()
     tab.check("serving")
+    page.get_by_role("link", name="Models", exact=True).click()
+    expect(page.get_by_role("link", name="acme/first-try")).to_be_visible()
+    tab.check("models")
 
 
 def test_another_workspace_is_out_of_reach(tab: Tab) -> None:

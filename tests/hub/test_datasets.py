@@ -21,6 +21,7 @@ from hub.datasets.models import Dataset, DatasetState
 from hub.datasets.tasks import sweep, validate
 from tests.factories.accounts import Person, person
 from tests.factories.datasets import ROWS, csv_of, uploaded, validated
+from tests.factories.jobs import queued_job
 
 pytestmark = pytest.mark.django_db
 URL = "/api/v1/datasets"
@@ -68,7 +69,6 @@ def test_errors_are_listed_and_nothing_is_imported(owner: Person) -> None:
         ("rows.csv", 3, "text"),
         ("rows.csv", 4, "label"),
         ("rows.csv", 5, None),
-        ("rows.csv", None, None),
     ]
     assert dataset["report"]["splits"]["train"]["empty_texts"] == 1
     rows = owner.client.get(f"{URL}/{dataset['id']}/rows")
@@ -146,9 +146,16 @@ def test_a_validation_that_keeps_dying_ends(owner: Person, monkeypatch: pytest.M
     for _ in range(services.MAX_ATTEMPTS):
         with pytest.raises(MemoryError):
             validate(str(dataset.id))
+        dataset.refresh_from_db()
+        assert dataset.state == DatasetState.VALIDATING and dataset.due_at < timezone.now() + timedelta(minutes=2)
     validate(str(dataset.id))
     dataset.refresh_from_db()
     assert dataset.state == DatasetState.INVALID and "3 times" in dataset.errors[0]["message"]
+    monkeypatch.undo()
+    assert owner.client.patch(f"{URL}/{dataset.id}", {"seed": 42}).json()["state"] == "validating"
+    validate(str(dataset.id))
+    dataset.refresh_from_db()
+    assert dataset.state == DatasetState.READY
 
 
 def test_rows_are_paged_and_filtered(owner: Person) -> None:
@@ -228,6 +235,16 @@ def test_delete(owner: Person) -> None:
     dataset = validated(owner)
     assert owner.client.delete(f"{URL}/{dataset.id}").status_code == 204
     assert owner.client.get(f"{URL}/{dataset.id}").status_code == 404
+
+
+def test_what_a_job_uses_stays_as_it_is(owner: Person) -> None:
+    dataset = queued_job(owner).dataset
+    url = f"{URL}/{dataset.id}"
+    for answer in (owner.client.delete(url), owner.client.patch(url, {"seed": 7})):
+        assert answer.status_code == 409 and "used by jobs" in answer.json()["error"]["message"]
+    assert owner.client.patch(url, {"name": "renamed"}).json()["state"] == "ready"
+    dataset.refresh_from_db()
+    assert dataset.name == "renamed" and dataset.splits.exists()
 
 
 def test_another_workspace_gets_404(owner: Person, outsider: Person) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from django.core.exceptions import SuspiciousOperation, ValidationError
 from django.db import DataError, IntegrityError, OperationalError
+from redis.exceptions import ConnectionError as RedisConnectionError
 from rest_framework.request import Request
 from rest_framework.test import APIClient
 
@@ -80,6 +81,7 @@ def test_multipart_with_too_many_fields(owner: Person, settings: Any) -> None:
         (errors.TooLarge("No.", code="own"), 413, "own"),
         (IntegrityError("UNIQUE"), 409, "conflict"),
         (OperationalError("locked"), 503, "unavailable"),
+        (RedisConnectionError("refused"), 503, "unavailable"),
         (DataError("out of range"), 400, "invalid"),
         (SuspiciousOperation("odd"), 400, "invalid"),
         (ValidationError({"name": ["Too long."], "__all__": ["Clash."]}), 400, "invalid"),

@@ -97,7 +97,7 @@ CHECKS: list[CheckFunction] = [not_a_server_error]
 
 
 @settings(
-    max_examples=4,
+    max_examples=3,
     deadline=None,
     database=None,
     derandomize=True,

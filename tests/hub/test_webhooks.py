@@ -7,6 +7,7 @@ import hmac
 import ipaddress
 import json
 import threading
+import time
 from collections.abc import Iterator
 from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -18,7 +19,7 @@ from django.utils import timezone
 from hub.accounts import webhooks
 from hub.accounts.addresses import RefusedAddress, is_public, resolve
 from hub.accounts.models import DeliveryState, Role, Webhook, WebhookDelivery
-from hub.accounts.tasks import deliver, sweep
+from hub.accounts.tasks import deliver, forget, sweep
 from tests.factories.accounts import Person, person
 
 pytestmark = pytest.mark.django_db
@@ -40,9 +41,14 @@ class Receiver(ThreadingHTTPServer):
 
 class Handler(BaseHTTPRequestHandler):
     server: Receiver
+    dawdles = False
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["Content-Length"]))
+        for byte in b"HTTP/1.1 2" if self.dawdles else b"":
+            self.wfile.write(bytes([byte]))
+            self.wfile.flush()
+            time.sleep(0.1)
         self.server.requests.append((self.path, dict(self.headers), body))
         status = self.server.answers.pop(0) if self.server.answers else 200
         self.send_response(status)
@@ -137,6 +143,27 @@ def test_a_delivery_fails_after_the_last_attempt(owner: Person, receiver: Receiv
     assert listed[0]["state"] == "failed" and listed[0]["status_code"] == 503
 
 
+def test_a_receiver_that_dawdles(owner: Person, receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(webhooks, "DEADLINE", 0.3)
+    monkeypatch.setattr(Handler, "dawdles", True)
+    make(owner, receiver.url)
+    notify(owner)
+    delivery = WebhookDelivery.objects.get()
+    deliver(str(delivery.id))
+    delivery.refresh_from_db()
+    assert delivery.state == DeliveryState.PENDING and "did not answer within" in delivery.error
+
+
+def test_attempts_that_died_are_counted(owner: Person, receiver: Receiver) -> None:
+    make(owner, receiver.url)
+    notify(owner)
+    WebhookDelivery.objects.update(attempts=len(webhooks.WAITS) + 1)
+    delivery = WebhookDelivery.objects.get()
+    deliver(str(delivery.id))
+    delivery.refresh_from_db()
+    assert delivery.state == DeliveryState.FAILED and receiver.requests == []
+
+
 def test_a_receiver_that_is_gone(owner: Person, settings: Any) -> None:
     settings.WEBHOOKS_ALLOW_PRIVATE = True
     make(owner, "http://127.0.0.1:9/")
@@ -160,8 +187,10 @@ def test_the_sweep_rings_what_is_due(
         sweep()
         sweep()
     assert rung == [("webhooks.deliver", {"delivery_id": str(delivery.id)})]
+    forget()
+    assert WebhookDelivery.objects.exists()
     WebhookDelivery.objects.update(state=DeliveryState.FAILED, created_at=timezone.now() - timedelta(days=31))
-    sweep()
+    forget()
     assert not WebhookDelivery.objects.exists()
 
 

@@ -1,8 +1,8 @@
 """The Triton kernels against the reference, over odd shapes, dtypes and layouts; on a GPU where there is one, else in
 Triton's interpreter.
 
-The "grid" cases draw all values from a coarse grid: every sum is then exact in float32 in whatever order, and equal scores
-abound, so that masks must be identical to the reference's, ties included.
+The "grid" cases draw all values from a coarse grid: every sum is then exact in float32 in whatever order, and equal
+scores abound, so that masks must be identical to the reference's, ties included.
 """
 
 from __future__ import annotations
@@ -65,9 +65,15 @@ def choose(weight: Tensor, f: Factors, sparsity: float) -> tuple[int, Selection]
     return kept, masks.select(reference.scores(weight, f, SCALES), kept)
 
 
-def close(got: Tensor, wanted: Tensor, tolerance: float) -> None:
-    error = (got.double() - wanted.double()).norm()
-    assert error <= tolerance * wanted.double().norm() + 1e-12, f"relative error {error / wanted.double().norm():.2e}"
+def close(got: Tensor, wanted: Tensor, tolerance: float, scale: float = 0.0) -> None:
+    """``scale``: what the norm of a sum would be were its terms independent; sums that cancel are measured by that."""
+    error = float((got.double() - wanted.double()).norm())
+    scale = max(scale, float(wanted.double().norm()))
+    assert error <= tolerance * scale + 1e-12, f"relative error {error / scale:.2e}"
+
+
+def noise(*shape: int) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(5)).to(DEVICE)
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -93,12 +99,14 @@ def test_masks_of_arbitrary_float32_scores_are_the_references(sparsity: float) -
     weight, f = make(300, 260, ranks=(16, 8))
     kept, wanted = choose(weight, f, sparsity)
     got = fused.select(weight, f, SCALES, kept)
-    if CUDA:  # the interpreter rounds products before it adds them
-        assert torch.equal(fused.scores(weight, f, SCALES), reference.scores(weight, f, SCALES))
+    scores = reference.scores(weight, f, SCALES)
     kept_here = fused.scores(weight, f, SCALES) >= got.threshold
-    kept_there = masks.mask_of(reference.scores(weight, f, SCALES), wanted)
+    kept_there = masks.mask_of(scores, wanted)
     assert int(kept_here.sum()) == kept
-    assert torch.equal(kept_here, kept_there)
+    # A matrix product may add in another order: only scores within its rounding of the threshold may differ.
+    differing = scores[kept_here != kept_there] - wanted.threshold
+    assert differing.numel() <= 4
+    assert bool((differing.abs() <= 4e-6).all())
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -115,7 +123,7 @@ def test_every_kernel_of_a_dtype_sees_the_same_mask(dtype: torch.dtype, transpos
     assert int((fused.scores(weight, f, SCALES) >= selection.threshold).sum()) == kept
     assert int((masked != 0).sum()) == kept
     assert torch.equal(fused.masked_weight(weight, f, SCALES, selection), masked)
-    grad = torch.randn(n, k, device=DEVICE).to(dtype)
+    grad = noise(n, k).to(dtype)
     if transposed:
         grad = grad.T.contiguous().T
     _, again = fused.gradients(grad, weight, f, SCALES, selection)
@@ -129,7 +137,7 @@ def test_empty_and_full_masks(kept: int) -> None:
     weight, f = make(257, 300)
     selection, masked = fused.select_masked(weight, f, SCALES, kept)
     assert int((masked != 0).sum()) == kept
-    got, again = fused.gradients(torch.randn(257, 300, device=DEVICE), weight, f, SCALES, selection)
+    got, again = fused.gradients(noise(257, 300), weight, f, SCALES, selection)
     assert torch.equal(again, masked)
     assert all(bool(part.isfinite().all()) for part in got)
 
@@ -142,7 +150,7 @@ def test_very_many_ties_go_by_index(value: float | str) -> None:
     weight, f = make(260, 300)
     f = Factors(*(torch.zeros_like(factor) for factor in f))
     if isinstance(value, str):
-        weight = torch.where(torch.rand(260, 300, device=DEVICE) < 0.9, 0.25, weight.abs() + 1)
+        weight = torch.where(noise(260, 300) < 1.28, 0.25, weight.abs() + 1)
     else:
         weight = torch.full_like(weight, value)
     for sparsity in (0.2, 0.5, 0.97):
@@ -164,15 +172,22 @@ def test_a_bracket_that_misses_is_noticed(monkeypatch: pytest.MonkeyPatch) -> No
     assert torch.equal(masked, reference.masked_weight(weight, f, SCALES, wanted))
 
 
-def exact_gradients(
-    grad: Tensor, weight: Tensor, f: Factors, selection: Selection, mask: Tensor
-) -> tuple[Factors, Tensor]:
-    """In float64 from the equations, with the given mask."""
+def exact_gradients(grad: Tensor, weight: Tensor, f: Factors, mask: Tensor) -> tuple[Factors, Tensor, Factors]:
+    """In float64 from the equations, with the given mask: gradients, M * D, and the root of each sum of squared
+    terms."""
     g, w, x = grad.double(), weight.double(), Factors(*(factor.double() for factor in f))
     d = w + SCALES.beta * x.u @ x.v
     ds = g * d
     dd = g * (mask + d.abs())
-    found = Factors(
+    return Factors(*_six(ds, dd, x)), mask * d, Factors(*(term.sqrt() for term in _six(ds**2, dd**2, _squared(x))))
+
+
+def _squared(x: Factors) -> Factors:
+    return Factors(*(factor**2 for factor in x))
+
+
+def _six(ds: Tensor, dd: Tensor, x: Factors) -> Factors:
+    return Factors(
         u=SCALES.beta * dd @ x.v.mT,
         v=SCALES.beta * x.u.mT @ dd,
         a=SCALES.alpha1 * ds @ x.b.mT,
@@ -180,7 +195,6 @@ def exact_gradients(
         r=SCALES.alpha2 * ds.sum(-1),
         c=SCALES.alpha2 * ds.sum(-2),
     )
-    return found, mask * d
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -193,19 +207,19 @@ def test_gradients_follow_float64(
     kept = weight.numel() - pruned_count(weight.numel(), 0.9)
     selection = fused.select(weight, f, SCALES, kept)
     mask = fused.scores(weight, f, SCALES) >= selection.threshold
-    grad = torch.randn(shape, device=DEVICE).to(dtype)
-    wanted, masked = exact_gradients(grad, weight, f, selection, mask)
+    grad = noise(*shape).to(dtype)
+    wanted, masked, spread = exact_gradients(grad, weight, f, mask)
     got, applied = fused.gradients(grad.clone(), weight, f, SCALES, selection)
     close(applied, masked, tolerance)
-    for name, one, other in zip(Factors._fields, got, wanted, strict=True):
-        assert one.shape == other.shape, name
-        close(one, other, tolerance)
+    for one, other, terms in zip(got, wanted, spread, strict=True):
+        assert one.shape == other.shape
+        close(one, other, tolerance, float(terms.norm()))
 
 
 def test_gradients_are_the_references_and_repeat_bit_for_bit() -> None:
     weight, f = make(257, 300, grid=True)
     _kept, selection = choose(weight, f, 0.8)
-    grad = torch.randn(257, 300, device=DEVICE)
+    grad = noise(257, 300)
     wanted, masked = reference.gradients(grad, weight, f, SCALES, selection)
     first, applied = fused.gradients(grad.clone(), weight, f, SCALES, selection)
     second, _ = fused.gradients(grad.clone(), weight, f, SCALES, selection)
@@ -218,7 +232,7 @@ def test_gradients_are_the_references_and_repeat_bit_for_bit() -> None:
 def test_a_gradient_of_another_dtype_is_left_alone() -> None:
     weight, f = make(65, 129)
     _, selection = choose(weight, f, 0.5)
-    grad = torch.randn(65, 129, device=DEVICE).bfloat16()
+    grad = noise(65, 129).bfloat16()
     before = grad.clone()
     got, masked = fused.gradients(grad, weight, f, SCALES, selection)
     assert torch.equal(grad, before)
@@ -233,7 +247,7 @@ def test_a_batch_is_as_its_matrices_one_by_one(shape: tuple[int, int]) -> None:
     weight, f = make(*shape, batch=(3,))
     kept = shape[0] * shape[1] // 10
     selection, masked = fused.select_masked(weight, f, SCALES, kept)
-    grad = torch.randn(3, *shape, device=DEVICE)
+    grad = noise(3, *shape)
     got, _ = fused.gradients(grad.clone(), weight, f, SCALES, selection)
     for index in range(3):
         one = Factors(*(factor[index] for factor in f))
@@ -257,8 +271,8 @@ def test_frozen_weights_in_8_bits() -> None:
     assert int((fused.scores(packed, f, SCALES) >= selection.threshold).sum()) == kept
     close(fused.scores(packed, f, SCALES), reference.scores(packed.dequantized(), f, SCALES), 1e-5)
     mask = fused.scores(packed, f, SCALES) >= selection.threshold
-    grad = torch.randn(257, 300, device=DEVICE).bfloat16()
-    wanted, _ = exact_gradients(grad, packed.dequantized(), f, selection, mask)
+    grad = noise(257, 300).bfloat16()
+    wanted, _, _ = exact_gradients(grad, packed.dequantized(), f, mask)
     got, applied = fused.gradients(grad.clone(), packed, f, SCALES, selection)
     assert torch.equal(applied, masked)
     for one, other in zip(got, wanted, strict=True):
@@ -323,7 +337,7 @@ def test_a_matrix_too_large_to_count_is_refused() -> None:
 @pytest.mark.skipif(not CUDA, reason="CUDA graphs need a GPU")
 def test_selection_and_gradients_run_in_a_cuda_graph() -> None:
     weight, f = make(257, 300)
-    grad = torch.randn(257, 300, device=DEVICE)
+    grad = noise(257, 300)
 
     def step() -> tuple[Tensor, Factors]:
         selection, masked = fused.select_masked(weight, f, SCALES, 7710)
@@ -345,4 +359,4 @@ def test_selection_and_gradients_run_in_a_cuda_graph() -> None:
 
 def test_constants_agree() -> None:
     assert 1 << search.BITS == search.BINS
-    assert search.SAMPLE < fused.WHOLE
+    assert min(fused.WHOLE, 1 << 15) > search.SAMPLE

@@ -5,11 +5,11 @@ from fractions import Fraction
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from pst.masks import SMALL, kept_count, mask_of, select, select_global
+from pst.masks import SAMPLE, SMALL, kept_count, mask_of, select, select_global
 
 SPARSITIES = [0.0, 0.29, 0.5, 0.9, 0.99, 0.999]
 
@@ -59,6 +59,15 @@ def test_large_matrices_take_the_sampled_path_and_stay_exact() -> None:
         assert scores[mask].min() > scores[~mask].max()
 
 
+@pytest.mark.parametrize("sign", [1, -1])
+def test_a_sample_that_misleads_costs_time_only(sign: int) -> None:
+    scores = torch.arange(200 * 200).float().reshape(200, 200)
+    values = scores.view(-1)
+    values[:: (values.numel() // SAMPLE) | 1] += sign * 1e6  # everything that is sampled lies on one side of the rest
+    for kept in (500, 20_000, 39_000):
+        assert torch.equal(mask_of(scores, select(scores, kept)), by_sorting(scores, kept))
+
+
 def test_global_selection_pools_matrices_and_orders_ties() -> None:
     torch.manual_seed(2)
     matrices = [torch.randn(5, 7).mul(2).round(), torch.randn(3, 4).mul(2).round(), torch.randn(9, 2).mul(2).round()]
@@ -69,5 +78,7 @@ def test_global_selection_pools_matrices_and_orders_ties() -> None:
 
 
 @given(st.integers(1, 10**9), st.integers(0, 99))
+@example(100, 29)
+@example(700, 57)
 def test_count_is_exact_in_decimal(numel: int, percent: int) -> None:
     assert kept_count(numel, percent / 100) == numel - math.floor(Fraction(numel * percent, 100))

@@ -14,9 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy
 import psutil
 import pytest
 from pytest_django.live_server_helper import LiveServer
+from safetensors.numpy import save_file
 
 from embedded.services import Valkey
 from hub.accounts.models import BASE_WORKSPACE, Workspace
@@ -28,12 +30,10 @@ from jobs.models import Job
 from pst_client.contract import FileRef
 from tests.e2e.tiny import ROWS, write_model
 from tests.factories.accounts import Person
+from tests.factories.jobs import BERT
 
 ROOT = Path(__file__).resolve().parents[2]
 SETTINGS = {"epochs": 2, "dense_epochs": 1, "batch_size": 32, "evaluations": 2, "max_length": 32}
-"""A job that is over in a second or two."""
-LONG = {"epochs": 400, "dense_epochs": 1, "batch_size": 16, "evaluations": 400, "max_length": 32}
-"""A job that nobody waits for."""
 
 
 @pytest.fixture(scope="session")
@@ -70,9 +70,14 @@ def publish_folder(folder: Path, *, workspace: Workspace, name: str, kind: Model
 
 
 @pytest.fixture
-def tiny_base(transactional_db: None, tiny_folder: Path) -> ModelVersion:
+def light_base(transactional_db: None, tmp_path: Path) -> ModelVersion:
+    """base/tiny as the platform and a scripted training see it: one small matrix, made without torch."""
+    folder = tmp_path / "light"
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps(BERT))
+    save_file({"weight": numpy.zeros((4, 4), dtype=numpy.float32)}, folder / "model.safetensors")
     base, _ = Workspace.objects.get_or_create(slug=BASE_WORKSPACE, defaults={"name": "Base models"})
-    return publish_folder(tiny_folder, workspace=base, name="tiny", kind=ModelKind.BASE)
+    return publish_folder(folder, workspace=base, name="tiny", kind=ModelKind.BASE)
 
 
 def rows_dataset(workspace: Workspace) -> Dataset:
@@ -154,6 +159,7 @@ def start(tmp_path: Path, live_server: LiveServer, node_token: str, valkey: Valk
             ),
             "SCRIPT": script,
             "OMP_NUM_THREADS": "1",
+            "PYTHONFAULTHANDLER": "1",
             "SPARSEWRIGHT_URL": live_server.url,
             "SPARSEWRIGHT_NODE_TOKEN": node_token,
             "SPARSEWRIGHT_REDIS_URL": valkey.url,
@@ -178,7 +184,7 @@ def start(tmp_path: Path, live_server: LiveServer, node_token: str, valkey: Valk
     yield begin
     for item in started:
         if item.process.poll() is None:
-            item.process.kill()
+            item.process.send_signal(signal.SIGABRT)  # the log then says where each thread was
             item.process.wait()
         print(f"--- {item.log.name} (exit {item.process.returncode})\n{item.output()[-6000:]}")
 

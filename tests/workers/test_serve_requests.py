@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import threading
 from collections.abc import Sequence
+from pathlib import Path
 
 import httpx
 import pytest
@@ -17,6 +19,7 @@ from pst_serve.batching import Batcher, Overloaded
 from pst_serve.engine import Input
 from pst_serve.gate import Gate
 from pst_serve.shelf import Shelf, load
+from pst_serve.store import UNUSED_KEPT, Store
 
 SECRET = {"Authorization": "Bearer sw_u_secret"}
 
@@ -159,3 +162,16 @@ def test_a_replaced_version_answers_what_it_was_asked_and_is_then_dropped() -> N
     assert shelf.take("acme/intents", "1" * 40) is None
     shelf.remove("acme/intents")
     assert second.users == 0
+
+
+def test_the_disk_keeps_what_is_used_and_a_few_more(tmp_path: Path) -> None:
+    store = Store(tmp_path, endpoint="", token="")
+    store.open()
+    for age in range(6):
+        version = tmp_path / "versions" / f"v{age}"
+        version.mkdir()
+        os.utime(version, (1000 - age, 1000 - age))
+    store.tidy(["v5"])
+    store.close()
+    kept = {path.name for path in (tmp_path / "versions").iterdir()}
+    assert kept == {"v5", *(f"v{age}" for age in range(UNUSED_KEPT))}

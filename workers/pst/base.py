@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,7 +13,7 @@ import torch
 from safetensors import SafetensorError
 from torch import nn
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel
-from transformers.utils import logging
+from transformers.utils import logging as output
 
 from pst.errors import PSTError
 from pst.families import TensorSpec, tensors
@@ -39,7 +40,7 @@ def load_classifier(folder: Path, labels: Sequence[str], seed: int) -> PreTraine
     config.label2id = {label: index for index, label in enumerate(labels)}
     torch.manual_seed(seed)
     try:
-        with _quiet():
+        with quiet():
             model: PreTrainedModel = AutoModelForSequenceClassification.from_pretrained(
                 folder,
                 config=config,
@@ -55,17 +56,17 @@ def load_classifier(folder: Path, labels: Sequence[str], seed: int) -> PreTraine
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """No progress bar, and no report that the task head is new: it always is."""
-    level, bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
+    level, bar = output.get_verbosity(), output.is_progress_bar_enabled()
+    output.set_verbosity(logging.ERROR)
+    output.disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
         yield
     finally:
-        logging.set_verbosity(level)
+        output.set_verbosity(level)
         if bar:
-            logging.enable_progress_bar()
+            output.enable_progress_bar()  # type: ignore[no-untyped-call]
 
 
 def load_tokenizer(folder: Path) -> Any:

@@ -90,7 +90,8 @@ def _bert(config: Mapping[str, Any], num_labels: int) -> Iterator[TensorSpec]:
     hidden = _size(config, "hidden_size")
     yield from _embeddings(config, "bert", hidden)
     yield from _encoder(config, "bert")
-    yield from _linear("bert.pooler.dense", hidden, hidden)
+    # The pooler is the hidden layer of BERT's head, as classifier.dense is of RoBERTa's.
+    yield from _linear("bert.pooler.dense", hidden, hidden, head=True)
     yield from _linear("classifier", num_labels, hidden, head=True)
 
 

@@ -15,7 +15,7 @@ from pst.config import TrainSettings
 from pst.families import TensorSpec
 from pst.kernels.reference import Scales
 from pst.layers import MagnitudeLinear, PrunableLinear, PSTLinear
-from pst.masks import kept_count, select, select_global
+from pst.masks import kept_count, select_global
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,7 @@ def select_all(sites: Sequence[Site], sparsity: Mapping[str, float], threshold: 
                 site.layer.selection = selection
         else:
             for site in members:
-                site.layer.selection = select(site.layer.scores(), kept_count(site.layer.weight.numel(), share))
+                site.layer.select(kept_count(site.layer.weight.numel(), share))
 
 
 def _by_group(sites: Sequence[Site]) -> dict[str, list[Site]]:

@@ -15,39 +15,61 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pst.kernels.reference import Factors, Scales, compute_dtype, gradients, masked_weight, scores
+from pst import kernels
+from pst.kernels.int8 import Int8Weight, quantize_rows
+from pst.kernels.reference import Factors, Scales, compute_dtype
 from pst.masks import Selection, mask_, select
 
 
+class _Saved(torch.autograd.Function):
+    """x itself; saves what backward needs, W and small tensors included.
+
+    It stands before the product, so that a checkpointed block whose last layer this is can stop its second forward pass
+    here, without that layer's product: torch stops where the last saved tensor is saved.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, saved: list[Any], *tensors: Tensor) -> Tensor:
+        ctx.save_for_backward(x, *tensors)
+        ctx.set_materialize_grads(False)
+        saved.append(ctx)
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        return grads[0], None, *(None for _ in ctx.needs_input_grad[2:])
+
+
 class _MaskedProduct(torch.autograd.Function):
-    """x (M * D)^T + bias. Saves x, W and small tensors only: D, S and M are recomputed in backward."""
+    """x (M * D)^T + bias, given M * D, which is not saved: D, S and M are recomputed in backward."""
 
     @staticmethod
     def forward(
         ctx: Any,
         x: Tensor,
-        weight: Tensor,
+        masked: Tensor,
         bias: Tensor | None,
-        scales: Scales,
-        cut: int,
-        threshold: Tensor,
+        layer: PSTLinear,
+        cut: int | Tensor,
+        saved: list[Any],
+        x_needs_grad: bool,
         *factors: Tensor,
     ) -> Tensor:
-        ctx.save_for_backward(x, weight, threshold, *factors)
-        ctx.scales, ctx.cut = scales, cut
-        masked = masked_weight(weight, Factors(*factors), scales, Selection(threshold, cut))
+        ctx.layer, ctx.cut, ctx.saved, ctx.x_needs_grad = layer, cut, saved, x_needs_grad
         return F.linear(x, masked.to(x.dtype), bias)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         (dy,) = grads
-        x, weight, threshold, *factors = ctx.saved_tensors
+        x, weight, threshold, *factors = ctx.saved[0].saved_tensors
         flat_dy = dy.reshape(-1, dy.shape[-1])
         grad = flat_dy.T @ x.reshape(-1, x.shape[-1])
-        result, masked = gradients(grad, weight, Factors(*factors), ctx.scales, Selection(threshold, ctx.cut))
-        dx = dy @ masked.to(dy.dtype) if ctx.needs_input_grad[0] else None
+        result, masked = kernels.gradients(
+            grad, ctx.layer.held(weight), Factors(*factors), ctx.layer.scales, Selection(threshold, ctx.cut)
+        )
+        dx = dy @ masked.to(dy.dtype) if ctx.x_needs_grad else None
         dbias = flat_dy.sum(0) if ctx.needs_input_grad[2] else None
-        return dx, None, dbias, None, None, None, *result
+        return dx, None, dbias, None, None, None, None, *result
 
 
 class PrunableLinear(nn.Module):
@@ -64,6 +86,10 @@ class PrunableLinear(nn.Module):
     def scores(self) -> Tensor:
         """S (n, k) as it stands, without gradient."""
         raise NotImplementedError
+
+    def select(self, kept: int) -> None:
+        """Renew the selection: exactly ``kept`` (1..n k) of the scores as they stand."""
+        self.selection = select(self.scores(), kept)
 
     def masked(self) -> Tensor:
         """The weight (n, k) that the layer applies, in the dtype of ``weight``; a pruned weight is +0.0."""
@@ -115,23 +141,63 @@ class PSTLinear(PrunableLinear):
         self.score_a, self.score_b = gaussian(score_rank), zeros(score_rank, k)
         self.score_r, self.score_c = zeros(n), zeros(k)
         self.scales = scales
-        self.selection = select(self.scores(), weight.numel())
+        self.row_scales: Tensor | None = None
+        self.held_dtype = weight.dtype
+        self._due: int | None = None
+        self.select(weight.numel())
 
     def factors(self) -> Factors:
         return Factors(self.update_u, self.update_v, self.score_a, self.score_b, self.score_r, self.score_c)
 
+    def hold_in_8_bits(self) -> None:
+        """Round the frozen weight to 8 bits with a scale for each row; M * D stays in the dtype that W had."""
+        packed = quantize_rows(self.weight)
+        self.weight = nn.Parameter(packed.values, requires_grad=False)
+        self.row_scales = packed.row_scales
+
+    def held(self, weight: Tensor) -> Tensor | Int8Weight:
+        """The frozen weight as the kernels take it, from the tensor ``weight``."""
+        return weight if self.row_scales is None else Int8Weight(weight, self.row_scales, self.held_dtype)
+
+    @property
+    def selection(self) -> Selection:
+        """Which weights stay; found only now if :meth:`select` left that to the first who asks."""
+        if self._due is not None:
+            with torch.no_grad():
+                self.selection = kernels.select(self.held(self.weight), self.factors(), self.scales, self._due)
+        return self._selection
+
+    @selection.setter
+    def selection(self, chosen: Selection) -> None:
+        self._selection, self._due = chosen, None
+
+    def select(self, kept: int) -> None:
+        """As the base's, but the search is put off until the selection is needed, at the latest before the factors
+        change: a forward pass then finds it and writes M * D in one reading of W."""
+        self._due = kept
+
     @torch.no_grad()
     def scores(self) -> Tensor:
-        return scores(self.weight, self.factors(), self.scales)
+        return kernels.scores(self.held(self.weight), self.factors(), self.scales)
 
     @torch.no_grad()
     def masked(self) -> Tensor:
-        return masked_weight(self.weight, self.factors(), self.scales, self.selection)
+        weight, f = self.held(self.weight), self.factors()
+        if self._due is None:
+            return kernels.masked_weight(weight, f, self.scales, self.selection)
+        self.selection, masked = kernels.select_masked(weight, f, self.scales, self._due)
+        return masked
 
     def product(self, x: Tensor) -> Tensor:
-        chosen = self.selection
+        if torch.is_autocast_enabled(x.device.type):
+            x = x.to(torch.get_autocast_dtype(x.device.type))
+        masked = None if self._due is None else self.masked()
+        chosen, factors, saved, x_needs_grad = self.selection, self.factors(), list[Any](), x.requires_grad
+        x = _Saved.apply(x, saved, self.weight, chosen.threshold, *factors)  # type: ignore[no-untyped-call]
+        if masked is None:
+            masked = self.masked()
         y: Tensor = _MaskedProduct.apply(  # type: ignore[no-untyped-call]
-            x, self.weight, self.bias, self.scales, chosen.cut, chosen.threshold, *self.factors()
+            x, masked, self.bias, self, chosen.cut, saved, x_needs_grad, *factors
         )
         return y
 

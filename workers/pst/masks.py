@@ -32,10 +32,10 @@ SMALL = 4 * SAMPLE
 @dataclass(frozen=True)
 class Selection:
     """Which scores of one matrix stay: those above ``threshold`` (0-dim, dtype of S), and those equal to it with a
-    flat index <= ``cut`` (-1: none; numel - 1: all of them)."""
+    flat index <= ``cut`` (-1: none; numel - 1: all of them), an int64 tensor where a device found it."""
 
     threshold: Tensor
-    cut: int
+    cut: int | Tensor
 
 
 def kept_count(numel: int, sparsity: float) -> int:
@@ -63,7 +63,7 @@ def select_global(scores: Sequence[Tensor], kept: int) -> list[Selection]:
     chosen = select(torch.cat([matrix.reshape(-1) for matrix in scores]), kept)
     result, start = [], 0
     for matrix in scores:
-        result.append(Selection(chosen.threshold, max(-1, min(chosen.cut - start, matrix.numel() - 1))))
+        result.append(Selection(chosen.threshold, max(-1, min(int(chosen.cut) - start, matrix.numel() - 1))))
         start += matrix.numel()
     return result
 
@@ -73,7 +73,7 @@ def mask_(scores: Tensor, selection: Selection) -> Tensor:
 
     In place and in the scores' dtype because torch's comparisons into bool are several times slower on a CPU.
     """
-    flat, cut = scores.view(-1), selection.cut
+    flat, cut = scores.view(-1), int(selection.cut)
     flat[: cut + 1].ge_(selection.threshold)
     flat[cut + 1 :].gt_(selection.threshold)
     return scores
@@ -88,9 +88,8 @@ def _bracket(values: Tensor, kept: int) -> tuple[Tensor, int]:
     """Indices of a range of values that holds the ``kept``-th largest and all that equal it, and the number of values
     above the range."""
     size = values.numel()
-    everything = torch.arange(size, device=values.device), 0
     if size <= SMALL:
-        return everything
+        return torch.arange(size, device=values.device), 0
     # An odd stride does not run along the columns of a matrix.
     sample = values[:: (size // SAMPLE) | 1].sort().values
     drawn, share = sample.numel(), 1 - kept / size
@@ -105,4 +104,6 @@ def _bracket(values: Tensor, kept: int) -> tuple[Tensor, int]:
     else:
         indices = ((values >= low) & (values <= high)).nonzero().reshape(-1)
         above = int((values > high).sum())
-    return (indices, above) if above < kept <= above + indices.numel() else everything
+    if above < kept <= above + indices.numel():
+        return indices, above
+    return torch.arange(size, device=values.device), 0

@@ -174,27 +174,33 @@ class Http:
         """
         part = target.with_name(target.name + ".part")
         target.parent.mkdir(parents=True, exist_ok=True)
+        resumed = part.exists()
+        self._fetch_patiently(path, part, token=token, received=received)
+        problem = mismatch(part, target.name, sha256, size)
+        if problem is not None and resumed:
+            # What lay there may have been a piece of another file.
+            part.unlink()
+            self._fetch_patiently(path, part, token=token, received=received)
+            problem = mismatch(part, target.name, sha256, size)
+        if problem is not None:
+            part.unlink()
+            raise Damaged(problem)
+        part.replace(target)
+
+    def _fetch_patiently(
+        self, path: str, part: Path, *, token: str | None, received: Callable[[int], object] | None
+    ) -> None:
         for attempt in range(1, self.tries + 1):
             try:
                 self._fetch(path, part, token=token, received=received)
+                return
             except httpx.TransportError as error:
                 if attempt == self.tries:
                     raise self._unreachable(error) from error
-                self._pause(attempt, None)
             except PlatformError as error:
-                if error.status not in BUSY | {429} or attempt == self.tries:
+                if attempt == self.tries or error.status not in BUSY | {429}:
                     raise
-                self._pause(attempt, None)
-            else:
-                break
-        found = part.stat().st_size
-        if size is not None and found != size:
-            part.unlink()
-            raise Damaged(f"{target.name} arrived with {found} bytes instead of {size}.")
-        if sha256 is not None and (digest := file_sha256(part)) != sha256:
-            part.unlink()
-            raise Damaged(f"{target.name} arrived damaged: its sha256 is {digest}, not {sha256}.")
-        part.replace(target)
+            self._pause(attempt, None)
 
     def _fetch(self, path: str, part: Path, *, token: str | None, received: Callable[[int], object] | None) -> None:
         start = part.stat().st_size if part.exists() else 0
@@ -211,10 +217,10 @@ class Http:
             if response.is_error:
                 response.read()
             self._check(response)
-            mode = "ab" if response.status_code == 206 else "wb"
+            mode = "ab" if start and response.status_code == 206 else "wb"
             done = start if mode == "ab" else 0
             with part.open(mode) as file:
-                for chunk in response.iter_bytes(CHUNK):
+                for chunk in response.iter_bytes():  # as they come, so that a break loses none
                     file.write(chunk)
                     done += len(chunk)
                     if received is not None:
@@ -257,6 +263,15 @@ class Http:
 def file_sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def mismatch(path: Path, name: str, sha256: str | None, size: int | None) -> str | None:
+    """What tells the file from the one that was asked for, if anything."""
+    if size is not None and (found := path.stat().st_size) != size:
+        return f"{name} arrived with {found} bytes instead of {size}."
+    if sha256 is not None and (digest := file_sha256(path)) != sha256:
+        return f"{name} arrived damaged: its sha256 is {digest}, not {sha256}."
+    return None
 
 
 class Platform:

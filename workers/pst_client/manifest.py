@@ -17,6 +17,9 @@ from pst_client.contract import FileRef, Manifest
 from pst_client.errors import Damaged
 
 MANIFEST = "manifest.json"
+SIGNATURE = "manifest.sig"
+COMPACT = "sparse"
+"""Folder of the compact file in a version."""
 
 
 def read(folder: Path, *, commit: str) -> Manifest:
@@ -37,6 +40,18 @@ def read(folder: Path, *, commit: str) -> Manifest:
         if path.is_absolute() or ".." in path.parts or "\\" in file.path or "\0" in file.path or not path.parts:
             raise Damaged(f"The manifest names the unsafe path {file.path!r}.")
     return manifest
+
+
+def is_spared(path: str, manifest: Manifest) -> bool:
+    """Whether the file holds dense weights that the version's compact file, a fraction of their size, can rebuild."""
+    compact = any(file.path.startswith(f"{COMPACT}/") for file in manifest.files)
+    return compact and "/" not in path and (path.endswith(".safetensors") or path == "model.safetensors.index.json")
+
+
+def holds(folder: Path, file: FileRef) -> bool:
+    """Whether the folder has the file already, byte for byte."""
+    path = folder / file.path
+    return path.is_file() and path.stat().st_size == file.size and file_sha256(path) == file.sha256
 
 
 def verify(folder: Path, files: list[FileRef]) -> None:

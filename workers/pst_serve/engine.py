@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from pst_client.manifest import COMPACT
+
 
 @dataclass(frozen=True)
 class Input:
@@ -33,9 +35,6 @@ class Engine(Protocol):
         """Load a verified folder. Raises an exception whose message says what is wrong with it."""
 
 
-SPARSE = "sparse"
-
-
 class ExpandingEngine:
     """Expands the compact format at load time: the memory of the dense model, the download of the sparse one."""
 
@@ -46,11 +45,11 @@ class ExpandingEngine:
         from pst.formats import read_sparse
 
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-        if (folder / SPARSE).is_dir():
+        if (folder / COMPACT).is_dir():
             config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
             model = AutoModelForSequenceClassification.from_config(config, dtype=torch.float32)  # type: ignore[no-untyped-call]
             # The files were just checked against the manifest; hashing the tensors once more would only cost time.
-            model.load_state_dict(read_sparse(folder / SPARSE, verify=False))
+            model.load_state_dict(read_sparse(folder / COMPACT, verify=False))
         else:
             model = AutoModelForSequenceClassification.from_pretrained(
                 folder, local_files_only=True, trust_remote_code=False, use_safetensors=True, dtype=torch.float32

@@ -14,7 +14,6 @@ from huggingface_hub.utils.tqdm import disable_progress_bars
 
 from pst_client import manifest
 from pst_client.contract import FileRef, Manifest
-from pst_serve.engine import SPARSE
 
 log = logging.getLogger(__name__)
 
@@ -100,11 +99,5 @@ class Store:
 
 
 def needed(listed: Manifest) -> list[FileRef]:
-    """The files that serving needs: without the dense weights where there is the compact file, which is a fraction
-    of their size."""
-    compact = any(file.path.startswith(f"{SPARSE}/") for file in listed.files)
-    return [file for file in listed.files if not (compact and is_dense_weights(file.path))]
-
-
-def is_dense_weights(path: str) -> bool:
-    return "/" not in path and (path.endswith(".safetensors") or path == "model.safetensors.index.json")
+    """The files that serving needs: without the dense weights where there is the compact file."""
+    return [file for file in listed.files if not manifest.is_spared(file.path, listed)]

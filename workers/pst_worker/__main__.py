@@ -46,9 +46,14 @@ def main() -> int:
     app = make_app(settings.redis_url, settings.queues[0])
     add_task(app, agent.run_job)
 
+    def started(**kwargs: Any) -> None:
+        agent.start(partial(ring, app))
+
     def stop(**kwargs: Any) -> None:
         agent.stop()
 
+    # A worker that has no broker yet is not online: it could be given no job.
+    signals.worker_ready.connect(started)
     signals.worker_shutting_down.connect(stop)
     try:
         agent.prepare()
@@ -58,7 +63,6 @@ def main() -> int:
         return 1
     if agent.stopping:
         return 0
-    agent.start(partial(ring, app))
     app.worker_main(worker_arguments(settings.node_name, settings.queues))
     return 0
 

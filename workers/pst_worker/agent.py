@@ -6,6 +6,7 @@ import fcntl
 import logging
 import shutil
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 from uuid import UUID
@@ -27,10 +28,7 @@ class AlreadyRunning(RuntimeError):
 
 
 class Agent:
-    """Owns the work folder, tells the platform every few seconds that it lives, and runs the jobs it is given.
-
-    ``ring`` puts a job's message into the queues again; it is called for jobs that wait although their message is lost.
-    """
+    """Owns the work folder, tells the platform every few seconds that it lives, and runs the jobs it is given."""
 
     def __init__(self, settings: Settings, platform: Platform) -> None:
         self._settings = settings
@@ -73,7 +71,8 @@ class Agent:
             self._stopping.wait(REGISTER_AGAIN_SECONDS)
 
     def start(self, ring: Callable[[UUID], None]) -> None:
-        """Begin to tell the platform that this worker lives."""
+        """Begin to tell the platform that this worker lives. ``ring`` puts a job's message into the queues again; it is
+        called for jobs that wait although their message is lost."""
         self._thread = threading.Thread(target=self._live, args=(ring,), name="node-heartbeat", daemon=True)
         self._thread.start()
 
@@ -114,21 +113,25 @@ class Agent:
         log.info("registered as %s (%s), queues %s", self._settings.node_name, answer.node_id, self._settings.queues)
 
     def _live(self, ring: Callable[[UUID], None]) -> None:
+        was_idle = False
         while True:
+            idle = self._job is None
             try:
                 self._tell()
-                if self._job is None and not self._stopping.is_set():
+                # A message that is on its way needs a moment: ask only in the second idle moment in a row.
+                if was_idle and idle and not self._stopping.is_set():
                     self._ring_again(ring)
             except PlatformError as error:
                 log.warning("%s", error)
                 if error.status == 404:
                     # Somebody made the platform forget this node.
                     self._register_quietly()
+            was_idle = idle
             # While stopping, the node stays online until its job has been given back.
             if self._stopping.wait(self._heartbeat_seconds):
                 if self._job is None:
                     return
-                threading.Event().wait(self._heartbeat_seconds)
+                time.sleep(self._heartbeat_seconds)
 
     def _register_quietly(self) -> None:
         try:

@@ -70,9 +70,7 @@ class JobStream:
         with self._lock:
             self._waiting.append((type_, datetime.now(UTC), data))
             if len(self._waiting) > MOST_WAITING:
-                # The platform has been away for long: old progress is of no use to anybody.
-                kept = [item for item in self._waiting if item[0] is not EventType.PROGRESS]
-                self._waiting = deque(kept[-MOST_WAITING:])
+                self._thin_out()
         self._something.set()
 
     def from_child(self, event: dict[str, Any]) -> None:
@@ -109,6 +107,17 @@ class JobStream:
         self._sender.join()
         self._keeper.join()
 
+    def _thin_out(self) -> None:
+        """The platform has been away for long: the older half of the progress is of no use to anybody."""
+        surplus = (sum(item[0] is EventType.PROGRESS for item in self._waiting) + 1) // 2
+        kept = []
+        for item in self._waiting:
+            if surplus and item[0] is EventType.PROGRESS:
+                surplus -= 1
+            else:
+                kept.append(item)
+        self._waiting = deque(kept[-MOST_WAITING:])
+
     def _put_aside(self, data: dict[str, Any]) -> None:
         source = self._folder / str(data["path"])
         target = self._uploads / source.name
@@ -116,8 +125,9 @@ class JobStream:
             os.link(source, target)
         except FileExistsError:
             return
-        except FileNotFoundError:
-            log.warning("checkpoint %s was replaced before it could be kept", source.name)
+        except OSError as error:
+            # Replaced already, or no space: the job goes on, and so does the thread that hears the child.
+            log.warning("checkpoint %s could not be kept: %s", source.name, error)
             return
         with self._lock:
             older, self._checkpoint = self._checkpoint, {**data, "path": str(target)}
@@ -137,7 +147,10 @@ class JobStream:
                     if not (self._waiting or self._unsent or self._checkpoint) or time.monotonic() > self._deadline:
                         return
             # Gathers what comes meanwhile, and spaces the tries when the platform is away.
-            self._draining.wait(FLUSH_SECONDS) if not draining else time.sleep(FLUSH_SECONDS / 5)
+            if draining:
+                time.sleep(FLUSH_SECONDS / 5)
+            else:
+                self._draining.wait(FLUSH_SECONDS)
 
     def _keep_loop(self) -> None:
         while not self._closed.wait(self._interval) and not self.lost:
@@ -171,15 +184,16 @@ class JobStream:
         self.add(EventType.CHECKPOINT, {"step": data["step"], "phase": data["phase"], "bytes": file.size})
 
     def _send_events(self) -> None:
-        while self._gather():
-            try:
-                directive = self._leased.events(EventBatch(events=self._unsent))
-            except PlatformError as error:
-                if not error.passing:
-                    self._unsent = []
-                raise
-            self._unsent = []
-            self.directive = directive
+        """Send one batch: a child that talks faster than it can be told must not hold up its checkpoints."""
+        if not self._gather():
+            return
+        try:
+            self.directive = self._leased.events(EventBatch(events=self._unsent))
+        except PlatformError as error:
+            if not error.passing:
+                self._unsent = []
+            raise
+        self._unsent = []
 
     def _gather(self) -> bool:
         """Number the next batch, unless one is still unsent. False: there is nothing to send."""

@@ -4,6 +4,23 @@
  */
 
 export interface paths {
+    "/api/v1/audit": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** @description Who did what, newest first: the workspaces that one owns; superusers also see what concerns no workspace. */
+        get: operations["listAuditEvents"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/base-models": {
         parameters: {
             query?: never;
@@ -632,6 +649,75 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/users": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** @description Make a user (superusers only); owners then let the user into their workspaces. */
+        post: operations["createUser"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/webhooks": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** @description The webhooks of the workspaces that one owns. */
+        get: operations["listWebhooks"];
+        put?: never;
+        /** @description Have an address told of events. The answer holds the secret that signs the deliveries, this once. */
+        post: operations["createWebhook"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/webhooks/{webhook_id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post?: never;
+        /** @description Delete a webhook; what is on its way to it is dropped. */
+        delete: operations["deleteWebhook"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/webhooks/{webhook_id}/deliveries": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** @description What was sent to a webhook in the last 30 days, newest first, and how it ended. */
+        get: operations["listDeliveries"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/worker/jobs/{job_id}/artifacts/{sha256}": {
         parameters: {
             query?: never;
@@ -789,6 +875,77 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/workspaces": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** @description The workspaces that one is a member of. */
+        get: operations["listWorkspaces"];
+        put?: never;
+        /** @description Make a workspace; one owns it. */
+        post: operations["createWorkspace"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/workspaces/{slug}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        /** @description Change a workspace's name; its slug stays, because it is part of its models' names. */
+        patch: operations["renameWorkspace"];
+        trace?: never;
+    };
+    "/api/v1/workspaces/{slug}/members": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** @description Who is in a workspace, and in which role. */
+        get: operations["listMembers"];
+        put?: never;
+        /** @description Let a user into a workspace. */
+        post: operations["addMember"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/workspaces/{slug}/members/{username}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post?: never;
+        /** @description Take a member out of a workspace, or leave it; the member's tokens for it end. */
+        delete: operations["removeMember"];
+        options?: never;
+        head?: never;
+        /** @description Give a member another role. A workspace keeps at least one owner. */
+        patch: operations["changeRole"];
+        trace?: never;
+    };
 }
 export type webhooks = Record<string, never>;
 export interface components {
@@ -814,6 +971,21 @@ export interface components {
         AliasTargetRequest: {
             /** @description The version's number. */
             version: number;
+        };
+        AuditEvent: {
+            readonly id: number;
+            readonly workspace: string | null;
+            /** @description Who: a user name, a node, a job. */
+            readonly actor: string;
+            /** @description What, as noun.verb: alias.moved. */
+            readonly action: string;
+            readonly object_type: string;
+            readonly object_id: string;
+            readonly data: {
+                [key: string]: unknown;
+            };
+            /** Format: date-time */
+            readonly at: string;
         };
         /** @description A base model and its newest version. */
         BaseModel: {
@@ -910,11 +1082,10 @@ export interface components {
          */
         DatasetEncodedAs: "auto" | "utf-8" | "utf-8-sig" | "utf-16" | "gb18030" | "latin-1";
         DatasetFile: {
-            split: components["schemas"]["Split"];
-            name: string;
-            /** Format: int64 */
-            size: number;
-            sha256: string;
+            readonly split: components["schemas"]["Split"];
+            readonly name: string;
+            readonly size: number;
+            readonly sha256: string;
         };
         /**
          * @description * `csv` - csv
@@ -1034,9 +1205,8 @@ export interface components {
             workspace?: string;
         };
         DatasetSplit: {
-            split: components["schemas"]["Split"];
-            /** Format: int64 */
-            rows: number;
+            readonly split: components["schemas"]["Split"];
+            readonly rows: number;
         };
         DatasetSplitReport: {
             rows: number;
@@ -1131,6 +1301,26 @@ export interface components {
             code: string;
             message: string;
         };
+        Delivery: {
+            /** Format: uuid */
+            readonly id: string;
+            readonly event: components["schemas"]["WebhookEvent"];
+            readonly state: components["schemas"]["DeliveryState"];
+            readonly attempts: number;
+            readonly status_code: number | null;
+            readonly error: string;
+            /** Format: date-time */
+            readonly created_at: string;
+            /** Format: date-time */
+            readonly due_at: string;
+        };
+        /**
+         * @description * `pending` - Pending
+         *     * `delivered` - Delivered
+         *     * `failed` - Failed
+         * @enum {string}
+         */
+        DeliveryState: "pending" | "delivered" | "failed";
         Deployment: {
             /** Format: uuid */
             readonly id: string;
@@ -1202,7 +1392,7 @@ export interface components {
              *       "max_grad_norm": 1,
              *       "update_rank": 16,
              *       "score_rank": 8,
-             *       "init_scale": 0.02,
+             *       "init_scale": 0.1,
              *       "beta": 1,
              *       "alpha1": 1,
              *       "alpha2": 1,
@@ -1210,7 +1400,7 @@ export interface components {
              *       "initial_sparsity": 0,
              *       "warmup_fraction": 0.1,
              *       "cooldown_fraction": 0.3,
-             *       "distill": false,
+             *       "distill": true,
              *       "distill_weight": 0.5,
              *       "distill_temperature": 2,
              *       "class_weights": false,
@@ -1407,6 +1597,19 @@ export interface components {
             readonly last_used_at: string | null;
             /** @description The secret; it is shown this once. */
             readonly token: string;
+        };
+        IssuedWebhook: {
+            /** Format: uuid */
+            readonly id: string;
+            readonly workspace: string;
+            readonly url: string;
+            readonly events: components["schemas"]["WebhookEvent"][];
+            /** @description Required. 150 characters or fewer. Letters, digits and @/./+/-/_ only. */
+            readonly created_by: string | null;
+            /** Format: date-time */
+            readonly created_at: string;
+            /** @description Signs the deliveries; it is shown this once. */
+            readonly secret: string;
         };
         /** Job */
         Job: {
@@ -1658,7 +1861,7 @@ export interface components {
              *       "max_grad_norm": 1,
              *       "update_rank": 16,
              *       "score_rank": 8,
-             *       "init_scale": 0.02,
+             *       "init_scale": 0.1,
              *       "beta": 1,
              *       "alpha1": 1,
              *       "alpha2": 1,
@@ -1666,7 +1869,7 @@ export interface components {
              *       "initial_sparsity": 0,
              *       "warmup_fraction": 0.1,
              *       "cooldown_fraction": 0.3,
-             *       "distill": false,
+             *       "distill": true,
              *       "distill_weight": 0.5,
              *       "distill_temperature": 2,
              *       "class_weights": false,
@@ -1725,6 +1928,17 @@ export interface components {
         MeWorkspace: {
             slug: string;
             name: string;
+            role: components["schemas"]["Role"];
+        };
+        Member: {
+            username: string;
+            readonly email: string;
+            role: components["schemas"]["Role"];
+            /** Format: date-time */
+            readonly created_at: string;
+        };
+        MemberRequest: {
+            username: string;
             role: components["schemas"]["Role"];
         };
         /** @enum {string} */
@@ -1809,6 +2023,18 @@ export interface components {
             role?: components["schemas"]["Role"];
             /** Format: date-time */
             expires_at?: string | null;
+        };
+        NewUserRequest: {
+            username: string;
+            password: string;
+            email?: string;
+        };
+        NewWebhookRequest: {
+            /** @description http:// or https://, at a public address. */
+            url: string;
+            events: components["schemas"]["WebhookEvent"][];
+            /** @description Its slug; needed if you have several. */
+            workspace?: string;
         };
         /** NextJob */
         NextJob: {
@@ -1927,6 +2153,21 @@ export interface components {
         };
         /** @enum {string} */
         OutcomeEnum: "succeeded" | "failed" | "cancelled";
+        PaginatedAuditEventList: {
+            /** @example 123 */
+            count: number;
+            /**
+             * Format: uri
+             * @example http://api.example.org/accounts/?page=4
+             */
+            next?: string | null;
+            /**
+             * Format: uri
+             * @example http://api.example.org/accounts/?page=2
+             */
+            previous?: string | null;
+            results: components["schemas"]["AuditEvent"][];
+        };
         PaginatedBaseModelList: {
             /** @example 123 */
             count: number;
@@ -1972,6 +2213,21 @@ export interface components {
             previous?: string | null;
             results: components["schemas"]["DatasetRow"][];
         };
+        PaginatedDeliveryList: {
+            /** @example 123 */
+            count: number;
+            /**
+             * Format: uri
+             * @example http://api.example.org/accounts/?page=4
+             */
+            next?: string | null;
+            /**
+             * Format: uri
+             * @example http://api.example.org/accounts/?page=2
+             */
+            previous?: string | null;
+            results: components["schemas"]["Delivery"][];
+        };
         PaginatedDeploymentList: {
             /** @example 123 */
             count: number;
@@ -2001,6 +2257,21 @@ export interface components {
              */
             previous?: string | null;
             results: components["schemas"]["Job"][];
+        };
+        PaginatedMemberList: {
+            /** @example 123 */
+            count: number;
+            /**
+             * Format: uri
+             * @example http://api.example.org/accounts/?page=4
+             */
+            next?: string | null;
+            /**
+             * Format: uri
+             * @example http://api.example.org/accounts/?page=2
+             */
+            previous?: string | null;
+            results: components["schemas"]["Member"][];
         };
         PaginatedModelList: {
             /** @example 123 */
@@ -2062,6 +2333,36 @@ export interface components {
             previous?: string | null;
             results: components["schemas"]["Version"][];
         };
+        PaginatedWebhookList: {
+            /** @example 123 */
+            count: number;
+            /**
+             * Format: uri
+             * @example http://api.example.org/accounts/?page=4
+             */
+            next?: string | null;
+            /**
+             * Format: uri
+             * @example http://api.example.org/accounts/?page=2
+             */
+            previous?: string | null;
+            results: components["schemas"]["Webhook"][];
+        };
+        PaginatedWorkspaceList: {
+            /** @example 123 */
+            count: number;
+            /**
+             * Format: uri
+             * @example http://api.example.org/accounts/?page=4
+             */
+            next?: string | null;
+            /**
+             * Format: uri
+             * @example http://api.example.org/accounts/?page=2
+             */
+            previous?: string | null;
+            results: components["schemas"]["Workspace"][];
+        };
         PasswordRequest: {
             current_password: string;
             new_password: string;
@@ -2095,6 +2396,12 @@ export interface components {
         PatchedDeploymentChangeRequest: {
             revision?: string;
             replicas?: number;
+        };
+        PatchedRoleRequest: {
+            role?: components["schemas"]["Role"];
+        };
+        PatchedWorkspaceNameRequest: {
+            name?: string;
         };
         /**
          * Phase
@@ -2419,7 +2726,7 @@ export interface components {
             /**
              * Init Scale
              * @description Standard deviation of U and A at the start.
-             * @default 0.02
+             * @default 0.1
              */
             init_scale?: number;
             /**
@@ -2467,7 +2774,7 @@ export interface components {
             /**
              * Distill
              * @description Learn from the dense fine-tuned model's logits too.
-             * @default false
+             * @default true
              */
             distill?: boolean;
             /**
@@ -2518,6 +2825,26 @@ export interface components {
             /** @description config.json, *.safetensors and the tokenizer's files, one part each. */
             files: string[];
         };
+        User: {
+            readonly id: number;
+            /** @description Required. 150 characters or fewer. Letters, digits and @/./+/-/_ only. */
+            readonly username: string;
+            /**
+             * Email address
+             * Format: email
+             */
+            readonly email: string;
+            /**
+             * Superuser status
+             * @description Designates that this user has all permissions without explicitly assigning them.
+             */
+            readonly is_superuser: boolean;
+            /**
+             * Active
+             * @description Designates whether this user should be treated as active. Unselect this instead of deleting accounts.
+             */
+            readonly is_active: boolean;
+        };
         /** @description ``version.files`` with their blobs, ``version.aliases`` and ``created_by`` should be prefetched. */
         Version: {
             readonly number: number;
@@ -2563,6 +2890,40 @@ export interface components {
             /** Commit */
             commit: string;
         };
+        Webhook: {
+            /** Format: uuid */
+            readonly id: string;
+            readonly workspace: string;
+            readonly url: string;
+            readonly events: components["schemas"]["WebhookEvent"][];
+            /** @description Required. 150 characters or fewer. Letters, digits and @/./+/-/_ only. */
+            readonly created_by: string | null;
+            /** Format: date-time */
+            readonly created_at: string;
+        };
+        /**
+         * @description * `job.succeeded` - job.succeeded
+         *     * `job.failed` - job.failed
+         *     * `job.cancelled` - job.cancelled
+         *     * `version.published` - version.published
+         *     * `alias.moved` - alias.moved
+         *     * `dataset.ready` - dataset.ready
+         *     * `dataset.invalid` - dataset.invalid
+         * @enum {string}
+         */
+        WebhookEvent: "job.succeeded" | "job.failed" | "job.cancelled" | "version.published" | "alias.moved" | "dataset.ready" | "dataset.invalid";
+        Workspace: {
+            slug: string;
+            name?: string;
+            /** @description One's own role there. */
+            readonly role: components["schemas"]["Role"];
+            /** Format: date-time */
+            readonly created_at: string;
+        };
+        WorkspaceRequest: {
+            slug: string;
+            name?: string;
+        };
     };
     responses: never;
     parameters: never;
@@ -2572,6 +2933,44 @@ export interface components {
 }
 export type $defs = Record<string, never>;
 export interface operations {
+    listAuditEvents: {
+        parameters: {
+            query?: {
+                action?: string;
+                actor?: string;
+                object_id?: string;
+                object_type?: string;
+                /** @description A page number within the paginated result set. */
+                page?: number;
+                /** @description Number of results to return per page. */
+                page_size?: number;
+                /** @description A slug. */
+                workspace?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["PaginatedAuditEventList"];
+                };
+            };
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+        };
+    };
     listBaseModels: {
         parameters: {
             query?: {
@@ -4170,6 +4569,168 @@ export interface operations {
             };
         };
     };
+    createUser: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["NewUserRequest"];
+                "multipart/form-data": components["schemas"]["NewUserRequest"];
+                "application/x-www-form-urlencoded": components["schemas"]["NewUserRequest"];
+            };
+        };
+        responses: {
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["User"];
+                };
+            };
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+        };
+    };
+    listWebhooks: {
+        parameters: {
+            query?: {
+                /** @description A page number within the paginated result set. */
+                page?: number;
+                /** @description Number of results to return per page. */
+                page_size?: number;
+                /** @description A slug. */
+                workspace?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["PaginatedWebhookList"];
+                };
+            };
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+        };
+    };
+    createWebhook: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["NewWebhookRequest"];
+                "multipart/form-data": components["schemas"]["NewWebhookRequest"];
+                "application/x-www-form-urlencoded": components["schemas"]["NewWebhookRequest"];
+            };
+        };
+        responses: {
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["IssuedWebhook"];
+                };
+            };
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+        };
+    };
+    deleteWebhook: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                webhook_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description No response body */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+        };
+    };
+    listDeliveries: {
+        parameters: {
+            query?: {
+                /** @description A page number within the paginated result set. */
+                page?: number;
+                /** @description Number of results to return per page. */
+                page_size?: number;
+            };
+            header?: never;
+            path: {
+                webhook_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["PaginatedDeliveryList"];
+                };
+            };
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+        };
+    };
     readArtifact: {
         parameters: {
             query?: never;
@@ -4494,6 +5055,244 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["NextJob"];
+                };
+            };
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+        };
+    };
+    listWorkspaces: {
+        parameters: {
+            query?: {
+                /** @description Which field to use when ordering the results. */
+                ordering?: string;
+                /** @description A page number within the paginated result set. */
+                page?: number;
+                /** @description Number of results to return per page. */
+                page_size?: number;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["PaginatedWorkspaceList"];
+                };
+            };
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+        };
+    };
+    createWorkspace: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["WorkspaceRequest"];
+                "multipart/form-data": components["schemas"]["WorkspaceRequest"];
+                "application/x-www-form-urlencoded": components["schemas"]["WorkspaceRequest"];
+            };
+        };
+        responses: {
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Workspace"];
+                };
+            };
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+        };
+    };
+    renameWorkspace: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                slug: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: {
+            content: {
+                "application/json": components["schemas"]["PatchedWorkspaceNameRequest"];
+                "multipart/form-data": components["schemas"]["PatchedWorkspaceNameRequest"];
+                "application/x-www-form-urlencoded": components["schemas"]["PatchedWorkspaceNameRequest"];
+            };
+        };
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Workspace"];
+                };
+            };
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+        };
+    };
+    listMembers: {
+        parameters: {
+            query?: {
+                /** @description Which field to use when ordering the results. */
+                ordering?: string;
+                /** @description A page number within the paginated result set. */
+                page?: number;
+                /** @description Number of results to return per page. */
+                page_size?: number;
+            };
+            header?: never;
+            path: {
+                slug: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["PaginatedMemberList"];
+                };
+            };
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+        };
+    };
+    addMember: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                slug: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["MemberRequest"];
+                "multipart/form-data": components["schemas"]["MemberRequest"];
+                "application/x-www-form-urlencoded": components["schemas"]["MemberRequest"];
+            };
+        };
+        responses: {
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Member"];
+                };
+            };
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+        };
+    };
+    removeMember: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                slug: string;
+                username: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description No response body */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+        };
+    };
+    changeRole: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                slug: string;
+                username: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: {
+            content: {
+                "application/json": components["schemas"]["PatchedRoleRequest"];
+                "multipart/form-data": components["schemas"]["PatchedRoleRequest"];
+                "application/x-www-form-urlencoded": components["schemas"]["PatchedRoleRequest"];
+            };
+        };
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Member"];
                 };
             };
             default: {

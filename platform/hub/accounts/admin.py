@@ -56,7 +56,7 @@ class AuditEventAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]
 
 class DeliveryInline(ReadOnly, admin.TabularInline):  # type: ignore[type-arg]
     model = WebhookDelivery
-    fields = readonly_fields = ["created_at", "event", "state", "attempts", "status_code", "error"]
+    fields = readonly_fields = ("created_at", "event", "state", "attempts", "status_code", "error")
     extra = 0
 
 

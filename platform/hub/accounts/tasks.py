@@ -9,14 +9,18 @@ from celery import shared_task
 from hub.accounts import webhooks
 
 
-# The limits end a receiver that answers a byte at a time.
-@shared_task(name="webhooks.deliver", soft_time_limit=40, time_limit=50)
+@shared_task(name="webhooks.deliver")
 def deliver(delivery_id: str) -> None:
     webhooks.deliver(delivery_id=UUID(delivery_id))
 
 
 @shared_task(name="webhooks.sweep")
 def sweep() -> None:
-    """Beat: ring for deliveries that are due, and forget old ones."""
+    """Beat: ring for deliveries that are due."""
     webhooks.ring_again()
+
+
+@shared_task(name="webhooks.forget")
+def forget() -> None:
+    """Beat: delete deliveries that ended long ago."""
     webhooks.forget_old()

@@ -7,6 +7,7 @@ A delivery is a POST of ``{"id", "event", "workspace", "at", "data"}`` with the 
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import hmac
 import json
@@ -24,13 +25,14 @@ from django.db.models import F
 from django.utils import timezone
 
 from hub.accounts.actor import Actor
-from hub.accounts.addresses import RefusedAddress, resolve
+from hub.accounts.addresses import Endpoint, RefusedAddress, resolve
 from hub.accounts.models import DeliveryState, Role, Webhook, WebhookDelivery, Workspace
 from hub.accounts.services import record
 from hub.core.errors import Conflict
 from hub.core.queue import enqueue
 
-TIMEOUT = httpx.Timeout(10.0, connect=5.0)
+DEADLINE = 15.0
+"""Seconds that an attempt may take in all, however slowly the receiver answers."""
 WAITS = [timedelta(seconds=10), timedelta(minutes=1), timedelta(minutes=10), timedelta(hours=1), timedelta(hours=6)]
 """Pauses before the second and later attempts; then a delivery has failed."""
 HELD = timedelta(seconds=60)
@@ -112,6 +114,9 @@ def deliver(*, delivery_id: UUID) -> None:
     delivery = WebhookDelivery.objects.select_related("webhook__workspace").filter(pk=delivery_id).first()
     if delivery is None or delivery.state != DeliveryState.PENDING:
         return
+    if delivery.attempts > len(WAITS):  # the last attempt died with its process
+        WebhookDelivery.objects.filter(pk=delivery_id).update(state=DeliveryState.FAILED)
+        return
     # Whoever raises the count tries; a second doorbell finds it raised.
     mine = WebhookDelivery.objects.filter(
         pk=delivery_id, state=DeliveryState.PENDING, attempts=delivery.attempts
@@ -152,19 +157,27 @@ def _post(delivery: WebhookDelivery) -> tuple[int | None, str]:
             "X-Sparsewright-Timestamp": timestamp,
             "X-Sparsewright-Signature": signature(secret=webhook.secret, timestamp=timestamp, body=body),
         }
-        # No proxy from the environment and no redirect: both would lead elsewhere than the address that was checked.
-        with (
-            httpx.Client(timeout=TIMEOUT, trust_env=False, follow_redirects=False) as client,
-            client.stream(
-                "POST", endpoint.url, content=body, headers=headers, extensions={"sni_hostname": endpoint.host}
-            ) as response,
-        ):
-            code = response.status_code
+        code = asyncio.run(_send(endpoint, headers, body))
     except RefusedAddress as error:
         return None, error.message
+    except (TimeoutError, httpx.TimeoutException):
+        return None, f"The receiver did not answer within {DEADLINE:g} seconds."
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         return None, f"{type(error).__name__}: {error}"
     return code, "" if 200 <= code < 300 else f"The receiver answered {code}."
+
+
+async def _send(endpoint: Endpoint, headers: dict[str, str], body: bytes) -> int:
+    """POST and return the status. Asynchronous for the deadline's sake: httpx alone limits each read, not their sum."""
+    # No proxy from the environment and no redirect: both would lead elsewhere than the address that was checked.
+    async with (
+        asyncio.timeout(DEADLINE),
+        httpx.AsyncClient(timeout=DEADLINE, trust_env=False, follow_redirects=False) as client,
+        client.stream(
+            "POST", endpoint.url, content=body, headers=headers, extensions={"sni_hostname": endpoint.host}
+        ) as response,
+    ):
+        return response.status_code
 
 
 def ring_again() -> int:

@@ -13,6 +13,7 @@ from django.core.exceptions import PermissionDenied, SuspiciousOperation
 from django.core.exceptions import ValidationError as ModelValidationError
 from django.db import DataError, IntegrityError, OperationalError
 from django.http import Http404, HttpRequest, JsonResponse
+from redis.exceptions import RedisError
 from rest_framework import exceptions, status
 from rest_framework.response import Response
 
@@ -126,9 +127,9 @@ def exception_handler(error: Exception, context: dict[str, Any]) -> Response | N
             ),
             409,
         )
-    elif isinstance(error, OperationalError):
-        log.error("database_unavailable", error=str(error))
-        answer, code = body("unavailable", "The database is busy or out of reach; try again in a moment."), 503
+    elif isinstance(error, (OperationalError, RedisError)):
+        log.error("service_unavailable", kind=type(error).__name__, error=str(error))
+        answer, code = body("unavailable", "The database or Redis is busy or out of reach; try again in a moment."), 503
     else:
         return None
     set_rollback()

@@ -90,12 +90,14 @@ class DatasetFileSerializer(serializers.ModelSerializer[DatasetFile]):
     class Meta:
         model = DatasetFile
         fields = ["split", "name", "size", "sha256"]
+        read_only_fields = fields
 
 
 class DatasetSplitSerializer(serializers.ModelSerializer[DatasetSplit]):
     class Meta:
         model = DatasetSplit
         fields = ["split", "rows"]
+        read_only_fields = fields
 
 
 class DatasetFoundErrorSerializer(serializers.Serializer[Any]):

@@ -111,7 +111,7 @@ def update_dataset(
     changed = {key: value for key, value in (options or {}).items() if dataset.options.get(key) != value}
     if name is not None:
         dataset.name = name
-    if changed:
+    if changed or (options and dataset.state == DatasetState.INVALID):
         _refuse_in_use(dataset, "read in another way; upload it again instead")
         dataset.options = asdict(options_of(dataset.options | changed))
         dataset.state = DatasetState.VALIDATING
@@ -187,15 +187,17 @@ def validate_dataset(*, dataset_id: UUID) -> Dataset | None:
             f"Validation ended without an answer {MAX_ATTEMPTS} times; the file may need more memory than there is."
         )
         return _finish(dataset, errors=[Problem(None, None, None, message).to_dict()])
-    files: dict[str, tuple[str, bytes]] = {}
-    for file in dataset.files.all():
-        with storage.open_blob(file.sha256) as blob:
-            files[file.split] = (file.name, blob.read())
-    outcome = validate(files, options_of(dataset.options), limits())
-    if outcome.problems:
-        return _finish(dataset, errors=outcome.problems.listed(), outcome=outcome)
-    stored = {Split(split): _store(rows) for split, rows in outcome.splits.items()}
-    return _finish(dataset, errors=[], outcome=outcome, stored=stored)
+    try:
+        files: dict[str, tuple[str, bytes]] = {}
+        for file in dataset.files.all():
+            with storage.open_blob(file.sha256) as blob:
+                files[file.split] = (file.name, blob.read())
+        outcome = validate(files, options_of(dataset.options), limits())
+        stored = {Split(split): _store(rows) for split, rows in outcome.splits.items()}
+    except Exception:  # the storage out of reach, or a fault of ours: soon again, not after TAKES_AT_MOST
+        Dataset.objects.filter(pk=dataset_id, revision=dataset.revision).update(due_at=timezone.now() + RING_AGAIN)
+        raise
+    return _finish(dataset, errors=outcome.problems.listed(), outcome=outcome, stored=stored)
 
 
 def _store(rows: list[Row]) -> tuple[int, str, int]:

@@ -21,6 +21,8 @@ def run(folder, *, emit, should_stop):
 
     script = os.environ["SCRIPT"]
     spec = json.loads((folder / "spec.json").read_text())
+    if script == "by seed":
+        script = ["refuse", "memory", "break", "exit"][spec["settings"]["seed"]]
     print("standard output is free for libraries", flush=True)
     assert (folder / spec["train"]).is_file()
     assert (folder / spec["base_model"] / "config.json").is_file()
@@ -61,6 +63,8 @@ def run(folder, *, emit, should_stop):
             checkpoint()
             raise Stopped
         time.sleep(0.02)
+    if script == "slowly":
+        time.sleep(1)
     checkpoint()
     export = folder / "export"
     (export / "sparse").mkdir(parents=True)

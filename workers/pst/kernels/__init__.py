@@ -66,25 +66,34 @@ def _plain(weight: Tensor | Int8Weight) -> Tensor:
     return weight.dequantized() if isinstance(weight, Int8Weight) else weight
 
 
+def _full_precision(plain: Tensor) -> torch.autocast:
+    """Without autocast, which would round the reference's sums."""
+    return torch.autocast(plain.device.type, enabled=False)
+
+
 def scores(weight: Tensor | Int8Weight, f: Factors, scales: Scales) -> Tensor:
     """S (n, k)."""
     if backend_of(weight) == "triton":
         return _triton().scores(weight, f, scales)  # type: ignore[no-any-return]
-    return reference.scores(_plain(weight), f, scales)
+    plain = _plain(weight)
+    with _full_precision(plain):
+        return reference.scores(plain, f, scales)
 
 
 def select(weight: Tensor | Int8Weight, f: Factors, scales: Scales, kept: int) -> Selection:
     """Keep exactly ``kept`` (1..n k) of the scores."""
     if backend_of(weight) == "triton":
         return _triton().select(weight, f, scales, kept)  # type: ignore[no-any-return]
-    return masks.select(reference.scores(_plain(weight), f, scales), kept)
+    return masks.select(scores(weight, f, scales), kept)
 
 
 def masked_weight(weight: Tensor | Int8Weight, f: Factors, scales: Scales, selection: Selection) -> Tensor:
     """M * D (n, k), in W's dtype; a pruned weight is +0.0."""
     if backend_of(weight) == "triton":
         return _triton().masked_weight(weight, f, scales, selection)  # type: ignore[no-any-return]
-    return reference.masked_weight(_plain(weight), f, scales, selection).to(weight.dtype)
+    plain = _plain(weight)
+    with _full_precision(plain):
+        return reference.masked_weight(plain, f, scales, selection).to(weight.dtype)
 
 
 def select_masked(weight: Tensor | Int8Weight, f: Factors, scales: Scales, kept: int) -> tuple[Selection, Tensor]:
@@ -101,5 +110,7 @@ def gradients(
     """The six gradients from G (n, k), which may be overwritten, and M * D recomputed on the way."""
     if backend_of(weight) == "triton":
         return _triton().gradients(grad, weight, f, scales, selection)  # type: ignore[no-any-return]
-    result, masked = reference.gradients(grad, _plain(weight), f, scales, selection)
+    plain = _plain(weight)
+    with _full_precision(plain):
+        result, masked = reference.gradients(grad, plain, f, scales, selection)
     return result, masked.to(weight.dtype)

@@ -24,7 +24,8 @@ class Int8Weight(NamedTuple):
 
 
 def quantize_rows(weight: Tensor) -> Int8Weight:
-    """Round each row of ``weight`` (..., n, k) to 8 bits by its largest magnitude; an error of at most 1/254 of that."""
+    """Round each row of ``weight`` (..., n, k) to 8 bits by its largest magnitude; an error of at most 1/254 of
+    that."""
     wide = weight.detach().float()
     row_scales = wide.abs().amax(-1) / 127
     divisor = torch.where(row_scales > 0, row_scales, torch.ones_like(row_scales)).unsqueeze(-1)

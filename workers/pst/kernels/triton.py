@@ -1,33 +1,63 @@
+# mypy: disable-error-code="import-not-found,no-untyped-call"
 """The kernels of :mod:`pst.kernels.reference`, and exact selection, by Triton: nothing of W's shape but M * D is made.
 
 Every function takes one matrix, or a batch of equal shape with one leading axis on W, on all factors, and on the
 selection's two tensors; a batch costs as many launches as one matrix. Nothing here waits for the device.
 
-Legend as in :mod:`pst.kernels.reference`; W may also be an :class:`pst.kernels.int8.Int8Weight`. The factors are float32.
+Legend as in :mod:`pst.kernels.reference`; W may also be an :class:`pst.kernels.int8.Int8Weight`. The factors are
+float32.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from triton import knobs
 
 from pst.kernels import triton_layer as layer
 from pst.kernels import triton_select as search
 from pst.kernels.int8 import Int8Weight
 from pst.kernels.reference import Factors, Scales
-from pst.kernels.triton_tile import BM, BN, LAUNCH
+from pst.kernels.triton_tile import LAUNCH
 from pst.masks import Selection
 
 MOST_WEIGHTS = 2**31 - 1  # of one matrix: the kernels count in int32
 EXACT_TYPES = frozenset({torch.float32})  # sums as the reference forms them; the other dtypes use the tensor cores
 LISTED_SHARE = 16  # the list of a selection has room for one entry in so many
 WHOLE = 65536  # matrices of at most so many weights are searched without a sample
-PROGRAMS = 264  # of a digit pass
+PROGRAMS = 264  # of a pass that loops, at most
 ROW_CHUNKS = 1056  # programs that a gradient pass should have at least, rows permitting
+
+
+class Tile(NamedTuple):
+    """Rows and columns of a program's tile, warps that work on it, stages of its loop."""
+
+    rows: int
+    cols: int
+    warps: int
+    stages: int = 1
+
+
+# By EXACT and kernel. Measured on an H200 (docs/benchmarks/gpu.md). The tensor cores take 64 rows at least. The
+# gradient pass must have 8 warps: with 4, Triton 3.6 compiles it into wrong sums and illegal addresses.
+TILES = {
+    False: {
+        "sweep": Tile(64, 32, 4),
+        "scan": Tile(64, 64, 4),
+        "mask": Tile(64, 32, 4),
+        "gradient": Tile(64, 128, 8, 2),
+    },
+    True: {
+        "sweep": Tile(16, 128, 4),
+        "scan": Tile(64, 64, 4),
+        "mask": Tile(64, 64, 4),
+        "gradient": Tile(64, 128, 8),
+    },
+}
 
 
 @dataclass(frozen=True)
@@ -42,9 +72,12 @@ class _Batch:
     values: Tensor  # W (batch, n, k)
     dtype: torch.dtype
 
-    @property
-    def tiles(self) -> int:
-        return -(-self.n // BM) * -(-self.k // BN)
+    def tile(self, kernel: str) -> tuple[Tile, int, dict[str, Any]]:
+        """The kernel's tile, how many cover a matrix, and the constants that follow."""
+        tile = TILES[self.constants["EXACT"]][kernel]
+        even = self.n % tile.rows == 0 and self.k % tile.cols == 0
+        constants = {"BM": tile.rows, "BN": tile.cols, "EVEN": even, "num_warps": tile.warps, "num_stages": tile.stages}
+        return tile, -(-self.n // tile.rows) * -(-self.k // tile.cols), self.constants | constants
 
     def empty_masked(self) -> Tensor:
         """Room for M * D, with the strides of W."""
@@ -85,8 +118,6 @@ def _batch(weight: Tensor | Int8Weight, f: Factors, scales: Scales) -> _Batch:
         "P2": _padded(rank2 + 1),  # the gradients of R and C share a dot with those of A and B
         "EXACT": values.dtype in EXACT_TYPES,
         "QUANTIZED": quantized,
-        "BM": BM,
-        "BN": BN,
         **LAUNCH,
     }
     return _Batch(arguments, constants, count, n, k, values, weight.dtype)
@@ -104,7 +135,8 @@ def scores(weight: Tensor | Int8Weight, f: Factors, scales: Scales) -> Tensor:
     """S (n, k) float32."""
     batch = _batch(weight, f, scales)
     result = torch.empty(batch.values.shape, dtype=torch.float32, device=batch.values.device)
-    layer.write_scores[(batch.tiles, batch.count)](*batch.arguments, result, **batch.constants)
+    _, tiles, constants = batch.tile("scan")
+    layer.write_scores[(tiles, batch.count)](*batch.arguments, result, **constants)
     return result.reshape(_shape(weight))
 
 
@@ -123,7 +155,9 @@ def _shape(weight: Tensor | Int8Weight) -> torch.Size:
 
 def _write_masked(batch: _Batch, thresholds: Tensor, cuts: Tensor, result: Tensor, states: Tensor | None) -> None:
     """With ``states`` (batch, steps, fields) only the matrices of which all entries were searched."""
-    layer.write_masked[(batch.tiles, batch.count)](
+    _, tiles, constants = batch.tile("mask")
+    programs = tiles if states is None else min(tiles, PROGRAMS)
+    layer.write_masked[(programs, batch.count)](
         *batch.arguments,
         thresholds,
         cuts,
@@ -131,7 +165,7 @@ def _write_masked(batch: _Batch, thresholds: Tensor, cuts: Tensor, result: Tenso
         thresholds if states is None else states[:, 0, 3],
         0 if states is None else states.stride(0),
         CONDITIONAL=states is not None,
-        **batch.constants,
+        **constants,
     )
 
 
@@ -161,36 +195,40 @@ def _select(batch: _Batch, kept: int, masked: Tensor | None, *, single: bool) ->
     index_bits = max(1, (numel - 1).bit_length())
     steps = -(-(32 + index_bits) // search.BITS)
     sampled = numel > WHOLE
-    counters = torch.zeros(count * (2 + steps * search.BINS), dtype=torch.int32, device=device)
-    counters, histograms = counters[: 2 * count], counters[2 * count :]
+    _, tiles, constants = batch.tile("sweep")
+    segments = min(search.SEGMENTS, 1 << max(0, (tiles // 16).bit_length() - 1))
+    capacity = numel // LISTED_SHARE // segments
+    above, lengths, histograms = torch.zeros(
+        count * (1 + segments + steps * search.BINS), dtype=torch.int32, device=device
+    ).split([count, count * segments, count * steps * search.BINS])
     states = torch.empty(count, steps, search.FIELDS, dtype=torch.int64, device=device)
     thresholds = torch.empty(count, dtype=torch.float32, device=device)
     cuts = torch.empty(count, dtype=torch.int64, device=device)
-    capacity = numel // LISTED_SHARE
-    edges = keys = indices = listed = counters
+    edges, entries = above, states  # read by no kernel unless sampled, but of their types
+    shape = {"STEPS": steps, "FIELDS": search.FIELDS}
+    bins = {"BINS": search.BINS, "BITS": search.BITS}
     if sampled:
         edges = torch.empty(count, 2, dtype=torch.int32, device=device)
-        keys = torch.empty(count, capacity, dtype=torch.int32, device=device)
-        indices = torch.empty(count, capacity, dtype=torch.int32, device=device)
-        listed = keys if masked is None else torch.empty(count, capacity, dtype=batch.dtype, device=device)
+        entries = torch.empty(count * segments * capacity, dtype=torch.int64, device=device)
         _bracket(batch, kept / numel, edges)
-        search.sweep[(batch.tiles, count)](
-            *batch.arguments, edges, counters, keys, indices, listed, capacity,
-            batch.values if masked is None else masked, WRITE=masked is not None, **batch.constants,
+        search.sweep[(tiles, count)](
+            *batch.arguments, edges, above, lengths, entries, capacity,
+            batch.values if masked is None else masked,
+            WRITE=masked is not None, SEGMENTS=segments, **constants,
         )  # fmt: skip
-    shape = {"STEPS": steps, "BINS": search.BINS, "BITS": search.BITS, "FIELDS": search.FIELDS}
-    programs = (max(1, min(PROGRAMS, batch.tiles)), count)
+    _, _, constants = batch.tile("scan")
+    programs = (segments * max(1, min(PROGRAMS, tiles) // segments), count)
     for step in range(steps):
         search.digit[programs](
-            *batch.arguments, edges, counters, keys, indices, capacity, states, histograms, step, kept, index_bits,
-            SAMPLED=sampled, FIRST=step == 0, BLOCK=2048, **shape, **batch.constants,
+            *batch.arguments, edges, above, lengths, entries, capacity, states, histograms, step, kept, index_bits,
+            SAMPLED=sampled, FIRST=step == 0, SEGMENTS=segments, BLOCK=1024, **shape, **bins, **constants,
         )  # fmt: skip
-    search.finish[(count,)](states, histograms, thresholds, cuts, index_bits, **shape)
+    search.finish[(count,)](states, histograms, thresholds, cuts, index_bits, **shape, **bins)
     if masked is not None:
         if sampled:
             search.settle[programs](
-                counters, keys, indices, listed, capacity, thresholds, cuts, states, masked, batch.k, *masked.stride(),
-                STEPS=steps, FIELDS=search.FIELDS, BLOCK=1024,
+                lengths, entries, capacity, thresholds, cuts, states, masked, batch.k, *masked.stride(),
+                SEGMENTS=segments, BLOCK=1024, **shape,
             )  # fmt: skip
         _write_masked(batch, thresholds, cuts, masked, states)
     return _selection(thresholds, cuts, single=single)
@@ -206,7 +244,7 @@ def _bracket(batch: _Batch, share: float, edges: Tensor) -> None:
     )
     slack = 4 * math.sqrt(drawn * share * (1 - share)) + 2
     first, last = math.floor((1 - share) * drawn - slack), math.ceil((1 - share) * drawn + slack)
-    search.bracket[(batch.count,)](samples, edges, first, last, COUNT=drawn, BINS=search.BINS, num_warps=16)
+    search.bracket[(batch.count,)](samples, edges, first, last, COUNT=drawn, num_warps=32)
 
 
 def _selection(thresholds: Tensor, cuts: Tensor, *, single: bool) -> Selection:
@@ -223,16 +261,18 @@ def gradients(
     reuse = grad.dtype == batch.dtype and grad.stride() == batch.values.stride()
     masked = grad if reuse else batch.empty_masked()
     n, k, ranks = batch.n, batch.k, batch.constants["R1"] + batch.constants["R2"] + 1
-    strips, row_tiles = -(-k // BN), -(-n // BM)
+    tile, _, constants = batch.tile("gradient")
+    strips, row_tiles = -(-k // tile.cols), -(-n // tile.rows)
     chunk_tiles = max(1, row_tiles * strips * batch.count // ROW_CHUNKS)
     chunks = -(-row_tiles // chunk_tiles)
     device = grad.device
     row_shares = torch.empty(batch.count, strips, n * ranks, device=device)
     col_shares = torch.empty(batch.count, chunks, ranks * k, device=device)
     thresholds, cuts = _tensors(selection, batch)
+    precise = batch.values.dtype == torch.float32 or knobs.runtime.interpret  # the interpreter has no bf16 dot
     layer.gradient[(strips, chunks, batch.count)](
-        *batch.arguments, grad, *grad.stride(), thresholds, cuts, masked, row_shares, col_shares, chunk_tiles * BM,
-        PRECISE=batch.values.dtype == torch.float32, **batch.constants,
+        *batch.arguments, grad, *grad.stride(), thresholds, cuts, masked, row_shares, col_shares, chunk_tiles *
+        tile.rows, PRECISE=precise, **constants,
     )  # fmt: skip
     rows, cols = _reduced(row_shares, n, batch, scales), _reduced(col_shares, k, batch, scales)
     rank1, rank2 = f.u.shape[-1], f.a.shape[-1]

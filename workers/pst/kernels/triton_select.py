@@ -1,18 +1,18 @@
-# mypy: disable-error-code="import-not-found,import-untyped,no-untyped-def,misc,no-any-return"
+# mypy: disable-error-code="import-not-found,import-untyped,no-untyped-def,no-any-return,untyped-decorator,no-untyped-call"
 """Exact selection on the device: the same threshold and ties as :mod:`pst.masks`, without scores in memory.
 
-An entry (score, index) is one integer, key(score) * 2^b + (2^b - 1 - index), so that entries differ and the larger one is
-kept first. The kept-th largest entry holds the threshold and the last kept index. It is found so:
+An entry (score, index) is one integer, key(score) * 2^b + (2^b - 1 - index), so that entries differ and the larger
+one is kept first. The kept-th largest entry holds the threshold and the last kept index. It is found so:
 
-    sample   the scores of SAMPLE entries, drawn one from each stretch of the matrix
+    sample   the scores of some entries, drawn one from each stretch of the matrix
     bracket  a range of keys that holds the kept-th largest with near certainty, from the sample's order
     sweep    one pass over W: counts the entries above the bracket, and lists those inside it (a few per cent)
     digit    narrows the range by 11 bits, from a histogram of the entries in the range; repeated until one is left
     finish   writes threshold and index
 
 Should the bracket miss, or its entries overflow the list (very many equal scores), the digit passes compute all scores
-again: slower, and still exact. All decisions stay on the device: no step waits for the host, and the whole can be captured
-in a CUDA graph. The counters are integers, so the order of the atomic additions cannot change the result.
+again: slower, and still exact. All decisions stay on the device: no step waits for the host, and the whole can be
+captured in a CUDA graph. The counters are integers, so the order of the atomic additions cannot change the result.
 
 Legend as in :mod:`pst.kernels.triton_tile`; b bits of an index. A range is (low, width): entries e with
 0 <= e - low < 2^width. place: the wanted entry is the place-th largest of its range.
@@ -26,6 +26,7 @@ import triton.language as tl
 from pst.kernels.triton_tile import key_score, load_weight, score_tile, sort_key, tile_of
 
 SAMPLE = 16384
+SEGMENTS = 128  # of the list, at most
 BINS = 2048
 BITS = 11  # log2(BINS)
 FIELDS = 4  # of a pass's state: low, width, place, 1 when all entries are searched
@@ -42,8 +43,7 @@ def sample_scores(
     batch = tl.program_id(1).to(tl.int64)
     place = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     step = (n * k) // COUNT
-    jitter = ((place * 40503 + 12345) * 2654435 & 0x7FFFFFFF) % step
-    index = place * step + jitter
+    index = place * step + (tl.randint(0, place).to(tl.int32) & 0x7FFFFFFF) % step
     row, col = index // k, index % k
     value = tl.load(w + batch * stride_b + row * stride_n + col * stride_k).to(tl.float32)
     if QUANTIZED:
@@ -63,53 +63,46 @@ def sample_scores(
 
 
 @triton.jit
-def _digit_of_rank(counts, rank):
-    """The bin in which the entry of this ascending rank lies, and the number of entries in the bins before it."""
-    ends = tl.cumsum(counts, 0)
-    before = ends <= rank
-    return tl.sum(before.to(tl.int32), 0), tl.max(tl.where(before, ends, 0), 0)
-
-
-@triton.jit
-def bracket(samples, edges, first, last, COUNT: tl.constexpr, BINS: tl.constexpr):
-    """Edges (batch, 2) as keys: of the sample's ascending ranks ``first`` and ``last``, widened to 22 bits; a rank outside
-    the sample gives an open end."""
+def bracket(samples, edges, first, last, COUNT: tl.constexpr):
+    """Edges (batch, 2) as keys: of the sample's ascending ranks ``first`` and ``last``, widened to 19 bits; a rank
+    outside the sample gives an open end. Both by bisection: the largest prefix that at most ``rank`` keys lie
+    below."""
     batch = tl.program_id(0)
-    key = tl.load(samples + batch * COUNT + tl.arange(0, COUNT)).to(tl.int64) + 0x80000000
-    high = (key >> 21).to(tl.int32)
-    coarse = tl.histogram(high, BINS)
-    low_edge = tl.full((), 0, tl.int64)
-    high_edge = tl.full((), 0xFFFFFFFF, tl.int64)
-    if first >= 0:
-        digit, before = _digit_of_rank(coarse, first)
-        fine = tl.histogram(((key >> 10) & 2047).to(tl.int32), BINS, mask=high == digit)
-        second, _ = _digit_of_rank(fine, first - before)
-        low_edge = (digit.to(tl.int64) << 21) | (second.to(tl.int64) << 10)
-    if last < COUNT:
-        digit, before = _digit_of_rank(coarse, last)
-        fine = tl.histogram(((key >> 10) & 2047).to(tl.int32), BINS, mask=high == digit)
-        second, _ = _digit_of_rank(fine, last - before)
-        high_edge = (digit.to(tl.int64) << 21) | (second.to(tl.int64) << 10) | 1023
-    tl.store(edges + batch * 2, (low_edge - 0x80000000).to(tl.int32))
-    tl.store(edges + batch * 2 + 1, (high_edge - 0x80000000).to(tl.int32))
+    key = tl.load(samples + batch * COUNT + tl.arange(0, COUNT))
+    low = tl.full((), -0x80000000, tl.int64)
+    high = tl.full((), -0x80000000, tl.int64)
+    for bit in range(31, 12, -1):
+        step = tl.full((), 1, tl.int64) << bit
+        below = (key < (low + step).to(tl.int32)).to(tl.int32) + ((key < (high + step).to(tl.int32)).to(tl.int32) << 16)
+        counts = tl.sum(below, 0)  # both in one: COUNT < 2^15
+        low += tl.where((counts & 0xFFFF) <= first, step, 0)
+        high += tl.where((counts >> 16) <= last, step, 0)
+    tl.store(edges + batch * 2, tl.where(first >= 0, low, -0x80000000).to(tl.int32))
+    tl.store(edges + batch * 2 + 1, tl.where(last < COUNT, high + 8191, 0x7FFFFFFF).to(tl.int32))
 
 
 @triton.jit
 def sweep(
     w, scale, u, v, a, b, r, c, beta, alpha1, alpha2, n, k, stride_b, stride_n, stride_k,
-    edges, counters, keys, indices, values, capacity, masked,
+    edges, above_counts, lengths, entries, capacity, masked,
     R1: tl.constexpr, R2: tl.constexpr, P1: tl.constexpr, P2: tl.constexpr, EXACT: tl.constexpr,
-    QUANTIZED: tl.constexpr, WRITE: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr,
+    QUANTIZED: tl.constexpr,
+    EVEN: tl.constexpr, SEGMENTS: tl.constexpr, WRITE: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr,
 ):  # fmt: skip
-    """Counters (batch, 2): entries above the bracket, entries inside it. Those inside are listed in ``keys`` and ``indices``
-    (batch, capacity). With WRITE, D of the entries above goes to ``masked``, 0 elsewhere, and ``values`` holds the listed D.
-    """
+    """Counts the entries above the bracket (batch), and lists those inside it: ``entries`` (batch, SEGMENTS,
+    capacity) of key and index, each segment's first ``lengths`` (batch, SEGMENTS), more than capacity where the list
+    overflows.
+    With WRITE, D of all these goes to ``masked``, 0 elsewhere."""
     batch = tl.program_id(1).to(tl.int64)
-    rows, cols, inside = tile_of(tl.program_id(0), n, k, BM, BN)
-    value = load_weight(w + batch * stride_b, scale + batch * n, rows, cols, inside, n, stride_n, stride_k, QUANTIZED)
+    tile = tl.program_id(0)
+    rows, cols, row_ok, col_ok = tile_of(tile, n, k, BM, BN, EVEN)
+    inside = row_ok[:, None] & col_ok[None, :]
+    value = load_weight(
+        w + batch * stride_b, scale + batch * n, rows, cols, inside, row_ok, stride_n, stride_k, QUANTIZED
+    )
     updated, score = score_tile(
-        value, u + batch * n * R1, v + batch * k * R1, a + batch * n * R2, b + batch * k * R2, r + batch * n, c + batch * k,
-        beta, alpha1, alpha2, rows, cols, n, k, R1, R2, P1, P2, EXACT,
+        value, u + batch * n * R1, v + batch * k * R1, a + batch * n * R2, b + batch * k * R2, r + batch * n, c +
+        batch * k, beta, alpha1, alpha2, rows, cols, row_ok, col_ok, k, R1, R2, P1, P2, EXACT,
     )  # fmt: skip
     key = sort_key(score)
     low, high = tl.load(edges + batch * 2), tl.load(edges + batch * 2 + 1)
@@ -117,29 +110,31 @@ def sweep(
     listed = inside & (key >= low) & (key <= high)
     if WRITE:
         target = masked + batch * stride_b + rows[:, None] * stride_n + cols[None, :] * stride_k
-        tl.store(target, tl.where(above, updated + 0.0, 0.0).to(masked.dtype.element_ty), mask=inside)
-    tl.atomic_add(counters + batch * 2, tl.sum(tl.sum(above.to(tl.int32), 1), 0), sem="relaxed")
-    ones = listed.to(tl.int32)
-    in_row = tl.sum(ones, 1)
-    start = tl.atomic_add(counters + batch * 2 + 1, tl.sum(in_row, 0), sem="relaxed")
-    position = start + (tl.cumsum(in_row, 0) - in_row)[:, None] + tl.cumsum(ones, 1) - 1
+        tl.store(target, tl.where(key >= low, updated + 0.0, 0.0).to(masked.dtype.element_ty), mask=inside)
+    tl.atomic_add(above_counts + batch, tl.sum(tl.sum(above.to(tl.int32), 1), 0), sem="relaxed")
+    # Neighbouring tiles go to unrelated segments, so that a dense row or column does not fill one.
+    segment = batch * SEGMENTS + ((tile * 40503 >> 4) & (SEGMENTS - 1))
+    zeros = tl.zeros_like(key)
+    position = tl.atomic_add(lengths + segment + zeros, zeros + 1, mask=listed, sem="relaxed")
     room = listed & (position < capacity)
-    tl.store(keys + batch * capacity + position, key, mask=room)
-    tl.store(indices + batch * capacity + position, rows[:, None] * k + cols[None, :], mask=room)
-    if WRITE:
-        tl.store(values + batch * capacity + position, (updated + 0.0).to(masked.dtype.element_ty), mask=room)
+    entry = (key.to(tl.int64) << 32) | (rows[:, None] * k + cols[None, :]).to(tl.int64)
+    tl.store(entries + segment * capacity + position, entry, mask=room)
 
 
 @triton.jit
-def _first_range(edges, counters, kept, capacity, index_bits, SAMPLED: tl.constexpr):
+def _first_range(
+    edges, above_count, lengths, kept, capacity, index_bits, SAMPLED: tl.constexpr, SEGMENTS: tl.constexpr
+):
     """(low, width, place, full) before the first digit."""
     low = tl.full((), 0, tl.int64)
     width = tl.full((), 32, tl.int64) + index_bits
     place = tl.full((), 0, tl.int64) + kept
     full = tl.full((), 1, tl.int64)
     if SAMPLED:
-        above, listed = tl.load(counters).to(tl.int64), tl.load(counters + 1).to(tl.int64)
-        if (above < kept) & (kept <= above + listed) & (listed <= capacity):
+        above = tl.load(above_count).to(tl.int64)
+        length = tl.load(lengths + tl.arange(0, SEGMENTS))
+        listed = tl.sum(length.to(tl.int64), 0)
+        if (above < kept) & (kept <= above + listed) & (tl.max(length, 0) <= capacity):
             low = (tl.load(edges).to(tl.int64) + 0x80000000) << index_bits
             high = ((tl.load(edges + 1).to(tl.int64) + 0x80000001) << index_bits) - 1
             width = tl.sum((((high - low) >> tl.arange(0, 64).to(tl.int64)) > 0).to(tl.int64), 0)
@@ -166,30 +161,39 @@ def _narrowed(state, counts, BINS: tl.constexpr, BITS: tl.constexpr, FIELDS: tl.
 
 
 @triton.jit
-def _digit(entry, valid, low, width, BINS: tl.constexpr, BITS: tl.constexpr):
-    """(digit, whether the entry lies in the range)."""
+def _count(histogram, entry, valid, first, low, width, BITS: tl.constexpr):
+    """Adds the digits of those entries that lie in the range. Those equal to the digit of the ``first`` are added at
+    once, so that very many equal scores do not queue for one counter."""
     offset = entry - low
     valid = valid & (offset >= 0) & ((offset >> width) == 0)
-    return tl.where(valid, offset >> tl.maximum(width - BITS, 0), 0).to(tl.int32), valid
+    place = tl.where(valid, offset >> tl.maximum(width - BITS, 0), 0).to(tl.int32)
+    pivot = tl.max(tl.max(tl.where(first, place, 0), 1), 0)
+    same = valid & (place == pivot)
+    equal = tl.sum(tl.sum(same.to(tl.int32), 1), 0)
+    tl.atomic_add(histogram + pivot, equal, mask=equal > 0, sem="relaxed")
+    tl.atomic_add(histogram + place, tl.zeros_like(place) + 1, mask=valid & (place != pivot), sem="relaxed")
 
 
 @triton.jit
 def digit(
     w, scale, u, v, a, b, r, c, beta, alpha1, alpha2, n, k, stride_b, stride_n, stride_k,
-    edges, counters, keys, indices, capacity, states, histograms, step, kept, index_bits,
+    edges, above_counts, lengths, entries, capacity, states, histograms, step, kept, index_bits,
     R1: tl.constexpr, R2: tl.constexpr, P1: tl.constexpr, P2: tl.constexpr, EXACT: tl.constexpr,
-    QUANTIZED: tl.constexpr, SAMPLED: tl.constexpr, FIRST: tl.constexpr, STEPS: tl.constexpr, BLOCK: tl.constexpr,
-    BINS: tl.constexpr, BITS: tl.constexpr, FIELDS: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr,
+    QUANTIZED: tl.constexpr,
+    EVEN: tl.constexpr, SAMPLED: tl.constexpr, FIRST: tl.constexpr, STEPS: tl.constexpr, SEGMENTS: tl.constexpr,
+    BLOCK: tl.constexpr, BINS: tl.constexpr, BITS: tl.constexpr, FIELDS: tl.constexpr,
+    BM: tl.constexpr, BN: tl.constexpr,
 ):  # fmt: skip
-    """Range of digit number ``step`` into ``states`` (batch, STEPS, FIELDS), and the histogram of that digit over the entries
-    in the range into ``histograms`` (batch, STEPS, BINS), which come as zeros."""
+    """Range of digit number ``step`` into ``states`` (batch, STEPS, FIELDS), and the histogram of that digit over the
+    entries in the range into ``histograms`` (batch, STEPS, BINS), which come as zeros."""
     batch = tl.program_id(1).to(tl.int64)
     program, programs = tl.program_id(0), tl.num_programs(0)
     states += batch * STEPS * FIELDS + step * FIELDS
     histograms += batch * STEPS * BINS + step * BINS
+    lengths += batch * SEGMENTS
     if FIRST:
         low, width, place, full = _first_range(
-            edges + batch * 2, counters + batch * 2, kept, capacity, index_bits, SAMPLED
+            edges + batch * 2, above_counts + batch, lengths, kept, capacity, index_bits, SAMPLED, SEGMENTS
         )
     else:
         low, width, place, full = _narrowed(states - FIELDS, histograms - BINS, BINS, BITS, FIELDS)
@@ -198,34 +202,34 @@ def digit(
         tl.store(states + 1, width)
         tl.store(states + 2, place)
         tl.store(states + 3, full)
+    last = (tl.full((), 1, tl.int64) << index_bits) - 1
     if width > 0:
-        count = tl.zeros((BINS,), tl.int32)
-        last = (tl.full((), 1, tl.int64) << index_bits) - 1
         if full != 0:
             for tile in range(program, tl.cdiv(n, BM) * tl.cdiv(k, BN), programs):
-                rows, cols, inside = tile_of(tile, n, k, BM, BN)
+                rows, cols, row_ok, col_ok = tile_of(tile, n, k, BM, BN, EVEN)
+                inside = row_ok[:, None] & col_ok[None, :]
                 value = load_weight(
-                    w + batch * stride_b, scale + batch * n, rows, cols, inside, n, stride_n, stride_k, QUANTIZED
+                    w + batch * stride_b, scale + batch * n, rows, cols, inside, row_ok, stride_n, stride_k, QUANTIZED
                 )
                 _, score = score_tile(
-                    value, u + batch * n * R1, v + batch * k * R1, a + batch * n * R2, b + batch * k * R2, r + batch * n,
-                    c + batch * k, beta, alpha1, alpha2, rows, cols, n, k, R1, R2, P1, P2, EXACT,
+                    value, u + batch * n * R1, v + batch * k * R1, a + batch * n * R2, b + batch * k * R2, r + batch *
+                    n, c + batch * k, beta, alpha1, alpha2, rows, cols, row_ok, col_ok, k, R1, R2, P1, P2, EXACT,
                 )  # fmt: skip
                 entry = (sort_key(score).to(tl.int64) + 0x80000000) << index_bits
                 entry += last - (rows[:, None] * k + cols[None, :])
-                digits, valid = _digit(entry, inside, low, width, BINS, BITS)
-                count += tl.histogram(tl.reshape(digits, (BM * BN,)), BINS, mask=tl.reshape(valid, (BM * BN,)))
+                first = (tl.arange(0, BM)[:, None] == 0) & (tl.arange(0, BN)[None, :] == 0)
+                _count(histograms, entry, inside, first, low, width, BITS)
         else:
-            listed = tl.load(counters + batch * 2 + 1)
-            for begin in range(program * BLOCK, listed, programs * BLOCK):
-                place_in = begin + tl.arange(0, BLOCK)
-                there = place_in < listed
-                key = tl.load(keys + batch * capacity + place_in, mask=there, other=0)
-                index = tl.load(indices + batch * capacity + place_in, mask=there, other=0)
-                entry = ((key.to(tl.int64) + 0x80000000) << index_bits) + (last - index)
-                digits, valid = _digit(entry, there, low, width, BINS, BITS)
-                count += tl.histogram(digits, BINS, mask=valid)
-        tl.atomic_add(histograms + tl.arange(0, BINS), count, mask=count > 0, sem="relaxed")
+            # A segment has programs / SEGMENTS programs; the host starts a multiple.
+            segment = program % SEGMENTS
+            length = tl.load(lengths + segment)
+            begin_at = (batch * SEGMENTS + segment) * capacity
+            for begin in range(program // SEGMENTS * BLOCK, length, programs // SEGMENTS * BLOCK):
+                position = begin + tl.arange(0, BLOCK)[None, :]
+                there = position < length
+                listed = tl.load(entries + begin_at + position, mask=there, other=0)
+                entry = (((listed >> 32) + 0x80000000) << index_bits) + (last - (listed & 0xFFFFFFFF))
+                _count(histograms, entry, there, position == begin, low, width, BITS)
 
 
 @triton.jit
@@ -245,20 +249,22 @@ def finish(
 
 @triton.jit
 def settle(
-    counters, keys, indices, values, capacity, thresholds, cuts, states, masked, k, stride_b, stride_n, stride_k,
-    STEPS: tl.constexpr, FIELDS: tl.constexpr, BLOCK: tl.constexpr,
+    lengths, entries, capacity, thresholds, cuts, states, masked, k, stride_b, stride_n, stride_k,
+    STEPS: tl.constexpr, FIELDS: tl.constexpr, SEGMENTS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """Writes the kept ones of the listed entries, which the sweep left at 0, to ``masked``."""
+    """Sets those of the listed entries that are not kept, all of which the sweep wrote, to 0 in ``masked``."""
     batch = tl.program_id(1).to(tl.int64)
+    program, programs = tl.program_id(0), tl.num_programs(0)
     if tl.load(states + batch * STEPS * FIELDS + 3) == 0:
-        listed = tl.load(counters + batch * 2 + 1)
         threshold = sort_key(tl.load(thresholds + batch))
         cut = tl.load(cuts + batch)
-        for begin in range(tl.program_id(0) * BLOCK, listed, tl.num_programs(0) * BLOCK):
-            place = begin + tl.arange(0, BLOCK)
-            there = place < listed
-            key = tl.load(keys + batch * capacity + place, mask=there, other=0)
-            index = tl.load(indices + batch * capacity + place, mask=there, other=0)
-            keep = there & ((key > threshold) | ((key == threshold) & (index <= cut)))
-            value = tl.load(values + batch * capacity + place, mask=keep)
-            tl.store(masked + batch * stride_b + index // k * stride_n + index % k * stride_k, value, mask=keep)
+        segment = batch * SEGMENTS + program % SEGMENTS
+        length = tl.load(lengths + segment)
+        for begin in range(program // SEGMENTS * BLOCK, length, programs // SEGMENTS * BLOCK):
+            position = begin + tl.arange(0, BLOCK)
+            there = position < length
+            entry = tl.load(entries + segment * capacity + position, mask=there, other=0)
+            key, index = (entry >> 32).to(tl.int32), (entry & 0xFFFFFFFF).to(tl.int32)
+            pruned = there & ((key < threshold) | ((key == threshold) & (index > cut)))
+            zero = tl.zeros_like(key).to(masked.dtype.element_ty)
+            tl.store(masked + batch * stride_b + index // k * stride_n + index % k * stride_k, zero, mask=pruned)

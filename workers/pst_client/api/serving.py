@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
@@ -16,11 +17,12 @@ class Serving:
     def __init__(self, http: Http) -> None:
         self._http = http
 
-    def nodes(self, **filters: str | int | None) -> Json:
-        return self._http.mapping("GET", f"{API}/nodes", params=given(**filters))
+    def nodes(self, **filters: str | int | None) -> Iterator[Json]:
+        """Every node that one can see: workers and serving nodes."""
+        return self._http.pages(f"{API}/nodes", given(**filters))
 
-    def deployments(self, **filters: str | int | None) -> Json:
-        return self._http.mapping("GET", f"{API}/deployments", params=given(**filters))
+    def deployments(self, **filters: str | int | None) -> Iterator[Json]:
+        return self._http.pages(f"{API}/deployments", given(**filters))
 
     def deployment(self, deployment_id: str) -> Json:
         return self._http.mapping("GET", f"{API}/deployments/{deployment_id}")

@@ -335,7 +335,7 @@ function EstimateView({ query, asked }: { query: ReturnType<typeof useEstimate>;
   return (
     <Loaded query={{ data: query.data, error: null }}>
       {({ plan, seconds, queue }) => (
-        <Stack gap="sm" style={{ opacity: query.isPlaceholderData ? 0.6 : 1 }}>
+        <Stack gap="sm" aria-busy={query.isPlaceholderData}>
           {plan ? <PlanTable plan={plan} /> : <Text size="sm">{t("jobs.form.noPlan")}</Text>}
           <Text size="sm">
             {seconds.estimate === null
@@ -350,7 +350,7 @@ function EstimateView({ query, asked }: { query: ReturnType<typeof useEstimate>;
           {queue.workers_online === 0 && (
             <Alert color="yellow">
               {t("jobs.form.noWorker", { queue: queue.name })}{" "}
-              <Anchor component={Link} to={`/w/${slug}/serving`} size="sm">
+              <Anchor component={Link} to={`/w/${slug}/serving`} size="sm" underline="always">
                 {t("jobs.form.nodes")}
               </Anchor>
             </Alert>

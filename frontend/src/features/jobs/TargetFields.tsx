@@ -38,7 +38,7 @@ export function TargetFields({ kind, value, onKind, onValue, error, sparsityOnly
       {kind === "sparsity" ? (
         <Group align="flex-start" gap="lg">
           <Slider
-            thumbProps={{ "aria-label": t("jobs.target.sparsity") }}
+            thumbLabel={t("jobs.target.sparsity")}
             min={50}
             max={99}
             step={1}

@@ -66,7 +66,7 @@ function DeploymentView({ deployment }: { deployment: Deployment }) {
             <StateBadge state={deployment.ready ? "ready" : "waiting"} />
           </Group>
           <Text size="sm" c="dimmed">
-            <Anchor component={Link} to={`/w/${slug}/models/${deployment.model}`} size="sm">
+            <Anchor component={Link} to={`/w/${slug}/models/${deployment.model}`} size="sm" underline="always">
               {deployment.model}
             </Anchor>
             @{deployment.revision}

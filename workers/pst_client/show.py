@@ -1,0 +1,128 @@
+"""What the command line prints: tables and bars for people, or one JSON document for programs."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn
+from rich.table import Table
+
+from pst_client.api import Json
+
+
+class Output:
+    """Results go to stdout; bars, notes and errors to stderr. With ``as_json``, stdout gets one JSON document."""
+
+    def __init__(self, *, as_json: bool) -> None:
+        self.as_json = as_json
+        self.out = Console(highlight=False, soft_wrap=True)
+        self.err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+    def result(self, value: Any, *lines: str) -> None:
+        """``value`` as JSON, or ``lines`` for people."""
+        if self.as_json:
+            sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+        for line in () if self.as_json else lines:
+            self.out.print(line, markup=False)
+
+    def note(self, line: str) -> None:
+        self.err.print(line, markup=False)
+
+    def error(self, message: str, details: Iterable[Json] = (), *, code: str = "failed") -> None:
+        """One sentence, and its parts."""
+        rows = list(details)
+        if self.as_json:
+            document = {"error": {"code": code, "message": message, "details": rows}}
+            sys.stderr.write(json.dumps(document, ensure_ascii=False) + "\n")
+            return
+        self.err.print(f"error: {message}", markup=False)
+        for row in rows:
+            if row.get("message") != message:
+                self.err.print(f"  {located(row)}", markup=False)
+
+    def table(self, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+        if self.as_json:
+            return
+        table = Table(*columns, box=None, pad_edge=False)
+        for row in rows:
+            table.add_row(*("" if cell is None else str(cell) for cell in row))
+        self.out.print(table)
+
+    @contextmanager
+    def transfer(self, name: str, total: int) -> Iterator[Any]:
+        """A bar of bytes; yields a function that takes the number of bytes done."""
+        columns = TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn()
+        with Progress(*columns, console=self.err, disable=self.as_json or not self.err.is_terminal) as progress:
+            task = progress.add_task(name, total=total)
+            yield lambda done: progress.update(task, completed=done)
+
+
+def located(problem: Json) -> str:
+    """A problem with its place: a field, or file, line and column."""
+    where = [str(problem[key]) for key in ("field", "file") if problem.get(key)]
+    where += [f"{key} {problem[key]}" for key in ("line", "column") if problem.get(key) is not None]
+    return ": ".join(filter(None, [", ".join(where), str(problem.get("message", ""))]))
+
+
+def size(count: float | None) -> str:
+    if count is None:
+        return "unknown"
+    for unit in ("B", "kB", "MB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.2f} GB"
+
+
+class JobBars:
+    """A job's events as bars, one per phase that counts steps, and lines for what happens between."""
+
+    def __init__(self, output: Output) -> None:
+        self._output = output
+        self._live = output.err.is_terminal and not output.as_json
+        columns = TextColumn("{task.description:<8}"), BarColumn(bar_width=30), TextColumn("{task.fields[figures]}")
+        self._progress = Progress(*columns, console=output.err, disable=not self._live)
+        self._phase = ""
+        self._task: TaskID | None = None
+
+    def __enter__(self) -> JobBars:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._progress.stop()
+
+    def show(self, event: Json) -> None:
+        kind, data = event["type"], event["data"]
+        if kind == "progress":
+            self._show_progress(data)
+        elif self._output.as_json:
+            return
+        elif kind == "phase":
+            self._output.note(f"phase {data['phase']}")
+        elif kind == "state":
+            self._output.note(" ".join(filter(None, [f"job {data['state']}", data.get("message", "")])))
+        elif kind == "metric" and not self._live:
+            self._output.note(f"{data['phase']} step {data['step']}: {data['name']} {data['value']:.3f}")
+        elif kind == "log" and data.get("level") != "info":
+            self._output.note(f"{data.get('level')}: {data.get('message')}")
+
+    def _show_progress(self, data: Json) -> None:
+        if data["phase"] != self._phase or self._task is None:
+            self._phase = data["phase"]
+            self._task = self._progress.add_task(self._phase, figures="")
+        figures = [f"{data['step']}/{data['total_steps']}"]
+        for key, text in (
+            ("loss", "loss {:.3f}"),
+            ("sparsity", "sparsity {:.1%}"),
+            ("metric", "accuracy {:.1%}"),
+            ("eta_seconds", "{:.0f} s left"),
+        ):
+            if data.get(key) is not None:
+                figures.append(text.format(data[key]))
+        self._progress.update(self._task, completed=data["step"], total=data["total_steps"], figures="  ".join(figures))
