@@ -7,7 +7,7 @@ for line in sys.stdin:
     if not line.startswith((" ", "\t")):
         inside = line.startswith("torch==")
         if inside:
-            print(line.split("+")[0].split(" ")[0].strip())
+            sys.stdout.write(line.split("+")[0].split(" ")[0].strip() + "\n")
             continue
     if not inside:
         sys.stdout.write(line)

@@ -6,9 +6,9 @@ import shutil
 from collections.abc import Iterator
 
 import pytest
-from embedded.services import Postgres, Valkey
 from rest_framework.test import APIClient
 
+from embedded.services import Postgres, Valkey
 from tests import settings as test_settings
 from tests.factories.accounts import Person, node_secret, person
 

@@ -1,5 +1,5 @@
-"""The main job against the real stack: rows in over REST, the worker's child killed half way, one version out that a real
-Hub client pulls and a serving node answers with."""
+"""The main job against the real stack: rows in over REST, the worker's child killed half way, and one version out,
+which a real Hub client pulls and a serving node answers with."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from pathlib import Path
 
 import psutil
 import pytest
+
 from embedded.stack import Stack
 from pst_client.client import Platform
-
 from tests.e2e.tiny import ROWS, write_model, write_rows
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]

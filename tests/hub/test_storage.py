@@ -1,5 +1,8 @@
-"""Content-addressed blobs, in a folder and in a bucket. The bucket is moto's: an S3 server of our own machine, which is as
-near as a test without a cloud can come; it checks that the settings alone switch the storage and that reads can seek."""
+"""Content-addressed blobs, in a folder and in a bucket.
+
+The bucket is moto's: an S3 server on our own machine, as near as a test without a cloud can come. It checks that the
+settings alone switch the storage and that reads can seek.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-# mypy: disable-error-code="import-not-found,import-untyped,no-untyped-def,no-any-return,untyped-decorator,no-untyped-call"
+# mypy: disable-error-code="import-not-found,import-untyped,no-untyped-def,no-any-return"
+# mypy: disable-error-code="untyped-decorator,no-untyped-call"
 """The passes over W of a PST layer: S, M * D, and all six gradients from one reading of (W, G).
 
     M   = 1[S > t, or S = t and index <= cut]

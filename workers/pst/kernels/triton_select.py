@@ -1,4 +1,5 @@
-# mypy: disable-error-code="import-not-found,import-untyped,no-untyped-def,no-any-return,untyped-decorator,no-untyped-call"
+# mypy: disable-error-code="import-not-found,import-untyped,no-untyped-def,no-any-return"
+# mypy: disable-error-code="untyped-decorator,no-untyped-call"
 """Exact selection on the device: the same threshold and ties as :mod:`pst.masks`, without scores in memory.
 
 An entry (score, index) is one integer, key(score) * 2^b + (2^b - 1 - index), so that entries differ and the larger

@@ -1,4 +1,5 @@
-# mypy: disable-error-code="import-not-found,import-untyped,no-untyped-def,no-any-return,untyped-decorator,no-untyped-call"
+# mypy: disable-error-code="import-not-found,import-untyped,no-untyped-def,no-any-return"
+# mypy: disable-error-code="untyped-decorator,no-untyped-call"
 """What every Triton kernel of the PST layer shares: one tile of D and S, and scores as sortable integers.
 
     D = W + beta U V                    S = |D| + (alpha1 A B + alpha2 R 1^T + alpha2 1 C^T)
