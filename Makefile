@@ -24,8 +24,8 @@ up: setup
 	@exec "$(PY)" -m embedded up
 
 test: setup-test
-	@SPARSEWRIGHT_MINILM="$(MINILM)" "$(PY)" -m pytest -n 2
-	@SPARSEWRIGHT_TEST_POSTGRES=1 "$(PY)" -m pytest -n 2 tests/hub tests/jobs
+	@SPARSEWRIGHT_MINILM="$(MINILM)" "$(PY)" -m pytest -n 4 --dist worksteal
+	@SPARSEWRIGHT_TEST_POSTGRES=1 "$(PY)" -m pytest -n 4 --dist worksteal tests/hub tests/jobs
 	@"$(PYTHON)" deploy/embedded/bootstrap.py npm run --silent test
 
 lint: setup-test
@@ -33,7 +33,7 @@ lint: setup-test
 	@"$(PY)" -m ruff format --check .
 	@SPARSEWRIGHT_DEBUG=1 "$(PY)" -m mypy
 	@.venv/bin/lint-imports
-	@SPARSEWRIGHT_DEBUG=1 "$(PY)" manage.py makemigrations --check --dry-run
+	@SPARSEWRIGHT_DEBUG=1 SPARSEWRIGHT_DATABASE_URL=sqlite:///:memory: "$(PY)" manage.py makemigrations --check --dry-run
 	@SPARSEWRIGHT_DEBUG=1 "$(PY)" manage.py spectacular --validate --fail-on-warn | diff -u frontend/openapi.yaml -
 	@"$(PYTHON)" deploy/embedded/bootstrap.py npm run --silent lint
 	@"$(PYTHON)" deploy/embedded/bootstrap.py npm run --silent typecheck

@@ -1385,7 +1385,7 @@ export interface components {
              *       "learning_rate": 0.001,
              *       "score_learning_rate": 0.001,
              *       "head_learning_rate": 0.001,
-             *       "dense_learning_rate": 0.0001,
+             *       "dense_learning_rate": 0.0002,
              *       "dense_epochs": 5,
              *       "warmup_ratio": 0.06,
              *       "weight_decay": 0,
@@ -1854,7 +1854,7 @@ export interface components {
              *       "learning_rate": 0.001,
              *       "score_learning_rate": 0.001,
              *       "head_learning_rate": 0.001,
-             *       "dense_learning_rate": 0.0001,
+             *       "dense_learning_rate": 0.0002,
              *       "dense_epochs": 5,
              *       "warmup_ratio": 0.06,
              *       "weight_decay": 0,
@@ -2684,7 +2684,7 @@ export interface components {
             /**
              * Dense Learning Rate
              * @description Peak rate of full fine-tuning (dense, magnitude).
-             * @default 0.0001
+             * @default 0.0002
              */
             dense_learning_rate?: number;
             /**
