@@ -14,9 +14,13 @@ import operator
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args, get_type_hints
 
-Method = Literal["pst", "magnitude", "dense"]
+Method = Literal["pst", "magnitude", "movement", "l0", "smp", "wanda", "lora", "dense"]
+Structure = Literal["unstructured", "2:4", "block_1x4", "block_4x1", "structured"]
 Threshold = Literal["matrix", "global"]
 StorageDtype = Literal["float32", "bfloat16", "float16"]
+EmbeddingStorage = Literal["same", "bfloat16", "int8"]
+Precision = Literal["auto", "float32", "bfloat16"]
+Checkpointing = Literal["auto", "on", "off"]
 
 
 class SettingsError(ValueError):
@@ -47,6 +51,7 @@ class TrainSettings:
     dense_learning_rate: float = setting(2e-4, "Peak rate of full fine-tuning (dense, magnitude).", gt=0, le=1)
     dense_epochs: float = setting(5.0, "Passes of the dense model that the sparse one is compared with.", gt=0, le=1000)
     warmup_ratio: float = setting(0.06, "Share of the steps in which the rate rises.", ge=0, le=0.9)
+    hold_ratio: float = setting(0.0, "Share of the steps up to which the rate stays at its peak.", ge=0, lt=1)
     weight_decay: float = setting(0.0, "Decoupled weight decay of the trained tensors.", ge=0, le=1)
     max_grad_norm: float = setting(1.0, "Gradients are scaled down to this global norm.", gt=0)
     update_rank: int = setting(16, "Rank r1 of the update U V.", ge=1, le=1024)
@@ -55,16 +60,29 @@ class TrainSettings:
     beta: float = setting(1.0, "Scale of the update U V.", ge=0)
     alpha1: float = setting(1.0, "Scale of the importance A B.", ge=0)
     alpha2: float = setting(1.0, "Scale of the row and column importance R, C.", ge=0)
+    gate_learning_rate: float = setting(1e-2, "Peak rate of one score a weight (movement, smp, l0).", gt=0, le=10)
+    structure: Structure = setting("unstructured", "Pattern in which weights are removed.")  # noqa: RUF009
     threshold: Threshold = setting("matrix", "Scores compete within a matrix, or over all of a group.")  # noqa: RUF009
     initial_sparsity: float = setting(0.0, "Sparsity s_0 at which the schedule starts.", ge=0, lt=1)
     warmup_fraction: float = setting(0.1, "Share t_i of the steps before sparsity starts to rise.", ge=0, lt=1)
     cooldown_fraction: float = setting(0.3, "Share t_f of the steps trained at the final sparsity.", gt=0, lt=1)
     distill: bool = setting(True, "Learn from the dense fine-tuned model's logits too.")
     distill_weight: float = setting(0.5, "Share of the distillation loss.", ge=0, le=1)
+    distill_hidden_weight: float = setting(0.0, "Weight of the distance to the dense hidden states.", ge=0, le=1000)
     distill_temperature: float = setting(2.0, "Temperature of the distillation loss.", gt=0, le=100)
     class_weights: bool = setting(False, "Weigh classes by the inverse of their frequency.")
+    train_norms: bool = setting(False, "Train LayerNorms and biases too.")
+    micro_batch_size: int = setting(0, "Rows at once on the device; 0 finds what fits.", ge=0, le=4096)
+    gradient_checkpointing: Checkpointing = setting("auto", "Recompute activations in backward to save memory.")  # noqa: RUF009
+    precision: Precision = setting("auto", "Number format of activations; auto is bfloat16 on a GPU that has it.")  # noqa: RUF009
+    early_stop: int = setting(0, "Stop after so many evaluations without a better one; 0 never does.", ge=0, le=1000)
+    max_target_length: int = setting(64, "Tokens of a generated text.", ge=1, le=4096)
+    beams: int = setting(1, "Beams of generation.", ge=1, le=16)
     evaluations: int = setting(10, "How often the validation split is scored during training.", ge=1, le=1000)
     storage_dtype: StorageDtype = setting("float32", "Number format of the published weights.")  # noqa: RUF009
+    embedding_storage: EmbeddingStorage = setting("same", "Number format of the embeddings in the compact file.")  # noqa: RUF009
+    quantize: bool = setting(False, "Store kept weights as int8 with a scale for each row.")
+    trim_vocabulary: bool = setting(False, "Drop tokens that the rows never use, from embeddings and tokenizer.")
     seed: int = setting(42, "Seed of every random choice.", ge=0, le=2**32 - 1)
 
 

@@ -1343,6 +1343,8 @@ export interface components {
          * @enum {string}
          */
         Directive: "continue" | "cancel" | "pause";
+        /** @enum {string} */
+        EmbeddingStorageEnum: "same" | "bfloat16" | "int8";
         Error: {
             error: components["schemas"]["ErrorBody"];
         };
@@ -1388,6 +1390,7 @@ export interface components {
              *       "dense_learning_rate": 0.0002,
              *       "dense_epochs": 5,
              *       "warmup_ratio": 0.06,
+             *       "hold_ratio": 0,
              *       "weight_decay": 0,
              *       "max_grad_norm": 1,
              *       "update_rank": 16,
@@ -1396,16 +1399,29 @@ export interface components {
              *       "beta": 1,
              *       "alpha1": 1,
              *       "alpha2": 1,
+             *       "gate_learning_rate": 0.01,
+             *       "structure": "unstructured",
              *       "threshold": "matrix",
              *       "initial_sparsity": 0,
              *       "warmup_fraction": 0.1,
              *       "cooldown_fraction": 0.3,
              *       "distill": true,
              *       "distill_weight": 0.5,
+             *       "distill_hidden_weight": 0,
              *       "distill_temperature": 2,
              *       "class_weights": false,
+             *       "train_norms": false,
+             *       "micro_batch_size": 0,
+             *       "gradient_checkpointing": "auto",
+             *       "precision": "auto",
+             *       "early_stop": 0,
+             *       "max_target_length": 64,
+             *       "beams": 1,
              *       "evaluations": 10,
              *       "storage_dtype": "float32",
+             *       "embedding_storage": "same",
+             *       "quantize": false,
+             *       "trim_vocabulary": false,
              *       "seed": 42
              *     }
              */
@@ -1522,6 +1538,8 @@ export interface components {
             /** Commit */
             commit: string | null;
         };
+        /** @enum {string} */
+        GradientCheckpointingEnum: "auto" | "on" | "off";
         /**
          * Heartbeat
          * @description Answer to a heartbeat.
@@ -1857,6 +1875,7 @@ export interface components {
              *       "dense_learning_rate": 0.0002,
              *       "dense_epochs": 5,
              *       "warmup_ratio": 0.06,
+             *       "hold_ratio": 0,
              *       "weight_decay": 0,
              *       "max_grad_norm": 1,
              *       "update_rank": 16,
@@ -1865,16 +1884,29 @@ export interface components {
              *       "beta": 1,
              *       "alpha1": 1,
              *       "alpha2": 1,
+             *       "gate_learning_rate": 0.01,
+             *       "structure": "unstructured",
              *       "threshold": "matrix",
              *       "initial_sparsity": 0,
              *       "warmup_fraction": 0.1,
              *       "cooldown_fraction": 0.3,
              *       "distill": true,
              *       "distill_weight": 0.5,
+             *       "distill_hidden_weight": 0,
              *       "distill_temperature": 2,
              *       "class_weights": false,
+             *       "train_norms": false,
+             *       "micro_batch_size": 0,
+             *       "gradient_checkpointing": "auto",
+             *       "precision": "auto",
+             *       "early_stop": 0,
+             *       "max_target_length": 64,
+             *       "beams": 1,
              *       "evaluations": 10,
              *       "storage_dtype": "float32",
+             *       "embedding_storage": "same",
+             *       "quantize": false,
+             *       "trim_vocabulary": false,
              *       "seed": 42
              *     }
              */
@@ -1942,7 +1974,7 @@ export interface components {
             role: components["schemas"]["Role"];
         };
         /** @enum {string} */
-        MethodEnum: "pst" | "magnitude" | "dense";
+        MethodEnum: "pst" | "magnitude" | "movement" | "l0" | "smp" | "wanda" | "lora" | "dense";
         /** @description ``model.newest`` is a list of at most one version (see ``api.models.with_newest``). */
         Model: {
             repo: string;
@@ -2458,6 +2490,8 @@ export interface components {
              */
             bytes?: number | null;
         };
+        /** @enum {string} */
+        PrecisionEnum: "auto" | "float32" | "bfloat16";
         /**
          * PublicModel
          * @description A model that the worker fetches from the public Hub, because the user asks for it by name.
@@ -2578,6 +2612,8 @@ export interface components {
             /** Size */
             size: number;
         };
+        /** @enum {string} */
+        StructureEnum: "unstructured" | "2:4" | "block_1x4" | "block_4x1" | "structured";
         /**
          * Target
          * @description A sparsity or a deployment budget; at least one is set. The planner turns it into a sparsity per group.
@@ -2700,6 +2736,12 @@ export interface components {
              */
             warmup_ratio?: number;
             /**
+             * Hold Ratio
+             * @description Share of the steps up to which the rate stays at its peak.
+             * @default 0
+             */
+            hold_ratio?: number;
+            /**
              * Weight Decay
              * @description Decoupled weight decay of the trained tensors.
              * @default 0
@@ -2748,6 +2790,18 @@ export interface components {
              */
             alpha2?: number;
             /**
+             * Gate Learning Rate
+             * @description Peak rate of one score a weight (movement, smp, l0).
+             * @default 0.01
+             */
+            gate_learning_rate?: number;
+            /**
+             * Structure
+             * @description Pattern in which weights are removed.
+             * @default unstructured
+             */
+            structure?: components["schemas"]["StructureEnum"];
+            /**
              * Threshold
              * @description Scores compete within a matrix, or over all of a group.
              * @default matrix
@@ -2784,6 +2838,12 @@ export interface components {
              */
             distill_weight?: number;
             /**
+             * Distill Hidden Weight
+             * @description Weight of the distance to the dense hidden states.
+             * @default 0
+             */
+            distill_hidden_weight?: number;
+            /**
              * Distill Temperature
              * @description Temperature of the distillation loss.
              * @default 2
@@ -2796,6 +2856,48 @@ export interface components {
              */
             class_weights?: boolean;
             /**
+             * Train Norms
+             * @description Train LayerNorms and biases too.
+             * @default false
+             */
+            train_norms?: boolean;
+            /**
+             * Micro Batch Size
+             * @description Rows at once on the device; 0 finds what fits.
+             * @default 0
+             */
+            micro_batch_size?: number;
+            /**
+             * Gradient Checkpointing
+             * @description Recompute activations in backward to save memory.
+             * @default auto
+             */
+            gradient_checkpointing?: components["schemas"]["GradientCheckpointingEnum"];
+            /**
+             * Precision
+             * @description Number format of activations; auto is bfloat16 on a GPU that has it.
+             * @default auto
+             */
+            precision?: components["schemas"]["PrecisionEnum"];
+            /**
+             * Early Stop
+             * @description Stop after so many evaluations without a better one; 0 never does.
+             * @default 0
+             */
+            early_stop?: number;
+            /**
+             * Max Target Length
+             * @description Tokens of a generated text.
+             * @default 64
+             */
+            max_target_length?: number;
+            /**
+             * Beams
+             * @description Beams of generation.
+             * @default 1
+             */
+            beams?: number;
+            /**
              * Evaluations
              * @description How often the validation split is scored during training.
              * @default 10
@@ -2807,6 +2909,24 @@ export interface components {
              * @default float32
              */
             storage_dtype?: components["schemas"]["StorageDtypeEnum"];
+            /**
+             * Embedding Storage
+             * @description Number format of the embeddings in the compact file.
+             * @default same
+             */
+            embedding_storage?: components["schemas"]["EmbeddingStorageEnum"];
+            /**
+             * Quantize
+             * @description Store kept weights as int8 with a scale for each row.
+             * @default false
+             */
+            quantize?: boolean;
+            /**
+             * Trim Vocabulary
+             * @description Drop tokens that the rows never use, from embeddings and tokenizer.
+             * @default false
+             */
+            trim_vocabulary?: boolean;
             /**
              * Seed
              * @description Seed of every random choice.
