@@ -6,10 +6,12 @@ from typing import Any
 from uuid import UUID
 
 import django_filters
+import django_filters.rest_framework
 from django.shortcuts import get_object_or_404
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework import generics, status
+from rest_framework.filters import OrderingFilter, SearchFilter
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
@@ -51,18 +53,21 @@ class EstimatesView(APIView):
         actor, workspace = actor_of(request), workspace_of(request, role=Role.VIEWER)
         base = _base_model(actor, asked.base_model)
         dataset = None
-        num_labels = asked.num_labels
+        task = asked.task
+        num_labels = {"regression": 1, "generation": 0}.get(task, asked.num_labels)
         if asked.dataset is not None:
             dataset = Dataset.objects.visible_to(actor).filter(pk=asked.dataset).first()
             if dataset is None:
                 raise NotFound(f"There is no data set {asked.dataset}, or you have no access to it.")
-            num_labels = len(dataset.labels)
+            task, num_labels = dataset.task, dataset.outputs
         if num_labels is None:
             raise UserError(
                 "Name a data set, or say how many labels there are.",
                 details=[{"field": "num_labels", "message": "required without dataset"}],
             )
-        plan = planning.plan_of(base=base, target=asked.target, settings=asked.settings, num_labels=num_labels)
+        plan = planning.plan_of(
+            base=base, target=asked.target, settings=asked.settings, task=task, num_labels=num_labels
+        )
         seconds = planning.seconds_of(actor=actor, base=base, settings=asked.settings, dataset=dataset)
         online = waiting.listening(waiting.online_workers(), queue=asked.queue, workspace_id=workspace.id)
         answer = schemas.Estimate(
@@ -78,6 +83,7 @@ class EstimatesView(APIView):
 class JobFilter(django_filters.FilterSet):
     workspace = django_filters.CharFilter(field_name="workspace__slug", label="Slug of the workspace.")
     state = django_filters.ChoiceFilter(choices=STATES)
+    dataset = django_filters.UUIDFilter(field_name="dataset", label="Id of the data set.")
 
     class Meta:
         model = Job
@@ -87,7 +93,9 @@ class JobFilter(django_filters.FilterSet):
 class JobsView(generics.ListAPIView[Job]):
     parser_classes = [JSONParser]
     queryset = Job.objects.none()
+    filter_backends = [django_filters.rest_framework.DjangoFilterBackend, SearchFilter, OrderingFilter]
     filterset_class = JobFilter
+    search_fields = ["name", "model_name", "dataset__name"]
     ordering_fields = ["created_at", "finished_at", "name", "state"]
 
     def get_queryset(self) -> JobQuerySet:

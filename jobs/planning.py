@@ -18,7 +18,7 @@ from hub.registry.models import ModelKind, ModelVersion
 from hub.registry.services import RevisionNotFound, resolve
 from jobs.models import Job
 from pst import budget
-from pst.config import TrainSettings
+from pst.config import TaskName, TrainSettings
 from pst_client.contract import JobState, ModelRef, Target
 
 # owner/name[@revision]; the public Hub's own rules for names, and no part of a path or an address.
@@ -84,15 +84,17 @@ def public_model(*, name: str) -> BaseModel:
     return BaseModel(public=name)
 
 
-def plan_of(*, base: BaseModel, target: Target, settings: TrainSettings, num_labels: int) -> dict[str, Any] | None:
+def plan_of(
+    *, base: BaseModel, target: Target, settings: TrainSettings, task: TaskName, num_labels: int
+) -> dict[str, Any] | None:
     """The planner's answer as JSON; None for a public model, whose sizes are unknown until a worker has fetched it.
 
     Raises UserError: code ``budget_unreachable`` with the least that can be reached, or ``invalid``.
     """
     if base.version is None:
-        if target.sparsity is None or any(getattr(target, name) is not None for name in BUDGETS):
+        if target.sparsity is None or any(getattr(target, name) is not None for name in (*BUDGETS, "groups")):
             raise UserError(
-                "A public model's size is unknown before it is fetched: give a sparsity as the target, and no budget.",
+                "A public model is unknown before it is fetched: give a sparsity as the target, no budget, no groups.",
                 details=[{"field": "target", "message": "give a sparsity alone for a public model"}],
             )
         return None
@@ -103,6 +105,7 @@ def plan_of(*, base: BaseModel, target: Target, settings: TrainSettings, num_lab
             num_labels=num_labels,
             storage_dtype=settings.storage_dtype,
             settings=settings,
+            task=task,
         )
     except budget.BudgetError as error:
         field = f"target.{error.field}" if error.field in budget.Target.__dataclass_fields__ else error.field
@@ -115,9 +118,9 @@ def plan_of(*, base: BaseModel, target: Target, settings: TrainSettings, num_lab
 
 
 def uniform_plan(target: Target, settings: TrainSettings) -> dict[str, Any]:
-    """What is kept as the plan of a job on a public model: the same sparsity for every group, no sizes."""
-    sparsity = 0.0 if settings.method == "dense" else target.sparsity
-    return {"groups": [{"name": name, "sparsity": sparsity} for name in budget.GROUPS], "sparsity": sparsity}
+    """What is kept as the plan of a job on a public model: the same sparsity for all its matrices, no sizes."""
+    sparsity = target.sparsity if budget.TRAITS[settings.method].prunes else 0.0
+    return {"groups": [{"name": "all", "sparsity": sparsity}], "sparsity": sparsity}
 
 
 def seconds_of(*, actor: Actor, base: BaseModel, settings: TrainSettings, dataset: Dataset | None) -> float | None:

@@ -12,7 +12,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, StringCo
 
 from hub.core.errors import UserError
 from hub.registry.models import MODEL_NAME
-from pst.config import SettingsError, TrainSettings, from_dict
+from pst.config import SettingsError, TaskName, TrainSettings, from_dict
 from pst_client.contract import EventType, JobState, Message, Target
 
 M = TypeVar("M", bound=BaseModel)
@@ -80,7 +80,10 @@ class EstimateQuery(Message):
     base_model: BaseModelName
     target: Target
     settings: Settings = TrainSettings()
-    num_labels: int | None = Field(None, ge=2, le=100_000, description="Needed where no data set is given.")
+    task: TaskName = Field("classification", description="Of the rows; a data set says it itself.")
+    num_labels: int | None = Field(
+        None, ge=1, le=100_000, description="Of classification and multilabel; needed where no data set is given."
+    )
     dataset: UUID | None = None
     queue: Queue = "default"
 
@@ -111,7 +114,8 @@ class JobPlan(BaseModel):
     memory_bytes: int | None = None
     trainable_params: int | None = None
     binding: str | None = Field(None, description="The part of the target that decided.")
-    reached: bool | None = Field(None, description="False only for a dense run: nothing is pruned.")
+    reached: bool | None = Field(None, description="False only for a method that prunes nothing.")
+    notes: list[str] = Field([], description="What the plan can't do or know, in sentences.")
 
 
 class SecondsEstimate(BaseModel):

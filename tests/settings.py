@@ -10,7 +10,14 @@ TEST_DIR.chmod(0o755)
 USE_POSTGRES = os.environ.get("SPARSEWRIGHT_TEST_POSTGRES") == "1"
 
 for name in [name for name in os.environ if name.startswith("SPARSEWRIGHT_")]:
-    if name not in {"SPARSEWRIGHT_DATA", "SPARSEWRIGHT_MINILM", "SPARSEWRIGHT_TEST_POSTGRES"}:
+    if name not in {
+        "SPARSEWRIGHT_AUTHORS_LAYER",
+        "SPARSEWRIGHT_DATA",
+        "SPARSEWRIGHT_MINILM",
+        "SPARSEWRIGHT_MPNET",
+        "SPARSEWRIGHT_SMOLLM2",
+        "SPARSEWRIGHT_TEST_POSTGRES",
+    }:
         del os.environ[name]
 os.environ |= {
     "SPARSEWRIGHT_SECRET_KEY": "the tests' key, used nowhere else, 0123456789abcdefghijklmnop",

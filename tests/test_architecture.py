@@ -204,6 +204,13 @@ def test_the_web_tier_never_loads_torch() -> None:
         "pst.budget",
         "pst.errors",
         "pst.families",
+        "pst.families.decoders",
+        "pst.families.encoders",
+        "pst.families.parts",
+        "pst.families.seq2seq",
+        "pst.families.units",
+        "pst.sizes",
+        "pst.traits",
     }
 
 

@@ -1,14 +1,16 @@
 import "@mantine/core/styles.css";
 import "./style.css";
-import "./i18n";
 import { StrictMode } from "react";
 import { createRoot } from "react-dom/client";
 import { App } from "./app/App";
+import { begin } from "./i18n";
 
 const root = document.getElementById("root");
 if (!root) throw new Error("index.html has no element #root");
-createRoot(root).render(
-  <StrictMode>
-    <App />
-  </StrictMode>,
+void begin().then(() =>
+  createRoot(root).render(
+    <StrictMode>
+      <App />
+    </StrictMode>,
+  ),
 );

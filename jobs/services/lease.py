@@ -150,6 +150,7 @@ def _spec(*, job: Job) -> JobSpec:
         job_id=job.id,
         name=job.name,
         attempt=job.attempt,
+        task=job.dataset.task,
         base_model=BaseModel(version=job.base_model, public=job.public_model).reference(),
         dataset=_dataset(dataset=job.dataset),
         settings=TrainSettings(**job.settings),

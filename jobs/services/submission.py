@@ -60,7 +60,7 @@ def submit(
             code="dataset_not_ready",
             details=[{"field": "dataset", "message": f"is {dataset.state}"}],
         )
-    plan = planning.plan_of(base=base, target=target, settings=settings, num_labels=len(dataset.labels))
+    plan = planning.plan_of(base=base, target=target, settings=settings, task=dataset.task, num_labels=dataset.outputs)
     name = name or dataset.name
     model_name = model_name or _model_name(name)
     if Model.objects.filter(workspace=workspace, name=model_name).exclude(kind=ModelKind.SPARSE).exists():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -90,8 +91,9 @@ def browser() -> Iterator[Browser]:
         running.close()
 
 
-@pytest.fixture
-def tab(live_server: LiveServer, browser: Browser) -> Iterator[Tab]:
+@contextmanager
+def open_tab(browser: Browser, address: str) -> Iterator[Tab]:
+    """A tab of its own in the platform at ``address``; in the end nothing may have been complained about."""
     if not (settings.FRONTEND_DIR / "index.html").is_file():
         pytest.skip(f"The frontend is not built: no index.html in {settings.FRONTEND_DIR}")
     folder = os.environ.get("BROWSER_SHOTS")
@@ -99,7 +101,7 @@ def tab(live_server: LiveServer, browser: Browser) -> Iterator[Tab]:
     page = context.new_page()
     page.set_default_timeout(PATIENCE)
     expect.set_options(timeout=PATIENCE)
-    opened = Tab(page=page, address=live_server.url, shots=Path(folder) if folder else None)
+    opened = Tab(page=page, address=address, shots=Path(folder) if folder else None)
     page.on("console", opened.hear)
     page.on("pageerror", lambda error: opened.complaints.append(f"uncaught: {error}"))
     page.on("response", opened.answered)
@@ -108,3 +110,17 @@ def tab(live_server: LiveServer, browser: Browser) -> Iterator[Tab]:
     page.goto("about:blank")
     context.close()
     assert opened.complaints == []
+
+
+@pytest.fixture
+def tab(live_server: LiveServer, browser: Browser) -> Iterator[Tab]:
+    with open_tab(browser, live_server.url) as opened:
+        yield opened
+
+
+def sign_in(tab: Tab, username: str, password: str = "correct horse battery") -> None:
+    tab.open("/")
+    tab.page.get_by_label("User name").fill(username)
+    tab.page.get_by_role("textbox", name="Password").fill(password)
+    tab.page.get_by_role("button", name="Sign in").click()
+    expect(tab.page.get_by_role("heading", level=1, name="Jobs")).to_be_visible()

@@ -14,7 +14,7 @@ from playwright.sync_api import Page, expect
 from hub.datasets.models import Dataset
 from hub.datasets.tasks import validate
 from jobs.models import Job
-from tests.browser.conftest import Tab
+from tests.browser.conftest import Tab, sign_in
 from tests.factories.accounts import person
 from tests.factories.jobs import base_model, queued_job, worker
 from tests.factories.serving import serving_node
@@ -41,14 +41,6 @@ def validated(page: Page) -> Dataset:
     identity = page.url.rsplit("/", 1)[1]
     validate(identity)
     return Dataset.objects.get(pk=identity)
-
-
-def sign_in(tab: Tab, username: str, password: str = "correct horse battery") -> None:
-    tab.open("/")
-    tab.page.get_by_label("User name").fill(username)
-    tab.page.get_by_role("textbox", name="Password").fill(password)
-    tab.page.get_by_role("button", name="Sign in").click()
-    expect(tab.page.get_by_role("heading", level=1, name="Jobs")).to_be_visible()
 
 
 def test_from_the_first_run_to_a_queued_job(tab: Tab, tmp_path: Path) -> None:
@@ -217,6 +209,7 @@ def test_a_job_is_watched_to_its_model_and_deployed(tab: Tab) -> None:
 
     node = serving_node("edge-1")
     page.get_by_role("button", name="Set the alias").click()
+    page.get_by_role("dialog").get_by_role("button", name="Set the alias").click()
     expect(page.get_by_text("production → v1").or_(page.get_by_text("production", exact=True)).first).to_be_visible()
     page.get_by_role("button", name="Deploy").click()
     page.get_by_role("dialog").get_by_role("button", name="Deploy").click()
@@ -246,7 +239,7 @@ def test_a_token_is_shown_once_and_can_be_revoked(tab: Tab) -> None:
     person("olga", workspace="acme")
     sign_in(tab, "olga")
     page.get_by_role("link", name="Settings", exact=True).click()
-    page.get_by_label("Name").fill("laptop")
+    page.get_by_role("textbox", name="Name", exact=True).fill("laptop")
     page.get_by_role("button", name="Make a token").click()
     expect(page.get_by_text("Copy it now")).to_be_visible()
     assert re.fullmatch(r"sw_u_[\w-]{43}", page.locator("pre").first.inner_text().strip())

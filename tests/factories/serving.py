@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
+import threading
 from dataclasses import dataclass
 from datetime import timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+from django.db import connection
 from django.utils import timezone
 from rest_framework.test import APIClient
 
-from hub.accounts.models import Workspace
+from hub.accounts.models import ApiToken, Workspace
 from hub.serving.models import Node
 from tests.factories.accounts import bearer, node_secret
 
@@ -55,3 +59,53 @@ def serving_node(
     )
     assert answer.status_code == 200, answer.content
     return FakeNode(id=answer.json()["node_id"], secret=secret, client=client)
+
+
+ANSWER = {
+    "model": "acme/desk",
+    "version": 1,
+    "commit": "0" * 40,
+    "predictions": [{"label": "shipping", "score": 0.9, "probabilities": {"shipping": 0.9, "billing": 0.1}}],
+    "milliseconds": 3.5,
+    "secret_of_the_node": "not passed on",
+}
+
+
+class Answering:
+    """A node's HTTP side that answers what it is told to and keeps what it was asked."""
+
+    def __init__(self) -> None:
+        self.status, self.body = 200, json.dumps(ANSWER).encode()
+        self.asked: list[tuple[str, str, Any]] = []
+        self.tokens: list[ApiToken | None] = []
+        outer = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                content = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                outer.asked.append((self.path, self.headers["Host"], content))
+                outer.tokens.append(self._token())
+                self.send_response(outer.status)
+                self.send_header("Location", "/elsewhere")
+                self.end_headers()
+                self.wfile.write(outer.body)
+
+            def _token(self) -> ApiToken | None:
+                digest = ApiToken.hash(self.headers["Authorization"].removeprefix("Bearer "))
+                found = ApiToken.objects.usable().select_related("user", "workspace").filter(digest=digest).first()
+                connection.close()
+                return found
+
+            def log_message(self, format: str, *args: Any) -> None:
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+    def close(self) -> None:
+        self.server.shutdown()
+        self.server.server_close()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server.server_port}"

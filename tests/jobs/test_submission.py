@@ -37,7 +37,8 @@ def test_submit(owner: Person) -> None:
     assert (job["state"], job["workspace"], job["model_name"]) == ("queued", "acme", "first-try")
     assert job["base_model"].startswith("base/tiny-bert@") and len(job["base_model"].split("@")[1]) == 40
     assert (job["settings"]["epochs"], job["settings"]["seed"], job["settings"]["batch_size"]) == (3, 7, 32)
-    assert job["target"] == {"sparsity": 0.9, "max_nonzero_params": None, "max_bytes": None, "max_memory_bytes": None}
+    unset = dict.fromkeys(["max_nonzero_params", "max_bytes", "max_memory_bytes", "groups"])
+    assert job["target"] == {"sparsity": 0.9, **unset}
     expected = budget.plan(BERT, budget.Target(sparsity=0.9), num_labels=3)
     assert job["plan"] == expected.to_dict()
     assert (job["queue_position"], job["workers_online"], job["waiting_for"]) == (1, 0, "no_worker_online")
@@ -102,6 +103,11 @@ def owner_actor(owner: Person) -> Any:
         ({"target": {"max_bytes": 0}}, "invalid", "target.max_bytes"),
         ({"target": {"max_bytes": 100}}, "budget_unreachable", "target.max_bytes"),
         ({"target": {"sparsity": 0.9, "speed": 3}}, "invalid", "target.speed"),
+        ({"target": {"groups": {"ffn": 1.5}}}, "invalid", "target.groups.ffn"),
+        ({"target": {"groups": {"decoder": 0.9}}}, "invalid", "target.groups"),
+        ({"target": {"groups": {"ffn": 0.9}, "sparsity": 0.9}}, "invalid", "target.groups"),
+        ({"target": {"groups": {}}}, "invalid", "target.groups"),
+        ({"target": {"sparsity": 0.9}, "settings": {"structure": "2:4"}}, "invalid", "target.sparsity"),
         ({"model_name": "no/slash"}, "invalid", "model_name"),
         ({"model_name": "name\n"}, "invalid", "model_name"),
         ({"queue": "platform"}, "invalid", "queue"),
@@ -113,6 +119,7 @@ def owner_actor(owner: Person) -> Any:
         ({"base_model": {"public": "no-slash"}}, "invalid", "base_model.public"),
         ({"base_model": {"public": "owner/../name"}}, "invalid", "base_model.public"),
         ({"base_model": {"public": "owner/name"}, "target": {"max_bytes": 10**9}}, "invalid", "target"),
+        ({"base_model": {"public": "owner/name"}, "target": {"groups": {"ffn": 0.9}}}, "invalid", "target"),
         ({"colour": "red"}, "invalid", "colour"),
     ],
 )
@@ -189,15 +196,27 @@ def test_the_same_idempotency_key_gives_the_same_job(owner: Person, outsider: Pe
     assert Job.objects.count() == 2
 
 
+def test_a_target_by_group_reaches_the_worker(owner: Person) -> None:
+    body = submission(owner, target={"groups": {"ffn": 0.95}}, settings={"structure": "structured"})
+    job = owner.client.post("/api/v1/jobs", body).json()
+    assert job["target"]["groups"] == {"ffn": 0.95}
+    assert {group["name"]: group["sparsity"] for group in job["plan"]["groups"]} == {"attention": 0.0, "ffn": 0.95}
+    assert job["plan"]["notes"] == [
+        "structured can't prune attention, because the config of bert can't say fewer heads: it stays dense."
+    ]
+    spec = worker().claim(job["id"]).json()["spec"]
+    assert (spec["target"]["groups"], spec["plan"]) == ({"ffn": 0.95}, {"attention": 0.0, "ffn": 0.95})
+
+
 def test_a_public_model(owner: Person, settings: Settings) -> None:
     body = submission(owner, base_model={"public": "someone/bert-tiny@abc"}, target={"sparsity": 0.8})
     job = owner.client.post("/api/v1/jobs", body).json()
     assert (job["base_model"], job["public"]) == ("someone/bert-tiny@abc", True)
-    assert {group["name"]: group["sparsity"] for group in job["plan"]["groups"]} == {"attention": 0.8, "ffn": 0.8}
+    assert [(group["name"], group["sparsity"]) for group in job["plan"]["groups"]] == [("all", 0.8)]
     assert job["plan"]["sparse_bytes"] is None
     claim = worker().claim(job["id"]).json()
     assert claim["spec"]["base_model"] == {"source": "public", "repo": "someone/bert-tiny", "revision": "abc"}
-    assert claim["spec"]["plan"] == {"attention": 0.8, "ffn": 0.8}
+    assert claim["spec"]["plan"] == {"all": 0.8}  # the worker plans it from the target
     settings.ALLOW_PUBLIC_MODELS = False
     refused(owner.client.post("/api/v1/jobs", body), 403, "forbidden")
 
@@ -298,6 +317,8 @@ def test_list(owner: Person, outsider: Person) -> None:
     assert names("state=running") == []
     assert names("workspace=acme") == ["b", "a"]
     assert names("workspace=elsewhere") == []
+    assert names("search=B") == ["b"] and names("search=theirs") == []
+    assert names(f"dataset={a.dataset_id}") == ["a"]
     page = owner.client.get("/api/v1/jobs?page_size=1").json()
     assert (page["count"], page["previous"], len(page["results"])) == (2, None, 1)
     assert page["results"][0] == owner.client.get(f"/api/v1/jobs/{b.id}").json()

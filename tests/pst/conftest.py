@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,9 +33,9 @@ def _one_thread() -> None:
     torch.set_num_threads(1)
 
 
-def write_base(folder: Path, **changes: Any) -> Path:
-    """Save a random two-layer BERT with its tokenizer."""
-    words = SPECIAL + FILLERS + [word for group in WORDS.values() for word in group]
+def write_base(folder: Path, *, unused: Sequence[str] = (), **changes: Any) -> Path:
+    """Save a random two-layer BERT with its tokenizer; ``unused`` are tokens that no toy row has."""
+    words = SPECIAL + FILLERS + [word for group in WORDS.values() for word in group] + list(unused)
     tokenizer = Tokenizer(WordPiece({word: index for index, word in enumerate(words)}, unk_token="[UNK]"))
     tokenizer.normalizer, tokenizer.pre_tokenizer = BertNormalizer(), BertPreTokenizer()
     tokenizer.post_processor = TemplateProcessing(
@@ -106,7 +107,7 @@ def write_job(folder: Path, base: Path, *, target: dict[str, Any] | None = None,
         "train": "data/train.jsonl",
         "validation": None,
         "test": "data/test.jsonl",
-        "settings": {**QUICK, **settings},
+        "settings": {**QUICK, "threshold": "matrix", "distill_hidden_weight": 0.0, **settings},
         "target": target or {"sparsity": 0.9},
         "plan": None,
     }

@@ -9,8 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pst.base import load_tokenizer
-from pst.data import Row, collate, encode, epoch_batches, length_sorted_batches, read_rows, stratified_split
+from pst.data import Row, epoch_batches, length_sorted_batches, random_split, read_objects, stratified_split
 from pst.errors import PSTError
 
 
@@ -54,45 +53,25 @@ def test_too_few_rows_to_split() -> None:
         stratified_split([Row("a", None, 0), Row("b", None, 1)], 0.2, 0)
 
 
-@pytest.mark.parametrize(
-    "line,words",
-    [
-        ("{", "line 2: not valid JSON"),
-        ('["a"]', 'line 2: a row needs a "text"'),
-        ('{"text": 3, "label": "a"}', 'line 2: a row needs a "text"'),
-        ('{"text": "x", "label": "c"}', "line 2: label 'c'"),
-        ('{"text": "x"}', "line 2: label None"),
-        ('{"text": "x", "label": "a", "text_pair": 1}', 'line 2: "text_pair"'),
-    ],
-)
-def test_bad_rows_name_their_line(tmp_path: Path, line: str, words: str) -> None:
-    path = tmp_path / "train.jsonl"
-    path.write_text(json.dumps({"text": "fine", "label": "a"}) + "\n" + line + "\n")
-    with pytest.raises(PSTError, match=words):
-        read_rows(path, ["a", "b"])
+def test_a_random_split_keeps_rows_of_one_source_together() -> None:
+    rows = [Row(f"source {i // 3}", None, references=(f"r{i}",)) for i in range(30)]
+    train, validation = random_split(rows, 0.2, 5)
+    assert len(validation) == 6
+    assert not {row.text for row in train} & {row.text for row in validation}
+    assert (train, validation) == random_split(rows, 0.2, 5)
+    with pytest.raises(PSTError, match="too few rows"):
+        random_split(rows[:3], 0.2, 5)
 
 
 def test_unusual_line_separators_stay_inside_a_text(tmp_path: Path) -> None:
     path = tmp_path / "train.jsonl"
-    path.write_text(json.dumps({"text": "one\u2028two\x85three", "label": "b"}, ensure_ascii=False) + "\n", "utf-8")
-    assert read_rows(path, ["a", "b"]) == [Row("one\u2028two\x85three", None, 1)]
+    path.write_text(json.dumps({"text": "one\u2028two\x85three"}, ensure_ascii=False) + "\n", "utf-8")
+    assert list(read_objects(path)) == [("train.jsonl, line 1", {"text": "one\u2028two\x85three"})]
 
 
-def test_empty_and_missing_files(tmp_path: Path) -> None:
+def test_files_that_hold_no_rows(tmp_path: Path) -> None:
     (tmp_path / "empty.jsonl").write_text("\n\n")
-    with pytest.raises(PSTError, match="no rows"):
-        read_rows(tmp_path / "empty.jsonl", ["a", "b"])
-    with pytest.raises(PSTError, match="does not exist"):
-        read_rows(tmp_path / "none.jsonl", ["a", "b"])
-
-
-def test_pairs_are_cut_padded_and_typed(base: Path) -> None:
-    tokenizer = load_tokenizer(base)
-    rows = [Row("the red dog", "a saw", 0), Row("red", None, 1), Row("the " * 50, "old", 2)]
-    encoded = encode(tokenizer, rows, 10)
-    assert [len(row.input_ids) for row in encoded] == [8, 4, 10]
-    inputs, labels = collate(encoded, tokenizer.pad_token_id, torch.device("cpu"))
-    assert inputs["input_ids"].shape == inputs["token_type_ids"].shape == (3, 10)
-    assert inputs["attention_mask"].sum(1).tolist() == [8, 4, 10]
-    assert inputs["token_type_ids"][0].tolist() == [0] * 5 + [1] * 3 + [0] * 2
-    assert labels.tolist() == [0, 1, 2]
+    (tmp_path / "latin.jsonl").write_bytes(b'{"text": "caf\xe9"}')
+    for name, words in (("empty", "no rows"), ("none", "does not exist"), ("latin", "not UTF-8 text")):
+        with pytest.raises(PSTError, match=words):
+            list(read_objects(tmp_path / f"{name}.jsonl"))

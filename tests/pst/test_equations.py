@@ -8,20 +8,23 @@ from torch import Tensor
 
 from pst.kernels.reference import Factors, Scales
 from pst.layers import PSTLinear
-from pst.masks import kept_count, select
+from pst.masks import explicit, kept_count, select
 
 SCALES = Scales(beta=0.7, alpha1=1.3, alpha2=0.4)
 SHAPES = [(1, 1, 1), (3, 7, 5), (6, 17, 33), (9, 131, 140)]  # tokens, n, k; the last takes the sampled selection
 
 
-def brute_force(x: Tensor, weight: Tensor, bias: Tensor, f: Factors, kept: int) -> tuple[Tensor, Tensor]:
-    """(y, M) with a straight-through mask, from the definitions alone."""
+def brute_force(
+    x: Tensor, weight: Tensor, bias: Tensor, f: Factors, kept: int, mask: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """(y, M) with a straight-through mask, from the definitions alone; M is given or the ``kept`` largest."""
     d = weight + SCALES.beta * f.u @ f.v
     s = d.abs() + SCALES.alpha1 * f.a @ f.b + SCALES.alpha2 * (f.r[:, None] + f.c[None, :])
-    order = sorted(range(s.numel()), key=lambda index: (-float(s.detach().reshape(-1)[index]), index))
-    mask = torch.zeros(s.numel(), dtype=s.dtype)
-    mask[order[:kept]] = 1
-    mask = mask.reshape(s.shape)
+    if mask is None:
+        order = sorted(range(s.numel()), key=lambda index: (-float(s.detach().reshape(-1)[index]), index))
+        mask = torch.zeros(s.numel(), dtype=s.dtype)
+        mask[order[:kept]] = 1
+        mask = mask.reshape(s.shape)
     straight_through = mask + s - s.detach()  # value M, derivative with respect to S is one
     return x @ (straight_through * d).T + bias, mask
 
@@ -65,6 +68,23 @@ def test_output_and_all_gradients_in_float64(shape: tuple[int, int, int], ties: 
 
     assert int(mask.sum()) == kept
     torch.testing.assert_close(y, wanted_y, rtol=1e-11, atol=1e-11)
+    for one, other in zip(got, wanted, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_mask_that_no_threshold_describes(shape: tuple[int, int, int]) -> None:
+    tokens, n, k = shape
+    layer = make_layer(n, k, torch.float64, ties=False)
+    mask = torch.rand(n, k) < 0.3
+    layer.selection = explicit(mask)
+    x = torch.randn(2, tokens, k, dtype=torch.float64, requires_grad=True)
+    y = layer(x)
+    upstream = torch.randn_like(y)
+    wanted_y, _ = brute_force(x, layer.weight, layer.bias, layer.factors(), 0, mask.double())
+    torch.testing.assert_close(y, wanted_y, rtol=1e-11, atol=1e-11)
+    got = torch.autograd.grad(y, [x, *layer.factors()], upstream)
+    wanted = torch.autograd.grad(wanted_y, [x, *layer.factors()], upstream)
     for one, other in zip(got, wanted, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-9)
 

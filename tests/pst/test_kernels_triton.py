@@ -20,13 +20,13 @@ if not torch.cuda.is_available():
 pytest.importorskip("triton", reason="triton is not installed: neither the GPU nor its interpreter can run the kernels")
 
 from pst import kernels, masks
-from pst.budget import pruned_count
 from pst.kernels import reference
 from pst.kernels import triton as fused
 from pst.kernels import triton_select as search
 from pst.kernels.int8 import Int8Weight, quantize_rows
 from pst.kernels.reference import Factors, Scales
 from pst.masks import Selection
+from pst.sizes import pruned_count
 
 CUDA = torch.cuda.is_available()
 DEVICE = torch.device("cuda" if CUDA else "cpu")

@@ -6,12 +6,13 @@ from typing import Any
 import pytest
 import torch
 
-from pst.base import load_classifier, matched_specs, read_config
+from pst.base import load_model, matched_specs, read_config
 from pst.config import TrainSettings
 from pst.formats import bits
 from pst.inject import inject, select_all
 from pst.masks import kept_count, mask_of
-from pst.merge import MergeError, check_pruned, merge
+from pst.merge import MergeError, check_pruned, merge, recount
+from pst.rounding import round_
 from tests.pst.conftest import LABELS
 
 SPARSITY = {"attention": 0.9, "ffn": 0.75}
@@ -19,7 +20,7 @@ SPARSITY = {"attention": 0.9, "ffn": 0.75}
 
 def trained_model(base: Path, **settings: Any) -> tuple[Any, Any]:
     """A classifier whose layers look as after training: every factor moved, selection at the final sparsity."""
-    model = load_classifier(base, LABELS, 0)
+    model = load_model(base, "classification", LABELS, 0)
     sites = inject(model, matched_specs(model, read_config(base), 3), TrainSettings(**settings))
     torch.manual_seed(1)
     with torch.no_grad():
@@ -36,11 +37,13 @@ INPUT = {"input_ids": torch.tensor([[2, 5, 9, 3]]), "attention_mask": torch.ones
 @pytest.mark.parametrize("storage", [torch.float32, torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("method", ["pst", "magnitude"])
 def test_merged_model_has_the_original_form_and_exact_zeros(base: Path, method: str, storage: torch.dtype) -> None:
-    original = load_classifier(base, LABELS, 0).state_dict()
+    original = load_model(base, "classification", LABELS, 0).state_dict()
     model, sites = trained_model(base, method=method)
     masks = {f"{site.name}.weight": mask_of(site.layer.scores(), site.layer.selection) for site in sites}
     groups = {f"{site.name}.weight": site.group for site in sites}
     report = merge(model, sites, storage)
+    assert round_(model, matched_specs(model, read_config(base), 3), TrainSettings(method=method), storage) == {}
+    assert recount(report, model) == report
     state = model.state_dict()
     assert {name: t.shape for name, t in state.items()} == {name: t.shape for name, t in original.items()}
     assert len(report) == len(masks) == 12
@@ -66,9 +69,10 @@ def test_predicts_as_before_the_merge(base: Path) -> None:
 
 def test_merging_twice_is_merging_once(base: Path) -> None:
     model, sites = trained_model(base)
+    specs = matched_specs(load_model(base, "classification", LABELS, 0), read_config(base), 3)
     merge(model, sites, torch.bfloat16)
+    round_(model, specs, TrainSettings(), torch.bfloat16)
     once = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    specs = matched_specs(model, read_config(base), 3)
     again = inject(model, specs, TrainSettings())  # U V and A B are zero at the start: S = |W'|
     select_all(again, SPARSITY, "matrix")
     merge(model, again, torch.bfloat16)
@@ -82,6 +86,15 @@ def test_a_revived_weight_is_found() -> None:
         check_pruned("w", stored, stored != 0)  # the -0.0
     with pytest.raises(MergeError, match="w"):
         check_pruned("w", stored.abs(), torch.tensor([[True, False], [False, False]]))
+
+
+def test_a_weight_that_comes_back_after_the_merge_is_found(base: Path) -> None:
+    model, sites = trained_model(base)
+    report = merge(model, sites, torch.float32)
+    with torch.no_grad():
+        model.get_parameter(report[3].name).fill_(1.0)
+    with pytest.raises(MergeError, match="came back"):
+        recount(report, model)
 
 
 def test_global_threshold_spends_the_sparsity_where_scores_are_low(base: Path) -> None:

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import torch
 
-from pst.base import load_classifier, load_tokenizer, matched_specs, read_config
+from pst import tasks
+from pst.base import load_tokenizer, matched_specs, read_config
 from pst.budget import Target, plan
 from pst.config import TrainSettings
-from pst.data import Row, encode
-from pst.evaluate import predict
+from pst.data import Row
 from pst.formats import write_sparse
 from pst.inject import frozen, inject, select_all
 from pst.merge import merge
@@ -19,16 +19,16 @@ from pst.merge import merge
 
 def test_real_weights_are_injected_merged_and_as_large_as_planned(minilm: Path, tmp_path: Path) -> None:
     labels = ["a", "b", "c"]
-    model = load_classifier(minilm, labels, 0)
+    task = tasks.make("classification", labels, load_tokenizer(minilm), 32, TrainSettings(), read_config(minilm))
+    model = task.load(minilm, 0)
     planned = plan(read_config(minilm), Target(sparsity=0.9), num_labels=3, storage_dtype="bfloat16")
     sites = inject(model, matched_specs(model, read_config(minilm), 3), TrainSettings())
     select_all(sites, planned.sparsities(), "matrix")
-    tokenizer = load_tokenizer(minilm)
-    rows = encode(tokenizer, [Row("Where is my parcel?", None, 0), Row("I was charged twice.", "Help", 1)], 32)
+    rows = task.encode([Row("Where is my parcel?", None, 0), Row("I was charged twice.", "Help", 1)])
     with frozen(sites):
-        before = predict(model, rows, tokenizer.pad_token_id, torch.device("cpu"))
+        before = task.predict(model, rows)["logits"]
     merge(model, sites, torch.bfloat16)
-    after = predict(model, rows, tokenizer.pad_token_id, torch.device("cpu"))
+    after = task.predict(model, rows)["logits"]
     assert (after - before).abs().max() < 0.05
     state = {name: tensor.to(torch.bfloat16) for name, tensor in model.state_dict().items()}
     assert abs(write_sparse(state, tmp_path) / planned.sparse_bytes - 1) < 0.001

@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import math
 import shutil
 import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -57,7 +59,7 @@ def verify_here(monkeypatch: pytest.MonkeyPatch) -> None:
             code = verify.main(command[3:])
         return subprocess.CompletedProcess(command, code, output.getvalue(), "")
 
-    monkeypatch.setattr(pipeline.subprocess, "run", run)
+    monkeypatch.setattr(verify, "subprocess", SimpleNamespace(run=run))
 
 
 def test_phases_come_in_order_and_end_in_a_report(done: Done) -> None:
@@ -91,14 +93,14 @@ def test_checkpoints_are_announced_and_two_are_left(done: Done) -> None:
 def test_report_counts_are_those_of_the_exported_file(done: Done) -> None:
     report, export = done.report, done.folder / "export"
     state = load_file(export / "model.safetensors")
-    assert report["params"]["total"] == sum(tensor.numel() for tensor in state.values())
+    assert report["params"]["total"] >= sum(tensor.numel() for tensor in state.values())  # empty neurons are gone
     for matrix in report["sparsity"]["matrices"]:
         nonzeros = int((bits(state[matrix["name"]]) != 0).sum())
         assert matrix["nonzeros"] == nonzeros
-        assert matrix["sparsity"] >= 0.9 - 1 / state[matrix["name"]].numel()
+        assert matrix["sparsity"] == 1 - nonzeros / math.prod(matrix["shape"]) >= 0.9 - 1 / math.prod(matrix["shape"])
     assert len(report["sparsity"]["matrices"]) == 12
-    assert report["sparsity"]["reached"] == pytest.approx(report["sparsity"]["target"], abs=1e-3)
-    assert report["bytes"]["expanded"] == (export / "model.safetensors").stat().st_size == report["bytes"]["dense"]
+    assert report["sparsity"]["reached"] >= report["sparsity"]["target"] - 1e-3
+    assert report["bytes"]["expanded"] == (export / "model.safetensors").stat().st_size <= report["bytes"]["dense"]
     assert report["bytes"]["sparse"] == (export / "sparse/model.sparse.safetensors").stat().st_size
     assert {tensor.dtype for tensor in state.values()} == {torch.bfloat16}
 
@@ -107,9 +109,9 @@ def test_the_plan_predicted_the_file(done: Done, base: Path) -> None:
     config = json.loads((base / "config.json").read_text())
     settings = from_dict(done.report["settings"])
     planned = plan(config, Target(sparsity=0.9), num_labels=len(LABELS), storage_dtype="bfloat16", settings=settings)
-    assert done.report["bytes"]["sparse"] == pytest.approx(planned.sparse_bytes, rel=0.01)
+    assert 0.9 * planned.sparse_bytes < done.report["bytes"]["sparse"] < 1.01 * planned.sparse_bytes
     assert done.report["params"]["trainable"] == planned.trainable_params
-    assert done.report["params"]["nonzero"] == pytest.approx(planned.nonzero_params, abs=20)
+    assert 0.95 * planned.nonzero_params < done.report["params"]["nonzero"] < planned.nonzero_params + 20
 
 
 def test_metrics_are_those_of_the_exported_model(done: Done) -> None:
@@ -163,11 +165,15 @@ def test_an_interrupted_run_ends_bit_equal(done: Done, tmp_path: Path, verify_he
 
         return stop
 
-    with pytest.raises(pipeline.Stopped):  # the dense phase leaves nothing and starts over
+    with pytest.raises(pipeline.Stopped):  # the dense phase goes on at its fifth step
         pipeline.run(folder, emit=events.append, should_stop=stop_in("dense", 4))
-    assert not (folder / "checkpoints").exists()
+    assert [path.name for path in (folder / "checkpoints").iterdir()] == ["dense-000004.safetensors"]
+    with pytest.raises(PSTError, match="has reached the final sparsity"):
+        pipeline.export(folder, emit=lambda event: None)
+    events.clear()
     with pytest.raises(pipeline.Stopped):
         pipeline.run(folder, emit=events.append, should_stop=stop_in("train", total - 3))
+    assert next(e["step"] for e in events if e["type"] == "progress" and e["phase"] == "dense") == 5
     # another machine: only the newest checkpoint, under its other name
     newest = sorted((folder / "checkpoints").iterdir())[-1]
     newest.rename(folder / "resume.safetensors")
@@ -241,8 +247,8 @@ def test_a_failed_check_fails_the_run(done: Done, tmp_path: Path, monkeypatch: p
     folder = shutil.copytree(done.folder, tmp_path / "job")
     whole = pipeline.huggingface.export
 
-    def export(*arguments: Any) -> Any:
-        sizes = whole(*arguments)
+    def export(*arguments: Any, **options: Any) -> Any:
+        sizes = whole(*arguments, **options)
         tamper_both(folder / "export")
         return sizes
 
@@ -269,8 +275,14 @@ def test_cli_reports_and_exports_again(
 
 @pytest.mark.parametrize("method", ["magnitude", "dense"])
 def test_cli_trains_the_other_methods(
-    base: Path, tmp_path: Path, method: str, verify_here: None, capsys: pytest.CaptureFixture[str]
+    base: Path,
+    tmp_path: Path,
+    method: str,
+    verify_here: None,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setenv("COLUMNS", "200")  # no line of the table is broken
     folder = write_job(tmp_path, base, method=method, epochs=2, dense_epochs=2, evaluations=2)
     assert main(["train", str(folder)]) == 0
     report = json.loads((folder / "report.json").read_text())
@@ -342,8 +354,9 @@ def test_an_explicit_plan_sets_each_group(base: Path, tmp_path: Path, verify_her
     report = pipeline.run(folder, emit=lambda event: None, should_stop=lambda: False)
     for matrix in report["sparsity"]["matrices"]:
         wanted = 0.5 if "attention" in matrix["name"] else 0.95
-        assert matrix["sparsity"] == pytest.approx(wanted, abs=1e-3)
-    assert report["sparsity"]["target"] == pytest.approx(report["sparsity"]["reached"], abs=1e-3)
+        assert matrix["sparsity"] > wanted - 1e-3  # more where the neurons at its ends are empty
+        assert "attention" not in matrix["name"] or matrix["sparsity"] == pytest.approx(wanted, abs=1e-3)
+    assert report["sparsity"]["reached"] > report["sparsity"]["target"] - 1e-3
 
 
 def test_budget_errors_are_plain_errors() -> None:

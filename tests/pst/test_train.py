@@ -1,64 +1,24 @@
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import Tensor
 
 from pst import checkpoint
-from pst.base import load_classifier, load_tokenizer, matched_specs, read_config
-from pst.config import TrainSettings
-from pst.data import Row, encode
-from pst.errors import PSTError, TrainingError
-from pst.inject import inject, learning_rates
+from pst.distill import Teacher
+from pst.errors import TrainingError
 from pst.masks import kept_count, mask_of
 from pst.schedule import cooldown_start
-from pst.train import Hooks, Stopped, Task, Trainer, class_weights, loss_of
-from tests.pst.conftest import LABELS, QUICK, toy_rows
-
-SPARSITY = {"attention": 0.8, "ffn": 0.9}
-
-
-def settings_of(**changes: Any) -> TrainSettings:
-    return replace(TrainSettings(**QUICK), **changes)
-
-
-def make(
-    base: Path,
-    settings: TrainSettings,
-    *,
-    emit: Callable[[dict[str, Any]], None] = lambda event: None,
-    should_stop: Callable[[], bool] = lambda: False,
-    save: Callable[[Trainer], None] | None = None,
-    teacher: Tensor | None = None,
-    sparsity: dict[str, float] = SPARSITY,
-) -> Trainer:
-    model = load_classifier(base, LABELS, settings.seed)
-    specs = matched_specs(model, read_config(base), len(LABELS))
-    sites = inject(model, specs, settings)
-    tokenizer = load_tokenizer(base)
-
-    def rows(count: int, seed: int) -> Any:
-        listed = [Row(row["text"], None, LABELS.index(row["label"])) for row in toy_rows(count, seed)]
-        return encode(tokenizer, listed, 32)
-
-    task = Task(rows(64, 1), rows(24, 3), len(LABELS), 0, torch.device("cpu"), teacher)
-    rates = learning_rates(model, specs, settings)
-    hooks = Hooks(emit, should_stop, save)
-    torch.manual_seed(settings.seed)
-    return Trainer(
-        model, sites, rates, task, settings, sparsity if sites else {}, hooks, phase="train", epochs=settings.epochs
-    )
+from pst.train import Stopped, Trainer
+from tests.pst.trainers import METHODS, make, model_of, settings_of
 
 
 @pytest.mark.parametrize("method", ["pst", "magnitude"])
 def test_sparsity_is_exact_at_every_step(base: Path, method: Any) -> None:
-    trainer = make(base, settings_of(method=method, epochs=4))
+    trainer = make(base, settings_of(method=method, epochs=4, micro_batch_size=16))  # no preflight
     seen = []
     forward = trainer.model.forward
 
@@ -79,8 +39,8 @@ def test_sparsity_is_exact_at_every_step(base: Path, method: Any) -> None:
 
 
 def test_frozen_weights_are_bit_identical_and_the_rest_moves(base: Path) -> None:
-    before = load_classifier(base, LABELS, 42).state_dict()
-    trainer = make(base, settings_of(epochs=3))
+    before = model_of(base).state_dict()
+    trainer = make(base, settings_of(epochs=3, activation_power=0.0))
     start = {name: parameter.detach().clone() for name, parameter in trainer.trained.items()}
     trainer.run()
     state = trainer.model.state_dict()
@@ -126,15 +86,16 @@ def test_no_best_before_the_final_sparsity(base: Path) -> None:
         trainer.load_best()
 
 
-@pytest.mark.parametrize("method", ["pst", "magnitude", "dense"])
-@pytest.mark.parametrize("stop_at", [1, 5, 11])
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("stop_at", [1, 8])
 def test_a_resumed_trainer_ends_bit_equal(base: Path, tmp_path: Path, method: Any, stop_at: int) -> None:
     settings = settings_of(method=method, epochs=3, evaluations=3)
     whole = make(base, settings)
     whole.run()
 
     def save(trainer: Trainer) -> None:
-        checkpoint.save(tmp_path, trainer.tensors(), {"step": trainer.step, "trainer": trainer.state()})
+        state = {"phase": "train", "step": trainer.step, "trainer": trainer.state()}
+        checkpoint.save(tmp_path, trainer.tensors(), state)
 
     calls = iter([False] * stop_at + [True])
     first = make(base, settings, should_stop=lambda: next(calls), save=save)
@@ -160,28 +121,6 @@ def test_checkpoints_hold_only_what_was_trained(base: Path) -> None:
     assert sum(tensor.numel() for tensor in floats.values()) <= 4 * trained
 
 
-def test_two_files_are_kept_and_damage_is_a_plain_error(tmp_path: Path) -> None:
-    for step in (3, 20, 100):
-        path = checkpoint.save(tmp_path, {"x": torch.ones(3)}, {"step": step})
-    assert [p.name for p in sorted((tmp_path / "checkpoints").iterdir())] == [
-        "000020.safetensors",
-        "000100.safetensors",
-    ]
-    found = checkpoint.newest(tmp_path)
-    assert found is not None and found.state["step"] == 100
-    (tmp_path / "resume.safetensors").write_bytes(path.read_bytes()[:-4])
-    with pytest.raises(PSTError, match="can't be read"):
-        checkpoint.newest(tmp_path)
-
-
-def test_resume_file_is_found(tmp_path: Path) -> None:
-    path = checkpoint.save(tmp_path / ".", {"x": torch.ones(3)}, {"step": 7})
-    path.rename(tmp_path / "resume.safetensors")
-    found = checkpoint.newest(tmp_path)
-    assert found is not None and found.state["step"] == 7
-    assert checkpoint.newest(tmp_path / "checkpoints") is None
-
-
 def test_a_loss_that_is_no_number_is_a_plain_error(base: Path) -> None:
     trainer = make(base, settings_of())
     with torch.no_grad():
@@ -192,25 +131,59 @@ def test_a_loss_that_is_no_number_is_a_plain_error(base: Path) -> None:
         trainer.run()
 
 
-def test_distillation_is_the_published_loss() -> None:
-    torch.manual_seed(0)
-    student, teacher, gold = torch.randn(4, 3), torch.randn(4, 3), torch.tensor([0, 2, 1, 1])
-    settings = TrainSettings(distill_weight=0.3, distill_temperature=4.0)
-    p, q = (teacher / 4).softmax(-1), (student / 4).softmax(-1)
-    by_hand = 0.7 * F.cross_entropy(student, gold) + 0.3 * 16 * (p * (p / q).log()).sum(-1).mean()
-    torch.testing.assert_close(loss_of(student, gold, teacher, None, settings), by_hand)
-    torch.testing.assert_close(loss_of(student, gold, None, None, settings), F.cross_entropy(student, gold))
-
-
 def test_the_teacher_pulls_the_student(base: Path) -> None:
     wrong = F.one_hot(torch.arange(64) % 3 * 0 + 1, 3).float() * 20  # the teacher says "animal" to everything
-    trainer = make(base, settings_of(epochs=6, distill=True, distill_weight=1.0), teacher=wrong)
+    trainer = make(base, settings_of(epochs=6, distill=True, distill_weight=1.0), teacher=Teacher(logits=wrong))
     trainer.run()
     assert trainer.metric == pytest.approx(1 / 3, abs=0.01)
 
 
-def test_class_weights_balance_the_classes(base: Path) -> None:
-    tokenizer = load_tokenizer(base)
-    rows = encode(tokenizer, [Row("red", None, label) for label in [0, 0, 0, 2]], 8)
-    weights = class_weights(rows, 3)
-    assert weights.tolist() == pytest.approx([4 / 6, 0.0, 2.0])
+def test_early_stop_counts_evaluations_at_the_final_sparsity(base: Path) -> None:
+    events: list[dict[str, Any]] = []
+    settings = settings_of(epochs=10, evaluations=40, early_stop=3, learning_rate=1e-9, score_learning_rate=1e-9)
+    trainer = make(base, settings_of(**{**vars(settings), "head_learning_rate": 1e-9}), emit=events.append)
+    trainer.run()
+    start = cooldown_start(trainer.total, settings.cooldown_fraction)
+    # The rows are answered alike from there on: the first evaluation is the best, three more are no better.
+    assert (trainer.best_step, trainer.step) == (start + 1, start + 4)
+    assert trainer.ended and trainer.state()["ended"]
+    progress = [event for event in events if event["type"] == "progress"]
+    assert progress[-1]["step"] == trainer.step and progress[-1]["eta_seconds"] == 0
+    again = make(base, trainer.settings)
+    again.load(trainer.tensors(), trainer.state())
+    again.run()  # has ended
+    assert again.step == trainer.step
+
+
+def test_a_failing_run_keeps_its_best_state(base: Path, tmp_path: Path) -> None:
+    kept: list[tuple[int, dict[str, Any]]] = []
+
+    def save(trainer: Trainer) -> None:
+        kept.append((trainer.step, trainer.tensors()))
+
+    trainer = make(base, settings_of(epochs=3, evaluations=12), save=save)
+    trainer._checkpoint_cost = 1e9  # none is due
+    evaluate = trainer._evaluate
+
+    def spoil() -> None:
+        evaluate()
+        if trainer.step == 11:
+            with torch.no_grad():
+                trainer.trained["classifier.bias"].fill_(float("inf"))
+
+    trainer._evaluate = spoil  # type: ignore[method-assign]
+    with pytest.raises(TrainingError, match="step 12 of 12"):
+        trainer.run()
+    ((step, tensors),) = kept
+    assert step == trainer.best_step in (9, 10, 11)
+    again = make(base, trainer.settings)
+    again.load(tensors, trainer.state())
+    again.load_best()
+    assert all(bool(p.isfinite().all()) for p in again.trained.values())
+
+
+def test_bfloat16_activations_train(base: Path) -> None:
+    trainer = make(base, settings_of(epochs=2, precision="bfloat16"))
+    trainer.run()
+    assert trainer.metric is not None
+    assert {p.dtype for p in trainer.trained.values()} == {torch.float32}

@@ -46,10 +46,10 @@ def tiny_export(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     """A sparse classifier with random weights, exported as a job exports it."""
     import torch
 
-    from pst.base import load_classifier
+    from pst.base import load_model
     from pst.export.huggingface import export
 
-    model = load_classifier(tiny_folder, ["invoice", "password", "track"], 0)
+    model = load_model(tiny_folder, "classification", ["invoice", "password", "track"], 0)
     with torch.no_grad():
         for parameter in model.bert.encoder.parameters():
             if parameter.dim() == 2:

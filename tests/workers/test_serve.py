@@ -35,7 +35,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 class SlowModel:
     """Answers with the version that it was loaded from, after a moment."""
 
-    labels = ("a", "b")
+    task, labels = "classification", ("a", "b")
 
     def __init__(self, folder: Path) -> None:
         self.text = (folder / "weights.txt").read_text()

@@ -27,7 +27,7 @@ SECRET = {"Authorization": "Bearer sw_u_secret"}
 class Gated:
     """A model that answers when it is told to."""
 
-    labels = ("a", "b")
+    task, labels = "classification", ("a", "b")
 
     def __init__(self, *, is_open: bool = True) -> None:
         self.batches: list[int] = []

@@ -1,6 +1,6 @@
-"""``python -m pst train|export|report|expand FOLDER``: the library without the platform.
+"""``python -m pst train|export|report|expand|sweep FOLDER``: the library without the platform.
 
-Exit codes: 0 done, 1 a plain error, 2 wrong usage, 130 stopped with Ctrl-C (``train`` goes on from there).
+Exit codes: 0 done, 1 a plain error, 2 wrong usage, 130 stopped with Ctrl-C (``train`` and ``sweep`` go on from there).
 """
 
 from __future__ import annotations
@@ -41,10 +41,17 @@ class _Display:
         elif kind == "progress":
             words = f"loss {event['loss']:.3f}  sparsity {event['sparsity']:.1%}"
             if event["metric"] is not None:
-                words += f"  accuracy {event['metric']:.1%}"
+                words += f"  validation {event['metric']:.4g}"
             if self.bar is None:
                 self.bar = self.progress.add_task("", total=event["total_steps"])
             self.progress.update(self.bar, completed=event["step"], description=words)
+        elif kind == "trial":
+            values = ", ".join(f"{name} {value}" for name, value in event["values"].items())
+            self.console.print(
+                f"run {event['index']} of {event['of']}, {event['share']:.3g} of the epochs: {values}",
+                markup=False,
+                style="bold",
+            )
         elif kind == "log":
             self.console.print(f"{event['level']}: {event['message']}", markup=False)
 
@@ -56,38 +63,90 @@ def _shown(work: Callable[[Callable[[dict[str, Any]], None]], dict[str, Any]]) -
         return work(_Display(console, progress))
 
 
-def _train(folder: Path) -> int:
-    from pst.pipeline import Stopped, run
+def _stoppable(
+    work: Callable[[Callable[[dict[str, Any]], None], Callable[[], bool]], dict[str, Any]],
+) -> dict[str, Any]:
+    """Do ``work(emit, should_stop)``, which the first Ctrl-C asks to stop; a second one ends at once.
+
+    Raises KeyboardInterrupt once it has stopped.
+    """
+    from pst.train import Stopped
 
     stopping = False
 
     def stop(number: int, frame: FrameType | None) -> None:
         nonlocal stopping
         stopping = True
-        signal.signal(signal.SIGINT, before)  # a second Ctrl-C ends at once
+        signal.signal(signal.SIGINT, before)
 
     before = signal.signal(signal.SIGINT, stop)
     try:
-        _print_card(_shown(lambda emit: run(folder, emit=emit, should_stop=lambda: stopping)))
+        return _shown(lambda emit: work(emit, lambda: stopping))
     except Stopped:
         sys.stderr.write("Stopped. The same command goes on from the last checkpoint.\n")
-        return STOPPED
+        raise KeyboardInterrupt from None
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+def _train(options: argparse.Namespace) -> int:
+    from pst.pipeline import run
+
+    _print_card(_stoppable(lambda emit, should_stop: run(options.folder, emit=emit, should_stop=should_stop)))
     return 0
 
 
-def _export(folder: Path) -> int:
+def _sweep(options: argparse.Namespace) -> int:
+    from pst import sweep
+
+    numbers = {name: getattr(options, name) for name in ("trials", "eta", "rungs", "seed")}
+    search = sweep.parse_search(options.config, options.set, **numbers)
+    content = _stoppable(
+        lambda emit, should_stop: sweep.run(options.folder, search, emit=emit, should_stop=should_stop)
+    )
+    head, lines = sweep.table(content)
+    table = Table(*head, caption="* no other finished trial is better in one of metric and bytes without being worse")
+    for line in lines:
+        table.add_row(*line)
+    Console().print(table)
+    return 0
+
+
+def _report(options: argparse.Namespace) -> int:
+    content = report.read(options.folder)
+    comparisons = []
+    if options.against:
+        from pst.report.against import compare  # it loads torch
+
+        comparisons = [compare(options.folder, other) for other in options.against]
+    if options.html is not None:
+        from pst.report.page import render
+
+        try:
+            options.html.write_text(render(content, comparisons), "utf-8")
+        except OSError as error:
+            raise PSTError(f"The page can't be written to {options.html}: {error.strerror}.") from error
+        print(options.html)
+    elif options.json:
+        print(json.dumps(content | ({"against": comparisons} if comparisons else {}), indent=2, ensure_ascii=False))
+    else:
+        _print_card(content)
+        for other in comparisons:
+            _print_overlap(other)
+    return 0
+
+
+def _export(options: argparse.Namespace) -> int:
     from pst.pipeline import export
 
-    _print_card(_shown(lambda emit: export(folder, emit=emit)))
+    _print_card(_shown(lambda emit: export(options.folder, emit=emit)))
     return 0
 
 
-def _expand(folder: Path) -> int:
+def _expand(options: argparse.Namespace) -> int:
     from pst.formats import expand
 
-    print(expand(folder))
+    print(expand(options.folder))
     return 0
 
 
@@ -98,31 +157,58 @@ def _print_card(content: dict[str, Any]) -> None:
     Console().print(table)
 
 
+def _print_overlap(other: dict[str, Any]) -> None:
+    """Mean Jaccard index of the masks by kind of matrix."""
+    kinds: dict[str, list[dict[str, float]]] = {}
+    for matrix in other["matrices"]:
+        kinds.setdefault(" ".join(filter(None, (matrix["stack"], matrix["kind"]))), []).append(matrix)
+    table = Table("masks in common", "Jaccard", "by chance", title=f"against {other['method']} in {other['folder']}")
+    for kind, matrices in kinds.items():
+        means = (sum(matrix[name] for matrix in matrices) / len(matrices) for name in ("jaccard", "chance"))
+        table.add_row(kind, *(f"{mean:.3f}" for mean in means))
+    Console().print(table)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
     parser = argparse.ArgumentParser(prog="pst", description=__doc__.splitlines()[0])
     commands = parser.add_subparsers(dest="command", required=True)
     words = {
-        "train": "train, export and verify what FOLDER/spec.json asks for",
-        "export": "merge and export again from the best checkpoint",
-        "report": "print the report card of a finished run",
-        "expand": "rebuild model.safetensors of an exported folder from its compact file",
+        "train": ("train, export and verify what FOLDER/spec.json asks for", _train),
+        "export": ("merge and export again from the best checkpoint", _export),
+        "report": ("print the report card of a finished run, or render its page", _report),
+        "expand": ("rebuild model.safetensors of an exported folder from its compact file", _expand),
+        "sweep": ("search over settings and targets of FOLDER/spec.json by successive halving", _sweep),
     }
-    for name, help_text in words.items():
-        command = commands.add_parser(name, help=help_text)
+    made = {}
+    for name, (help_text, work) in words.items():
+        made[name] = command = commands.add_parser(name, help=help_text)
         command.add_argument("folder", type=Path)
-        if name == "report":
-            command.add_argument("--json", action="store_true", help="print report.json instead")
+        command.set_defaults(work=work)
+    form = made["report"].add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="print report.json instead")
+    form.add_argument("--html", type=Path, metavar="FILE", help="write a page that needs nothing else")
+    made["report"].add_argument(
+        "--against",
+        type=Path,
+        nargs="+",
+        default=[],
+        metavar="OTHER",
+        help="folders of finished runs: compare the masks",
+    )
+    search = made["sweep"]
+    search.add_argument("--config", type=Path, metavar="FILE", help='JSON: {"values": {name: [..]}, "trials"?, ..}')
+    search.add_argument(
+        "--set", action="append", default=[], metavar="NAME=A,B", help="values of a setting or of a part of the target"
+    )
+    search.add_argument("--trials", type=int, help="draw so many of the combinations")
+    search.add_argument("--eta", type=int, help="one of so many trials goes on to the next rung (3)")
+    search.add_argument("--rungs", type=int, help="runs of rising length; 1 runs every trial whole")
+    search.add_argument("--seed", type=int, help="seed of the draw (0)")
     options = parser.parse_args(arguments)
     try:
-        if options.command == "report":
-            content = report.read(options.folder)
-            if options.json:
-                print(json.dumps(content, indent=2, ensure_ascii=False))
-            else:
-                _print_card(content)
-            return 0
-        return {"train": _train, "export": _export, "expand": _expand}[options.command](options.folder)
+        done: int = options.work(options)
+        return done
     except PSTError as error:
         sys.stderr.write(f"error: {error}\n")
         return 1

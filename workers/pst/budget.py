@@ -2,39 +2,39 @@
 
 Reads ``config.json`` only (no weights). Standard library only: the web tier imports this module.
 
-Sizes, for a matrix (n, k) with z values kept and b bytes a value (the same formulas as :mod:`pst.formats`):
-
-    dense    n k b
-    bitmask  z b + ceil(n k / 8)
-    csr16    z b + 2 z + 4 (n + 1)        only when k <= 65536
-
-The compact file holds each pruned matrix in the smallest of the three and everything else as it is.
-The serving engine of today expands the file and computes in float32: its memory does not depend on sparsity.
+Each group of matrices gets a share of its weights to lose. The compact file then holds every matrix in the smallest
+encoding that fits its structure (:mod:`pst.sizes`); ``structured`` makes the matrices themselves smaller, which the
+family table says (:mod:`pst.families`): neurons always, heads only where the config can say fewer.
+The serving engine of today expands the file and computes in float32: its memory depends on shapes, not on sparsity.
 """
 
 from __future__ import annotations
 
-import json
+import bisect
 import math
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from pst.config import TrainSettings
 from pst.errors import BudgetError
-from pst.families import GROUPS, TensorSpec, tensors
+from pst.families import TensorSpec, groups, sizes_kept, tensors, unit_families
+from pst.sizes import (
+    BLOCKS,
+    DTYPE_NAMES,
+    STRUCTURE_BLOCKS,
+    container_bytes,
+    grid,
+    kept_count,
+    kept_weights,
+    matrix_bytes,
+    parts,
+    pick,
+    predicted_units,
+)
+from pst.traits import TRAITS, trainable_total
 
-__all__ = [
-    "GROUPS",
-    "BudgetError",
-    "GroupPlan",
-    "Plan",
-    "Target",
-    "matrix_bytes",
-    "pick_encoding",
-    "plan",
-    "pruned_count",
-]
+__all__ = ["TRAITS", "BudgetError", "GroupPlan", "Plan", "Target", "groups", "plan"]
 
 LEAST_SPARSITY = 0.5
 MOST_SPARSITY = 0.99
@@ -42,22 +42,29 @@ GRID = 10_000  # budgets are answered in steps of 0.01 %
 ITEM_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 ENGINE_ITEM_BYTES = 4
 ENGINE_OVERHEAD_BYTES = 32 * 1024 * 1024  # activations and tokenizer tables of one replica, whatever the model
-CSR_MAX_COLUMNS = 65536
+HALF = 0.5  # what 2:4 removes, always
+_POOLED = {"unstructured": (1, 1), **STRUCTURE_BLOCKS}  # structures whose parts may compete over a whole group
 
 
 @dataclass(frozen=True)
 class Target:
-    """What the user asks for; every limit that is set must hold. ``sparsity`` is a share in 0.5..0.99."""
+    """What the user asks for; every limit that is set must hold.
+
+    ``sparsity`` is a share in 0.5..0.99 for all groups; ``groups`` instead gives a share in 0..0.99 by group, or by the
+    beginning of groups' names up to a dot ("decoder"), and every other group stays dense.
+    """
 
     sparsity: float | None = None
     max_nonzero_params: int | None = None
     max_bytes: int | None = None
     max_memory_bytes: int | None = None
+    groups: Mapping[str, float] | None = None
 
 
 @dataclass(frozen=True)
 class GroupPlan:
-    """One group of matrices. ``shapes`` lists the distinct shapes, ``bytes`` the size in the compact file."""
+    """One group of matrices. ``shapes`` lists the distinct shapes (n, k) of the dense model, ``sparsity`` the share
+    that training prunes to, ``nonzeros`` and ``bytes`` what the compact file then holds."""
 
     name: str
     matrices: int
@@ -72,7 +79,8 @@ class GroupPlan:
 class Plan:
     """The planner's answer. Bytes are file or memory sizes; ``sparsity`` is the share of prunable weights removed.
 
-    ``reached`` is False only for a dense run, which prunes nothing whatever the target.
+    ``dense_bytes`` is the size of the dense model's file. ``reached`` is False only for a method that prunes nothing
+    whatever the target. ``notes`` are sentences about what the plan can't do or know.
     """
 
     groups: list[GroupPlan]
@@ -87,6 +95,7 @@ class Plan:
     trainable_params: int
     binding: str
     reached: bool
+    notes: list[str] = field(default_factory=list)
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready form, with shapes as lists."""
@@ -100,54 +109,6 @@ class Plan:
         return {group.name: group.sparsity for group in self.groups}
 
 
-def pruned_count(numel: int, sparsity: float) -> int:
-    """floor(numel * sparsity), immune to the last bit of the product (0.29 * 100 is 29, not 28)."""
-    return math.floor(round(numel * sparsity, 6))
-
-
-def pick_encoding(n: int, k: int, nonzeros: int, item_bytes: int) -> str:
-    """The encoding of a matrix in the compact file: the smallest; in a tie the one named first below."""
-    sizes = {name: matrix_bytes(name, n, k, nonzeros, item_bytes) for name in ("dense", "bitmask", "csr16")}
-    if k > CSR_MAX_COLUMNS:
-        del sizes["csr16"]
-    return min(sizes, key=lambda name: sizes[name])
-
-
-def matrix_bytes(encoding: str, n: int, k: int, nonzeros: int, item_bytes: int) -> int:
-    """Bytes of the data (without the file's header) of one matrix in ``encoding``."""
-    if encoding == "dense":
-        return n * k * item_bytes
-    if encoding == "bitmask":
-        return nonzeros * item_bytes + (n * k + 7) // 8
-    return nonzeros * (item_bytes + 2) + 4 * (n + 1)
-
-
-def parts(encoding: str, name: str, n: int, k: int, nonzeros: int, dtype: str) -> list[tuple[str, str, list[int]]]:
-    """The tensors that hold one matrix in the compact file, as (name, safetensors dtype, shape)."""
-    if encoding == "dense":
-        return [(name, dtype, [n, k])]
-    values = (f"{name}.values", dtype, [nonzeros])
-    if encoding == "bitmask":
-        return [values, (f"{name}.bitmask", "U8", [(n * k + 7) // 8])]
-    return [values, (f"{name}.columns", "U16", [nonzeros]), (f"{name}.offsets", "I32", [n + 1])]
-
-
-DTYPE_BYTES = {"F32": 4, "I32": 4, "BF16": 2, "F16": 2, "U16": 2, "U8": 1}
-DTYPE_NAMES = {"float32": "F32", "bfloat16": "BF16", "float16": "F16"}
-
-
-def container_bytes(entries: Iterable[tuple[str, str, list[int]]]) -> int:
-    """Size of a safetensors file with these tensors and the metadata ``{"format": "pt"}``."""
-    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
-    end = 0
-    for name, dtype, shape in sorted(entries, key=lambda entry: (-DTYPE_BYTES[entry[1]], entry[0])):
-        size = math.prod(shape) * DTYPE_BYTES[dtype]
-        header[name] = {"dtype": dtype, "shape": shape, "data_offsets": [end, end + size]}
-        end += size
-    length = len(json.dumps(header, separators=(",", ":")).encode())
-    return 8 + (length + 7) // 8 * 8 + end
-
-
 def plan(
     config: Mapping[str, Any],
     target: Target,
@@ -155,30 +116,40 @@ def plan(
     num_labels: int,
     storage_dtype: str = "float32",
     settings: TrainSettings | None = None,
+    task: str = "classification",
 ) -> Plan:
-    """Turn ``target`` into a sparsity per group with its predicted sizes.
+    """Turn ``target`` into a sparsity per group with its predicted sizes. ``num_labels`` is ignored for generation.
 
-    The least sparsity that keeps every limit is taken. Raises :class:`BudgetError` for an unknown architecture, an
-    invalid target, or a budget that even 99 % sparsity does not meet (the message says what the least is).
+    The least sparsity that keeps every limit is taken: where a limit needs more than ``target`` asks for, all groups
+    that it prunes are raised together. Raises :class:`BudgetError` for an unknown architecture or one that can't do the
+    task, an invalid target, a structure that can't do it, or a budget that even 99 % sparsity does not meet (the
+    message says what the least is).
     """
     settings = settings or TrainSettings()
     if storage_dtype not in ITEM_BYTES:
         raise BudgetError("storage_dtype", f"must be one of {', '.join(ITEM_BYTES)}, not {storage_dtype!r}")
-    if num_labels < 2:
+    if task == "classification" and num_labels < 2:
         raise BudgetError("num_labels", f"a classifier needs at least two labels, not {num_labels}")
+    if task == "multilabel" and num_labels < 1:
+        raise BudgetError("num_labels", f"at least one label is needed, not {num_labels}")
+    if task == "regression" and num_labels != 1:
+        raise BudgetError("num_labels", f"regression has one score, not {num_labels} labels")
+    planner = _Planner(config, num_labels, storage_dtype, settings, task)
     _check(target)
-    specs = tensors(config, num_labels)
-    if settings.method == "dense":
-        dense = _at(specs, 0.0, storage_dtype, settings, "method")
+    wanted = planner.wanted(target)
+    if not TRAITS[settings.method].prunes:
+        dense = planner.at({}, 0.0, "method")
         return replace(dense, reached=_holds(dense, target))
-
-    shares = {} if target.sparsity is None else {"sparsity": target.sparsity}
+    base = "groups" if target.groups is not None else "sparsity"
+    raised = {}
     for limit in _MEASURES:
         bound = getattr(target, limit)
         if bound is not None:
-            shares[limit] = _least_share(specs, limit, bound, storage_dtype, settings)
-    binding = max(shares, key=lambda name: shares[name])
-    return _at(specs, shares[binding], storage_dtype, settings, binding)
+            raised[limit] = planner.least(wanted, limit, bound)
+    binding = max(raised, key=lambda name: raised[name], default=base)
+    level = raised.get(binding, 0.0)
+    asked = target.sparsity is not None or target.groups is not None
+    return planner.at(wanted, level, base if asked and level == 0 else binding)
 
 
 _MEASURES = {
@@ -189,7 +160,7 @@ _MEASURES = {
 
 
 def _check(target: Target) -> None:
-    values = asdict(target)
+    values = {name: getattr(target, name) for name in Target.__dataclass_fields__}
     if all(value is None for value in values.values()):
         raise BudgetError("target", f"set at least one of {', '.join(values)}")
     share = target.sparsity
@@ -198,93 +169,169 @@ def _check(target: Target) -> None:
     for name in _MEASURES:
         if values[name] is not None and values[name] < 1:
             raise BudgetError(name, f"must be at least 1, not {values[name]}")
-
-
-def _least_share(specs: list[TensorSpec], limit: str, bound: int, dtype: str, settings: TrainSettings) -> float:
-    """The least sparsity, in steps of 1/GRID, at which ``limit`` holds."""
-    attribute, words = _MEASURES[limit]
-
-    def value(step: int) -> int:
-        return int(getattr(_at(specs, step / GRID, dtype, settings, limit), attribute))
-
-    high = round(MOST_SPARSITY * GRID)
-    least = value(high)
-    if least > bound:
-        raise BudgetError(limit, f"{bound:,} can't be met: at {MOST_SPARSITY:.0%} sparsity {least:,} {words}")
-    low = 0
-    while low < high:
-        middle = (low + high) // 2
-        if value(middle) <= bound:
-            high = middle
-        else:
-            low = middle + 1
-    return high / GRID
-
-
-def _at(specs: list[TensorSpec], sparsity: float, dtype: str, settings: TrainSettings, binding: str) -> Plan:
-    """The plan with one sparsity for all groups."""
-    item, code = ITEM_BYTES[dtype], DTYPE_NAMES[dtype]
-    entries = [(spec.name, code, list(spec.shape)) for spec in specs]
-    compact: list[tuple[str, str, list[int]]] = []
-    kept: dict[str, int] = {}
-    sizes: dict[str, int] = {}
-    for spec in specs:
-        if spec.group is None:
-            compact.append((spec.name, code, list(spec.shape)))
-            continue
-        n, k = spec.shape
-        kept[spec.name] = spec.numel - pruned_count(spec.numel, sparsity)
-        encoding = pick_encoding(n, k, kept[spec.name], item)
-        sizes[spec.name] = matrix_bytes(encoding, n, k, kept[spec.name], item)
-        compact += parts(encoding, spec.name, n, k, kept[spec.name], code)
-
-    groups = []
-    for name in GROUPS:
-        members = [spec for spec in specs if spec.group == name]
-        weights, nonzeros = sum(spec.numel for spec in members), sum(kept[spec.name] for spec in members)
-        groups.append(
-            GroupPlan(
-                name=name,
-                matrices=len(members),
-                shapes=sorted({(spec.shape[0], spec.shape[1]) for spec in members}),
-                weights=weights,
-                sparsity=sparsity,
-                nonzeros=nonzeros,
-                bytes=sum(sizes[spec.name] for spec in members),
-            )
-        )
-    total, prunable = sum(spec.numel for spec in specs), sum(group.weights for group in groups)
-    nonzeros = sum(group.nonzeros for group in groups)
-    return Plan(
-        groups=groups,
-        sparsity=1 - nonzeros / prunable,
-        prunable_params=prunable,
-        fixed_params=total - prunable,
-        nonzero_params=total - prunable + nonzeros,
-        total_params=total,
-        dense_bytes=container_bytes(entries),
-        sparse_bytes=container_bytes(compact),
-        memory_bytes=total * ENGINE_ITEM_BYTES + ENGINE_OVERHEAD_BYTES,
-        trainable_params=_trainable(specs, settings),
-        binding=binding,
-        reached=True,
-    )
+    if target.groups is None:
+        return
+    if share is not None:
+        raise BudgetError("groups", "give sparsity for all groups, or groups for some of them, not both")
+    for name, value in target.groups.items():
+        number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        if not number or not 0 <= value <= MOST_SPARSITY:
+            raise BudgetError("groups", f"{name} must be between 0 and {MOST_SPARSITY}, not {value!r}")
+    if not any(target.groups.values()):
+        raise BudgetError("groups", "at least one group must have a sparsity above 0")
 
 
 def _holds(dense: Plan, target: Target) -> bool:
     bounds = {attribute: getattr(target, limit) for limit, (attribute, _) in _MEASURES.items()}
-    return target.sparsity is None and all(
-        bound is None or getattr(dense, attribute) <= bound for attribute, bound in bounds.items()
-    )
+    asked = target.sparsity is not None or target.groups is not None
+    return not asked and all(bound is None or getattr(dense, attribute) <= bound for attribute, bound in bounds.items())
 
 
-def _trainable(specs: list[TensorSpec], settings: TrainSettings) -> int:
-    if settings.method != "pst":
-        return sum(spec.numel for spec in specs)
-    count = sum(spec.numel for spec in specs if spec.head)
-    for spec in specs:
-        if spec.group is not None:
-            n, k = spec.shape
-            ranks = min(settings.update_rank, n, k) + min(settings.score_rank, n, k)
-            count += ranks * (n + k) + n + k
-    return count
+class _Planner:
+    """One model, task and way of storing; the sparsity is what varies."""
+
+    def __init__(
+        self, config: Mapping[str, Any], labels: int, storage_dtype: str, settings: TrainSettings, task: str
+    ) -> None:
+        self.config, self.labels, self.task, self.settings = config, labels, task, settings
+        self.item, self.code = ITEM_BYTES[storage_dtype], DTYPE_NAMES[storage_dtype]
+        self.specs = tensors(config, labels, task)
+        self.names = groups(config)
+        self.structured = settings.structure == "structured"
+        self.families = unit_families(config, task) if self.structured else []
+        self.able = {family.group for family in self.families} if self.structured else set(self.names)
+        self.dense_bytes = container_bytes((spec.name, self.code, list(spec.shape)) for spec in self.specs)
+        self.trainable = trainable_total(self.specs, settings)
+        self.levels = [0, round(HALF * GRID)] if settings.structure == "2:4" else range(round(MOST_SPARSITY * GRID) + 1)
+
+    def wanted(self, target: Target) -> dict[str, float]:
+        """The sparsity of each group that the target prunes; groups that are left out stay dense."""
+        if TRAITS[self.settings.method].prunes and self.settings.structure == "2:4":
+            for name, share in [("sparsity", target.sparsity), *(target.groups or {}).items()]:
+                if share not in (None, 0, HALF):
+                    where = "sparsity" if target.groups is None else "groups"
+                    raise BudgetError(
+                        where, f"2:4 removes exactly half of the weights: {name} must be {HALF}, not {share}"
+                    )
+        if target.groups is None:
+            return dict.fromkeys((name for name in self.names if name in self.able), target.sparsity or 0.0)
+        result = {}
+        for key, share in sorted(target.groups.items(), key=lambda item: len(item[0])):  # the more exact name wins
+            found = [name for name in self.names if name == key or name.startswith(f"{key}.")]
+            if not found:
+                raise BudgetError(
+                    "groups", f"{key!r} is no group of this model; its groups are {', '.join(self.names)}"
+                )
+            if share and self.structured and not self.able.intersection(found):
+                raise BudgetError("groups", f"{self._why_dense(found)}; leave {key!r} out")
+            result.update(dict.fromkeys(found, share))
+        return {name: share for name, share in result.items() if share > 0 and name in self.able}
+
+    def least(self, wanted: Mapping[str, float], limit: str, bound: int) -> float:
+        """The least level to which the wanted groups must be raised for ``limit`` to hold; 0 where it holds anyway."""
+        attribute, words = _MEASURES[limit]
+
+        def value(step: int) -> int:
+            return int(getattr(self.at(wanted, step / GRID, limit), attribute))
+
+        most = self.levels[-1]
+        least = value(most)
+        if least > bound:
+            raise BudgetError(limit, f"{bound:,} can't be met: at {most / GRID:.0%} sparsity {least:,} {words}")
+        place = bisect.bisect_left(self.levels, True, key=lambda step: value(step) <= bound)
+        return self.levels[place] / GRID
+
+    def at(self, wanted: Mapping[str, float], level: float, binding: str) -> Plan:
+        """The plan where every wanted group has its sparsity, and at least ``level``."""
+        shares = {name: max(wanted[name], level) if name in wanted else 0.0 for name in self.names}
+        specs, structure, within = self.specs, self.settings.structure, shares
+        if self.structured:
+            changes = sizes_kept(self.families, shares)
+            specs = tensors({**self.config, **changes}, self.labels, self.task)
+            structure, within = "unstructured", dict.fromkeys(self.names, 0.0)
+        kept = dict.fromkeys(self.names, 0)
+        stored = dict.fromkeys(self.names, 0)
+        compact: list[tuple[str, str, list[int]]] = []
+        for spec in specs:
+            if spec.group is None:
+                compact += self._fixed(spec)
+                continue
+            n, k = spec.map_shape
+            kept[spec.group] += kept_weights(n, k, within[spec.group], structure)
+            units = predicted_units(n, k, within[spec.group], structure)
+            item, code = (1, "I8") if self.settings.quantize else (self.item, self.code)
+            encoding = pick(n, k, units, item)
+            count, scaled = units.get(encoding, 0), self.settings.quantize
+            stored[spec.group] += matrix_bytes(encoding, n, k, count, item, scaled=scaled)
+            compact += parts(encoding, spec.name, n, k, count, code, scaled=scaled)
+        if self.settings.threshold == "global" and self.settings.structure in _POOLED:
+            kept = {name: self._pooled(name, within[name]) for name in self.names}
+        planned = [self._group(name, shares[name], kept[name], stored[name]) for name in self.names]
+        total, prunable = sum(spec.numel for spec in self.specs), sum(group.weights for group in planned)
+        nonzeros = sum(group.nonzeros for group in planned)
+        return Plan(
+            groups=planned,
+            sparsity=1 - nonzeros / prunable,
+            prunable_params=prunable,
+            fixed_params=total - prunable,
+            nonzero_params=nonzeros + sum(spec.numel for spec in specs if spec.group is None and not spec.zeros),
+            total_params=total,
+            dense_bytes=self.dense_bytes,
+            sparse_bytes=container_bytes(compact),
+            memory_bytes=sum(spec.numel for spec in specs) * ENGINE_ITEM_BYTES + ENGINE_OVERHEAD_BYTES,
+            trainable_params=self.trainable,
+            binding=binding,
+            reached=True,
+            notes=self._notes(wanted),
+        )
+
+    def _pooled(self, name: str, share: float) -> int:
+        """Weights that a group keeps when its weights or blocks compete over all matrices, counted once for all."""
+        block = _POOLED[self.settings.structure]
+        shapes = [spec.map_shape for spec in self.specs if spec.group == name]
+        cells = sum(math.prod(grid(n, k, block)) for n, k in shapes)
+        return min(math.prod(block) * kept_count(cells, share), sum(n * k for n, k in shapes))
+
+    def _group(self, name: str, share: float, kept: int, stored: int) -> GroupPlan:
+        members = [spec for spec in self.specs if spec.group == name]
+        return GroupPlan(
+            name=name,
+            matrices=len(members),
+            shapes=sorted({spec.map_shape for spec in members}),
+            weights=sum(spec.numel for spec in members),
+            sparsity=share,
+            nonzeros=kept,
+            bytes=stored,
+        )
+
+    def _fixed(self, spec: TensorSpec) -> list[tuple[str, str, list[int]]]:
+        """How the compact file holds a tensor that is not pruned."""
+        storage = self.settings.embedding_storage if spec.embedding else "same"
+        if storage == "int8":
+            return parts("dense", spec.name, *spec.map_shape, 0, "I8", scaled=True)
+        if spec.zeros:
+            n, k = spec.map_shape
+            return parts(pick(n, k, dict.fromkeys(BLOCKS, 0), self.item), spec.name, n, k, 0, self.code)
+        code = "BF16" if storage == "bfloat16" and self.item == ITEM_BYTES["float32"] else self.code
+        return [(spec.name, code, list(spec.shape))]
+
+    def _notes(self, wanted: Mapping[str, float]) -> list[str]:
+        if not wanted:
+            return []
+        notes = []
+        unable = [name for name in self.names if name not in self.able]
+        if unable:
+            notes.append(f"{self._why_dense(unable)}: it stays dense.")
+        if self.settings.threshold == "global" and self.settings.structure != "structured":
+            notes.append(
+                "With a global threshold the share of each matrix is known only after training: sizes may differ."
+            )
+        if self.settings.trim_vocabulary:
+            notes.append(
+                "How many tokens a trimmed vocabulary loses depends on the rows: the file will be smaller still."
+            )
+        return notes
+
+    def _why_dense(self, names: Sequence[str]) -> str:
+        kind = self.config["model_type"]
+        return f"structured can't prune {' and '.join(names)}, because the config of {kind} can't say fewer heads"

@@ -1,7 +1,8 @@
 """Checkpoints: one safetensors file each, tensors plus a JSON state in the file's metadata. Never pickle.
 
 Only what was trained is stored (for PST a few percent of the model), so a checkpoint is small enough to be sent away
-every few seconds. A file appears whole or not at all.
+every few seconds. A file appears whole or not at all. The dense phase comes before the train phase, and counts its own
+steps.
 """
 
 from __future__ import annotations
@@ -21,19 +22,25 @@ from pst.errors import PSTError
 FOLDER = "checkpoints"
 RESUME = "resume.safetensors"
 KEEP = 2
+PHASES = ("dense", "train")
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """``tensors`` by name and a JSON-ready ``state`` that holds at least ``phase`` and ``step``."""
+    """``tensors`` by name and a JSON-ready ``state`` that holds at least ``phase`` (of PHASES) and ``step``."""
 
     tensors: dict[str, Tensor]
     state: dict[str, Any]
 
+    @property
+    def place(self) -> tuple[int, int]:
+        """By which checkpoints of a run are in order."""
+        return PHASES.index(self.state["phase"]), int(self.state["step"])
+
 
 def save(folder: Path, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> Path:
-    """Write ``folder/checkpoints/<step>.safetensors`` and drop all but the last two. Returns its path."""
-    target = folder / FOLDER / f"{state['step']:06d}.safetensors"
+    """Write ``folder/checkpoints/<phase>-<step>.safetensors`` and drop all but the last two. Returns its path."""
+    target = folder / FOLDER / f"{state['phase']}-{state['step']:06d}.safetensors"
     target.parent.mkdir(exist_ok=True)
     partial = target.with_suffix(".partial")
     save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, partial, {"state": json.dumps(state)})
@@ -44,7 +51,7 @@ def save(folder: Path, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) 
 
 
 def newest(folder: Path) -> Checkpoint | None:
-    """The checkpoint with the highest step among ``checkpoints/`` and ``resume.safetensors``, or None.
+    """The latest checkpoint among ``checkpoints/`` and ``resume.safetensors``, or None.
 
     Raises :class:`PSTError` when a file is damaged.
     """
@@ -52,7 +59,7 @@ def newest(folder: Path) -> Checkpoint | None:
     if (folder / RESUME).is_file():
         paths.append(folder / RESUME)
     found = [load(path) for path in paths]
-    return max(found, key=lambda checkpoint: int(checkpoint.state["step"]), default=None)
+    return max(found, key=lambda checkpoint: checkpoint.place, default=None)
 
 
 def load(path: Path) -> Checkpoint:
@@ -67,4 +74,10 @@ def load(path: Path) -> Checkpoint:
 
 
 def _written(folder: Path) -> list[Path]:
-    return sorted((folder / FOLDER).glob("*.safetensors"), key=lambda path: int(path.stem))
+    """From the oldest to the newest."""
+
+    def place(path: Path) -> tuple[int, int]:
+        phase, _, step = path.stem.partition("-")
+        return PHASES.index(phase), int(step)
+
+    return sorted((folder / FOLDER).glob("*.safetensors"), key=place)

@@ -14,6 +14,7 @@ import operator
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args, get_type_hints
 
+TaskName = Literal["classification", "regression", "multilabel", "generation"]
 Method = Literal["pst", "magnitude", "movement", "l0", "smp", "wanda", "lora", "dense"]
 Structure = Literal["unstructured", "2:4", "block_1x4", "block_4x1", "structured"]
 Threshold = Literal["matrix", "global"]
@@ -42,33 +43,38 @@ class TrainSettings:
     """Everything a user may set about training. Defaults are the product's recipe."""
 
     method: Method = setting("pst", "How weights are pruned while the model is fine-tuned.")  # noqa: RUF009
-    epochs: float = setting(12.0, "Passes over the training rows.", gt=0, le=1000)
+    epochs: float = setting(20.0, "Passes over the training rows.", gt=0, le=1000)
     batch_size: int = setting(32, "Rows of one optimiser step.", ge=1, le=4096)
     max_length: int = setting(128, "Tokens of a row; longer rows are cut.", ge=4, le=8192)
-    learning_rate: float = setting(1e-3, "Peak rate of the update U, V.", gt=0, le=1)
-    score_learning_rate: float = setting(1e-3, "Peak rate of the importance scores A, B, R, C.", gt=0, le=1)
+    learning_rate: float = setting(2e-3, "Peak rate of the update U, V.", gt=0, le=1)
+    score_learning_rate: float = setting(2e-3, "Peak rate of the importance scores A, B, R, C.", gt=0, le=1)
     head_learning_rate: float = setting(1e-3, "Peak rate of the task head.", gt=0, le=1)
-    dense_learning_rate: float = setting(2e-4, "Peak rate of full fine-tuning (dense, magnitude).", gt=0, le=1)
+    dense_learning_rate: float = setting(
+        2e-4, "Peak rate of full fine-tuning (dense, magnitude, movement, l0).", gt=0, le=1
+    )
     dense_epochs: float = setting(5.0, "Passes of the dense model that the sparse one is compared with.", gt=0, le=1000)
     warmup_ratio: float = setting(0.06, "Share of the steps in which the rate rises.", ge=0, le=0.9)
-    hold_ratio: float = setting(0.0, "Share of the steps up to which the rate stays at its peak.", ge=0, lt=1)
+    hold_ratio: float = setting(0.7, "Share of the steps up to which the rate stays at its peak.", ge=0, lt=1)
     weight_decay: float = setting(0.0, "Decoupled weight decay of the trained tensors.", ge=0, le=1)
     max_grad_norm: float = setting(1.0, "Gradients are scaled down to this global norm.", gt=0)
     update_rank: int = setting(16, "Rank r1 of the update U V.", ge=1, le=1024)
-    score_rank: int = setting(8, "Rank r2 of the importance A B.", ge=1, le=1024)
+    score_rank: int = setting(6, "Rank r2 of the importance A B.", ge=1, le=1024)
     init_scale: float = setting(0.1, "Standard deviation of U and A at the start.", gt=0, le=10)
     beta: float = setting(1.0, "Scale of the update U V.", ge=0)
     alpha1: float = setting(1.0, "Scale of the importance A B.", ge=0)
     alpha2: float = setting(1.0, "Scale of the row and column importance R, C.", ge=0)
-    gate_learning_rate: float = setting(1e-2, "Peak rate of one score a weight (movement, smp, l0).", gt=0, le=10)
+    gate_learning_rate: float = setting(0.1, "Peak rate of one score a weight (movement, smp, l0).", gt=0, le=10)
     structure: Structure = setting("unstructured", "Pattern in which weights are removed.")  # noqa: RUF009
-    threshold: Threshold = setting("matrix", "Scores compete within a matrix, or over all of a group.")  # noqa: RUF009
+    activation_power: float = setting(
+        0.5, "Power of the input activations that weighs |D|; 0 is the published S.", ge=0, le=1
+    )
+    threshold: Threshold = setting("global", "Scores compete within a matrix, or over all of a group.")  # noqa: RUF009
     initial_sparsity: float = setting(0.0, "Sparsity s_0 at which the schedule starts.", ge=0, lt=1)
     warmup_fraction: float = setting(0.1, "Share t_i of the steps before sparsity starts to rise.", ge=0, lt=1)
     cooldown_fraction: float = setting(0.3, "Share t_f of the steps trained at the final sparsity.", gt=0, lt=1)
     distill: bool = setting(True, "Learn from the dense fine-tuned model's logits too.")
     distill_weight: float = setting(0.5, "Share of the distillation loss.", ge=0, le=1)
-    distill_hidden_weight: float = setting(0.0, "Weight of the distance to the dense hidden states.", ge=0, le=1000)
+    distill_hidden_weight: float = setting(10.0, "Weight of the distance to the dense hidden states.", ge=0, le=1000)
     distill_temperature: float = setting(2.0, "Temperature of the distillation loss.", gt=0, le=100)
     class_weights: bool = setting(False, "Weigh classes by the inverse of their frequency.")
     train_norms: bool = setting(False, "Train LayerNorms and biases too.")

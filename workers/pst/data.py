@@ -5,70 +5,100 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from pst.errors import PSTError
 
+IGNORED = -100  # a gold label that adds nothing to a loss
 BUCKET_BATCHES = 16  # rows are sorted by length within this many batches: little padding, still a random order
+
+
+Label = int | float | tuple[int, ...]
 
 
 @dataclass(frozen=True)
 class Row:
-    """One row of a data set; ``label`` is an index into the job's labels."""
+    """One row of a data set, whatever the task.
+
+    ``label`` is an index into the job's labels, a number (regression), or 0 or 1 for each label (multilabel). A row of
+    generation has its source as ``text`` and the right answers as ``references``, the first of which is learned.
+    """
 
     text: str
     text_pair: str | None
-    label: int
+    label: Label = 0
+    references: tuple[str, ...] = ()
+    place: str = field(default="", compare=False)  # "train.jsonl, line 7", for messages
 
 
 @dataclass(frozen=True)
 class Encoded:
-    """One tokenised row."""
+    """One tokenised row. ``target`` holds the tokens to generate, with the end of text."""
 
     input_ids: list[int]
     token_type_ids: list[int] | None
-    label: int
+    label: Label = 0
+    target: tuple[int, ...] = ()
 
 
-def read_rows(path: Path, labels: Sequence[str]) -> list[Row]:
-    """Read JSON lines ``{"text", "text_pair"?, "label"}``. Raises :class:`PSTError` naming file and line."""
-    number = {label: index for index, label in enumerate(labels)}
-    rows = []
+def read_objects(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """("FILE, line N", object) of each line of a JSON lines file. Raises :class:`PSTError` naming file and line, also
+    for a file without rows."""
     try:
         lines = path.read_text("utf-8").split("\n")
     except FileNotFoundError:
         raise PSTError(f"The data file {path} does not exist.") from None
+    except UnicodeDecodeError as error:
+        raise PSTError(f"The data file {path} is not UTF-8 text ({error.reason} at byte {error.start}).") from None
+    found = False
     for line, content in enumerate(lines, 1):
         if not content.strip():
             continue
+        place = f"{path.name}, line {line}"
         try:
             value = json.loads(content)
         except json.JSONDecodeError as error:
-            raise PSTError(f"{path.name}, line {line}: not valid JSON ({error.msg}).") from None
-        if not isinstance(value, dict) or not isinstance(value.get("text"), str):
-            raise PSTError(f'{path.name}, line {line}: a row needs a "text" that is a string.')
-        pair, label = value.get("text_pair"), value.get("label")
-        if pair is not None and not isinstance(pair, str):
-            raise PSTError(f'{path.name}, line {line}: "text_pair" must be a string or null.')
-        if not isinstance(label, str) or label not in number:
-            raise PSTError(f"{path.name}, line {line}: label {label!r} is not among the job's labels.")
-        rows.append(Row(value["text"], pair, number[label]))
-    if not rows:
+            raise PSTError(f"{place}: not valid JSON ({error.msg}).") from None
+        if not isinstance(value, dict):
+            raise PSTError(f"{place}: a row must be a JSON object.")
+        found = True
+        yield place, value
+    if not found:
         raise PSTError(f"{path.name} has no rows.")
-    return rows
+
+
+def text_of(place: str, value: Mapping[str, Any], name: str) -> str:
+    """The text ``value[name]``. Raises :class:`PSTError` when it is none."""
+    text = value.get(name)
+    if not isinstance(text, str):
+        raise PSTError(f'{place}: a row needs a "{name}" that is a string.')
+    return text
+
+
+def random_split(rows: Sequence[Row], share: float, seed: int) -> tuple[list[Row], list[Row]]:
+    """Split off ``share`` of the rows for validation; both parts keep the order. Rows of one source (text and pair)
+    stay together. Raises :class:`PSTError` when one part would be empty."""
+    sources: dict[tuple[str, str | None], list[int]] = defaultdict(list)
+    for index, row in enumerate(rows):
+        sources[row.text, row.text_pair].append(index)
+    members = list(sources.values())
+    order = torch.randperm(len(members), generator=torch.Generator().manual_seed(seed)).tolist()
+    held = {index for place in order[: round(len(members) * share)] for index in members[place]}
+    if not held or len(held) == len(rows):
+        raise PSTError("There are too few rows to split off a validation set; give one, or more rows.")
+    return [row for i, row in enumerate(rows) if i not in held], [row for i, row in enumerate(rows) if i in held]
 
 
 def stratified_split(rows: Sequence[Row], share: float, seed: int) -> tuple[list[Row], list[Row]]:
     """Split off ``share`` of each class for validation; both parts keep the order of the rows. A class with too few
     rows stays in training. Raises :class:`PSTError` when nothing could be split off."""
     generator = torch.Generator().manual_seed(seed)
-    members: dict[int, list[int]] = defaultdict(list)
+    members: dict[Any, list[int]] = defaultdict(list)
     for index, row in enumerate(rows):
         members[row.label].append(index)
     held: set[int] = set()
@@ -78,34 +108,6 @@ def stratified_split(rows: Sequence[Row], share: float, seed: int) -> tuple[list
     if not held:
         raise PSTError("There are too few rows to split off a validation set; give one, or more rows for each label.")
     return [row for i, row in enumerate(rows) if i not in held], [row for i, row in enumerate(rows) if i in held]
-
-
-def encode(tokenizer: Any, rows: Sequence[Row], max_length: int) -> list[Encoded]:
-    """Tokenise with special tokens; rows longer than ``max_length`` tokens are cut."""
-    paired = any(row.text_pair is not None for row in rows)
-    result = tokenizer(
-        [row.text for row in rows],
-        [row.text_pair or "" for row in rows] if paired else None,
-        truncation=True,
-        max_length=max_length,
-        padding=False,
-        return_attention_mask=False,
-    )
-    types = result.get("token_type_ids") or [None] * len(rows)
-    return [Encoded(ids, kinds, row.label) for ids, kinds, row in zip(result["input_ids"], types, rows, strict=True)]
-
-
-def collate(rows: Sequence[Encoded], pad_id: int, device: torch.device) -> tuple[dict[str, Tensor], Tensor]:
-    """Pad to the longest row. Returns the model's inputs, each (rows, length), and the labels (rows)."""
-    length = max(len(row.input_ids) for row in rows)
-    ids = [row.input_ids + [pad_id] * (length - len(row.input_ids)) for row in rows]
-    mask = [[1] * len(row.input_ids) + [0] * (length - len(row.input_ids)) for row in rows]
-    inputs = {"input_ids": torch.tensor(ids, device=device), "attention_mask": torch.tensor(mask, device=device)}
-    kinds = [row.token_type_ids for row in rows if row.token_type_ids is not None]
-    if kinds:
-        padded = [kind + [0] * (length - len(kind)) for kind in kinds]
-        inputs["token_type_ids"] = torch.tensor(padded, device=device)
-    return inputs, torch.tensor([row.label for row in rows], device=device)
 
 
 def steps_per_epoch(rows: int, batch_size: int) -> int:

@@ -1,59 +1,119 @@
-"""Put prunable layers into a model, and take them out again. Which matrices: the table in :mod:`pst.families`."""
+"""Put prunable layers into a model, and take them out again. Which matrices: the table in :mod:`pst.families`.
+
+Which of a model's parameters a method trains, and at which peak rate:
+
+    full fine-tuning (dense, magnitude, movement, l0)    all of them, the head too, at dense_learning_rate
+    the others                                           the task head at head_learning_rate; with ``train_norms``
+                                                         LayerNorms and biases too, at learning_rate
+    the layer's own                                      :data:`METHODS`
+"""
 
 from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from transformers.pytorch_utils import Conv1D
 
-from pst.config import TrainSettings
+from pst.config import Method, TrainSettings
 from pst.families import TensorSpec
 from pst.kernels.reference import Scales
-from pst.layers import MagnitudeLinear, PrunableLinear, PSTLinear
-from pst.masks import kept_count, select_global
+from pst.layers import PrunableLinear, PSTLinear
+from pst.masks import kept_count
+from pst.methods.l0 import L0Linear
+from pst.methods.lora import LoRALinear
+from pst.methods.magnitude import MagnitudeLinear
+from pst.methods.movement import MovementLinear
+from pst.methods.smp import SMPLinear
+from pst.methods.wanda import WandaLinear
+from pst.patterns import PATTERNS, UnitFamily, units
+from pst.traits import TRAITS, trained_as_norm
 
 
 @dataclass(frozen=True)
 class Site:
-    """One pruned matrix of the model: module path, group, and the layer that stands there."""
+    """One pruned matrix of the model: module path, group, the layer that stands there, and whether the model stores
+    the matrix transposed, as (k, n): in a Conv1D."""
 
     name: str
     group: str
     layer: PrunableLinear
+    transposed: bool = False
 
 
-def _pst(linear: nn.Linear, settings: TrainSettings, generator: torch.Generator) -> PSTLinear:
+Build = Callable[[Tensor, Tensor | None, TrainSettings, torch.Generator], PrunableLinear]
+"""From weight (n, k) and bias (n); neither may be changed."""
+
+
+def _pst(weight: Tensor, bias: Tensor | None, settings: TrainSettings, generator: torch.Generator) -> PSTLinear:
     return PSTLinear(
-        linear.weight,
-        linear.bias,
+        weight,
+        bias,
         update_rank=settings.update_rank,
         score_rank=settings.score_rank,
         scales=Scales(settings.beta, settings.alpha1, settings.alpha2),
         init_scale=settings.init_scale,
         generator=generator,
+        activation_power=settings.activation_power,
     )
 
 
-def _magnitude(linear: nn.Linear, settings: TrainSettings, generator: torch.Generator) -> MagnitudeLinear:
-    return MagnitudeLinear(linear.weight, linear.bias)
+def _wanda(weight: Tensor, bias: Tensor | None, settings: TrainSettings, generator: torch.Generator) -> WandaLinear:
+    return WandaLinear(
+        weight,
+        bias,
+        rank=settings.update_rank,
+        beta=settings.beta,
+        init_scale=settings.init_scale,
+        generator=generator,
+    )
 
 
-LAYERS: dict[str, Callable[[nn.Linear, TrainSettings, torch.Generator], PrunableLinear]] = {
-    "pst": _pst,
-    "magnitude": _magnitude,
+def _lora(weight: Tensor, bias: Tensor | None, settings: TrainSettings, generator: torch.Generator) -> LoRALinear:
+    return LoRALinear(
+        weight,
+        bias,
+        rank=settings.update_rank,
+        beta=settings.beta,
+        init_scale=settings.init_scale,
+        generator=generator,
+    )
+
+
+@dataclass(frozen=True)
+class Layers:
+    """How a method's layers are made, and which setting holds the peak rate of each tensor that only they have."""
+
+    build: Build
+    rates: Mapping[str, str]
+
+
+_UPDATE = {"update_u": "learning_rate", "update_v": "learning_rate"}
+_IMPORTANCE = dict.fromkeys(("score_a", "score_b", "score_r", "score_c"), "score_learning_rate")
+_GATE = {"score": "gate_learning_rate"}
+
+METHODS: dict[Method, Layers] = {
+    "pst": Layers(_pst, _UPDATE | _IMPORTANCE),
+    "magnitude": Layers(lambda weight, bias, settings, generator: MagnitudeLinear(weight, bias), {}),
+    "movement": Layers(lambda weight, bias, settings, generator: MovementLinear(weight, bias), _GATE),
+    "l0": Layers(lambda weight, bias, settings, generator: L0Linear(weight, bias, generator=generator), _GATE),
+    "smp": Layers(lambda weight, bias, settings, generator: SMPLinear(weight, bias), _GATE),
+    "wanda": Layers(_wanda, _UPDATE),
+    "lora": Layers(_lora, _UPDATE),
 }
+"""Every method but dense, which leaves the model's own layers in place."""
 
 
 def inject(model: nn.Module, specs: Sequence[TensorSpec], settings: TrainSettings) -> list[Site]:
     """Replace every matrix that has a group by the method's layer, in place. The dense method replaces none."""
-    if settings.method == "dense":
+    if settings.method not in METHODS:
         return []
-    build = LAYERS[settings.method]
+    build = METHODS[settings.method].build
     generator = torch.Generator().manual_seed(settings.seed)
     sites = []
     for spec in specs:
@@ -61,23 +121,31 @@ def inject(model: nn.Module, specs: Sequence[TensorSpec], settings: TrainSetting
             continue
         name = spec.name.removesuffix(".weight")
         linear = model.get_submodule(name)
-        if not isinstance(linear, nn.Linear):
-            raise TypeError(f"{name} is a {type(linear).__name__}, not a Linear")
-        layer = build(linear, settings, generator)
+        if not isinstance(linear, (nn.Linear, Conv1D)):
+            raise TypeError(f"{name} is a {type(linear).__name__}, neither a Linear nor a Conv1D")
+        transposed = isinstance(linear, Conv1D)
+        weight = linear.weight.detach()
+        layer = build(weight.T.contiguous() if transposed else weight, linear.bias, settings, generator)
+        layer.train(model.training)
         _replace(model, name, layer)
-        sites.append(Site(name, spec.group, layer))
+        sites.append(Site(name, spec.group, layer, transposed))
     return sites
 
 
 def eject(model: nn.Module, sites: Sequence[Site], weights: Mapping[str, Tensor]) -> None:
-    """Put an ordinary Linear with the given weight (n, k) in the place of each site's layer, in place."""
+    """Put what the model had, an ordinary Linear or Conv1D, in the place of each site's layer, in place, with the given
+    weight (n, k)."""
     for site in sites:
         n, k = site.layer.weight.shape
-        linear = nn.Linear(k, n, bias=site.layer.bias is not None, device="meta")
-        linear.weight = nn.Parameter(weights[site.name])
-        if site.layer.bias is not None:
-            linear.bias = nn.Parameter(site.layer.bias.detach())
-        _replace(model, site.name, linear)
+        bias, weight = site.layer.bias, weights[site.name]
+        with torch.device("meta"):  # neither memory nor random numbers for weights that are replaced
+            plain: nn.Module = nn.Linear(k, n, bias=bias is not None)
+            if site.transposed:
+                plain = Conv1D(n, k)  # type: ignore[no-untyped-call]
+        plain.weight = nn.Parameter(weight.T.contiguous() if site.transposed else weight)
+        if bias is not None:
+            plain.bias = nn.Parameter(bias.detach())
+        _replace(model, site.name, plain)
 
 
 def _replace(model: nn.Module, name: str, module: nn.Module) -> None:
@@ -87,40 +155,91 @@ def _replace(model: nn.Module, name: str, module: nn.Module) -> None:
 
 def learning_rates(model: nn.Module, specs: Sequence[TensorSpec], settings: TrainSettings) -> dict[str, float]:
     """Peak rate of every trained parameter by name; all others are frozen, in place."""
-    if settings.method != "pst":
-        return {name: settings.dense_learning_rate for name, _ in model.named_parameters()}
-    kinds = {
-        "update_u": settings.learning_rate,
-        "update_v": settings.learning_rate,
-        "score_a": settings.score_learning_rate,
-        "score_b": settings.score_learning_rate,
-        "score_r": settings.score_learning_rate,
-        "score_c": settings.score_learning_rate,
-    }
-    head = {spec.name for spec in specs if spec.head}
-    rates = {}
+    own: dict[str, float] = {}
+    if settings.method in METHODS:
+        kinds = METHODS[settings.method].rates
+        for name, module in model.named_modules():
+            if isinstance(module, PrunableLinear):
+                own |= {f"{name}.{kind}": getattr(settings, setting) for kind, setting in kinds.items()}
+    if TRAITS[settings.method].full:
+        return {name: own.get(name, settings.dense_learning_rate) for name, _ in model.named_parameters()}
+    for spec in specs:
+        if spec.head:
+            own[spec.name] = settings.head_learning_rate
+        elif settings.train_norms and trained_as_norm(spec):
+            own[spec.name] = settings.learning_rate
+    rates = {name: own[name] for name, _ in model.named_parameters() if name in own}
     for name, parameter in model.named_parameters():
-        kind = name.rpartition(".")[2]
-        if name in head:
-            rates[name] = settings.head_learning_rate
-        elif kind in kinds:
-            rates[name] = kinds[kind]
         parameter.requires_grad_(name in rates)
     return rates
 
 
-def select_all(sites: Sequence[Site], sparsity: Mapping[str, float], threshold: str) -> None:
-    """Renew the selection of every layer, exact in count: per matrix, or pooled over each group ("global")."""
+def begin_step(sites: Sequence[Site], final: bool) -> None:
+    """Before the forward pass of every optimiser step; ``final``: sparsity has reached its target for good."""
+    for site in sites:
+        site.layer.begin_step(final)
+
+
+@torch.no_grad()
+def calibrate(model: nn.Module, sites: Sequence[Site], batches: Iterable[Mapping[str, Tensor]]) -> None:
+    """Let the layers that weigh their inputs see some: ``batches`` are the model's keyword arguments, on
+    its device. Padding would count as tokens: give rows one by one. What was seen in an earlier call is forgotten."""
+    layers = [site.layer for site in sites if site.layer.calibrates]
+    if not layers:
+        return
+    hooks = []
+    for layer in layers:
+        layer.forget()
+        hooks.append(layer.register_forward_pre_hook(lambda module, inputs: module.observe(inputs[0])))
+    training = model.training
+    model.eval()
+    try:
+        for batch in batches:
+            model(**batch)
+    finally:
+        model.train(training)
+        for hook in hooks:
+            hook.remove()
+    for layer in layers:
+        layer.calibrated()
+
+
+def select_all(
+    sites: Sequence[Site],
+    sparsity: Mapping[str, float],
+    threshold: str,
+    structure: str = "unstructured",
+    families: Sequence[UnitFamily] = (),
+) -> None:
+    """Renew the selection of every layer, exact in count: per matrix, or pooled over each group ("global").
+
+    ``families`` says what the units of "structured" are; there, every layer keeps the same count.
+    """
+    if structure == "structured":
+        _select_units(sites, sparsity, families)
+        return
     for members in _by_group(sites).values():
         share = sparsity[members[0].group]
-        if threshold == "global":
-            scores = [site.layer.scores() for site in members]
-            chosen = select_global(scores, kept_count(sum(s.numel() for s in scores), share))
-            for site, selection in zip(members, chosen, strict=True):
-                site.layer.selection = selection
-        else:
+        if structure == "unstructured" and threshold != "global":
             for site in members:
                 site.layer.select(kept_count(site.layer.weight.numel(), share))
+            continue
+        chosen = PATTERNS[structure]([site.layer.scores() for site in members], share, threshold == "global")
+        for site, selection in zip(members, chosen, strict=True):
+            site.layer.selection = selection
+
+
+def _select_units(sites: Sequence[Site], sparsity: Mapping[str, float], families: Sequence[UnitFamily]) -> None:
+    """Whole neurons and heads; a layer that no family names stays dense."""
+    of = {f"{site.name}.weight": site for site in sites}
+    for family in families:
+        members = [of.pop(name) for name, _ in family.members]
+        scores = {f"{site.name}.weight": site.layer.scores() for site in members}
+        chosen = units(scores, family, sparsity[members[0].group])
+        for site in members:
+            site.layer.selection = chosen[f"{site.name}.weight"]
+    for site in of.values():
+        site.layer.select(site.layer.weight.numel())
 
 
 def _by_group(sites: Sequence[Site]) -> dict[str, list[Site]]:

@@ -1,10 +1,18 @@
-"""Linear layers that prune while they learn. The maths and its legend are in :mod:`pst.kernels.reference`.
+"""What every method's layer is, and the layer of PST. The maths and its legend are in :mod:`pst.kernels.reference`.
 
-    PSTLinear        y = x (M * (W + beta U V))^T + bias     W frozen, six small tensors trained
-    MagnitudeLinear  y = x (M * W)^T + bias, M from |W|      W trained (Zhu and Gupta 2018): a pruned weight gets no
-                                                             gradient, but may come back while sparsity still rises
+    PSTLinear    y = x (M * (W + beta U V))^T + bias     W frozen, six small tensors trained
 
-Both hold a :class:`pst.masks.Selection` that the trainer renews once for each optimiser step.
+With an activation power p, magnitudes weigh as much as what they multiply (Sun et al. 2023, Wanda, arXiv 2306.11695,
+has p = 1 and no trained scores), which the published S does not know:
+
+    S = |D| diag(a) + alpha1 A B + alpha2 (R 1^T + 1 C^T)      a_j = rms(x_j)^p over the calibration rows' tokens,
+                                                               relative to its mean, as the nearest power of two
+
+The layer then holds W diag(a), and divides x by a. Multiplying by powers of two rounds nothing, so that no kernel need
+know of a, the layer starts as the pretrained one bit for bit, and merging gives exactly the weights that were masked.
+
+The layers of the other methods are in :mod:`pst.methods`. All hold a :class:`pst.masks.Selection` that the trainer
+renews once for each optimiser step.
 """
 
 from __future__ import annotations
@@ -18,7 +26,9 @@ from torch import Tensor, nn
 from pst import kernels
 from pst.kernels.int8 import Int8Weight, quantize_rows
 from pst.kernels.reference import Factors, Scales, compute_dtype
-from pst.masks import Selection, mask_, select
+from pst.masks import Selection, select
+
+MOST_SCALE = 16.0  # an input that is never active keeps a finite place
 
 
 class _Saved(torch.autograd.Function):
@@ -50,12 +60,12 @@ class _MaskedProduct(torch.autograd.Function):
         masked: Tensor,
         bias: Tensor | None,
         layer: PSTLinear,
-        cut: int | Tensor,
+        chosen: Selection,
         saved: list[Any],
         x_needs_grad: bool,
         *factors: Tensor,
     ) -> Tensor:
-        ctx.layer, ctx.cut, ctx.saved, ctx.x_needs_grad = layer, cut, saved, x_needs_grad
+        ctx.layer, ctx.chosen, ctx.saved, ctx.x_needs_grad = layer, chosen, saved, x_needs_grad
         return F.linear(x, masked.to(x.dtype), bias)
 
     @staticmethod
@@ -64,9 +74,8 @@ class _MaskedProduct(torch.autograd.Function):
         x, weight, threshold, *factors = ctx.saved[0].saved_tensors
         flat_dy = dy.reshape(-1, dy.shape[-1])
         grad = flat_dy.T @ x.reshape(-1, x.shape[-1])
-        result, masked = kernels.gradients(
-            grad, ctx.layer.held(weight), Factors(*factors), ctx.layer.scales, Selection(threshold, ctx.cut)
-        )
+        chosen = Selection(threshold, ctx.chosen.cut, ctx.chosen.mask)
+        result, masked = kernels.gradients(grad, ctx.layer.held(weight), Factors(*factors), ctx.layer.scales, chosen)
         dx = dy @ masked.to(dy.dtype) if ctx.x_needs_grad else None
         dbias = flat_dy.sum(0) if ctx.needs_input_grad[2] else None
         return dx, None, dbias, None, None, None, None, *result
@@ -75,8 +84,12 @@ class _MaskedProduct(torch.autograd.Function):
 class PrunableLinear(nn.Module):
     """What training, evaluation and merging need of a layer.
 
-    ``frozen`` holds M * D while many forward passes run with the same weights, else None.
+    ``weight`` is (n, k) whatever the model stores. ``frozen`` holds M * D while many forward passes run with the same
+    weights, else None. With ``device_select`` a selection must go through :meth:`select`, which then takes a count
+    (0-dim, int64) on the device too, without waiting for it.
     """
+
+    device_select = False
 
     weight: nn.Parameter
     bias: nn.Parameter | None
@@ -98,6 +111,21 @@ class PrunableLinear(nn.Module):
     def product(self, x: Tensor) -> Tensor:
         """y (..., n) from x (..., k), with gradients."""
         raise NotImplementedError
+
+    calibrates = False
+    """Whether :func:`pst.inject.calibrate` must show this layer inputs before the first step."""
+
+    def forget(self) -> None:
+        """Be as before :meth:`observe`."""
+
+    def observe(self, x: Tensor) -> None:
+        """See an input (..., k) of a calibration row."""
+
+    def calibrated(self) -> None:
+        """Told after the last input."""
+
+    def begin_step(self, final: bool) -> None:
+        """Told before each optimiser step whether sparsity has reached its target for good."""
 
     def forward(self, x: Tensor) -> Tensor:
         return self.product(x) if self.frozen is None else F.linear(x, self.frozen, self.bias)
@@ -121,9 +149,12 @@ class PSTLinear(PrunableLinear):
         scales: Scales,
         init_scale: float,
         generator: torch.Generator,
+        activation_power: float = 0.0,
     ) -> None:
         super().__init__()
         n, k = weight.shape
+        self.activation_power, self.calibrates = activation_power, activation_power > 0
+        self.forget()
         update_rank, score_rank = min(update_rank, n, k), min(score_rank, n, k)
         dtype = compute_dtype(weight)
         self.weight = nn.Parameter(weight.detach(), requires_grad=False)
@@ -145,6 +176,33 @@ class PSTLinear(PrunableLinear):
         self.held_dtype = weight.dtype
         self._due: int | None = None
         self.select(weight.numel())
+
+    def forget(self) -> None:
+        """Undo :meth:`calibrated`."""
+        scale: Tensor | None = getattr(self, "input_scale", None)
+        if scale is not None:
+            self.weight = nn.Parameter(self.weight / scale.to(self.weight.dtype), requires_grad=False)
+        self.input_scale: Tensor | None = None  # a (k)
+        self._squares: Tensor | None = None
+
+    @torch.no_grad()
+    def observe(self, x: Tensor) -> None:
+        """Add the squares of an input (..., k)."""
+        squares = x.reshape(-1, x.shape[-1]).to(self.update_u.dtype).square().sum(0)
+        self._squares = squares if self._squares is None else self._squares + squares
+
+    @torch.no_grad()
+    def calibrated(self) -> None:
+        """Take a from what was seen. Raises :class:`RuntimeError` once the weight is held in 8 bits."""
+        if self.row_scales is not None:
+            raise RuntimeError("calibrate before the weight is rounded to 8 bits")
+        if self._squares is None:
+            raise RuntimeError("the inputs of this layer have not been seen")
+        size = self._squares.sqrt().pow(self.activation_power)
+        relative = (size / size.mean()).clamp(1 / MOST_SCALE, MOST_SCALE)
+        self.input_scale = torch.exp2(relative.log2().round())
+        self.weight = nn.Parameter(self.weight * self.input_scale.to(self.weight.dtype), requires_grad=False)
+        self._squares = None
 
     def factors(self) -> Factors:
         return Factors(self.update_u, self.update_v, self.score_a, self.score_b, self.score_r, self.score_c)
@@ -180,8 +238,15 @@ class PSTLinear(PrunableLinear):
     def scores(self) -> Tensor:
         return kernels.scores(self.held(self.weight), self.factors(), self.scales)
 
-    @torch.no_grad()
     def masked(self) -> Tensor:
+        return self.unscaled(self._masked())
+
+    def unscaled(self, masked: Tensor) -> Tensor:
+        """What x meets, from M * D as the kernels give it; differentiable."""
+        return masked if self.input_scale is None else masked / self.input_scale.to(masked.dtype)
+
+    @torch.no_grad()
+    def _masked(self) -> Tensor:
         weight, f = self.held(self.weight), self.factors()
         if self._due is None:
             return kernels.masked_weight(weight, f, self.scales, self.selection)
@@ -191,34 +256,14 @@ class PSTLinear(PrunableLinear):
     def product(self, x: Tensor) -> Tensor:
         if torch.is_autocast_enabled(x.device.type):
             x = x.to(torch.get_autocast_dtype(x.device.type))
-        masked = None if self._due is None else self.masked()
+        if self.input_scale is not None:
+            x = x / self.input_scale.to(x.dtype)
+        masked = None if self._due is None else self._masked()
         chosen, factors, saved, x_needs_grad = self.selection, self.factors(), list[Any](), x.requires_grad
         x = _Saved.apply(x, saved, self.weight, chosen.threshold, *factors)  # type: ignore[no-untyped-call]
         if masked is None:
-            masked = self.masked()
+            masked = self._masked()
         y: Tensor = _MaskedProduct.apply(  # type: ignore[no-untyped-call]
-            x, masked, self.bias, self, chosen.cut, saved, x_needs_grad, *factors
+            x, masked, self.bias, self, chosen, saved, x_needs_grad, *factors
         )
         return y
-
-
-class MagnitudeLinear(PrunableLinear):
-    """A fully trained linear layer of which the smallest weights are masked."""
-
-    def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(weight.detach().clone())
-        self.bias = None if bias is None else nn.Parameter(bias.detach().clone())
-        self.selection = select(self.scores(), weight.numel())
-
-    @torch.no_grad()
-    def scores(self) -> Tensor:
-        """|W| (n, k)."""
-        return self.weight.detach().abs()
-
-    @torch.no_grad()
-    def masked(self) -> Tensor:
-        return self.weight.mul(mask_(self.scores(), self.selection)).add_(0.0)
-
-    def product(self, x: Tensor) -> Tensor:
-        return F.linear(x, self.weight * mask_(self.scores(), self.selection), self.bias)

@@ -6,6 +6,8 @@ The selection is held as two small values instead of a mask: the threshold t, wh
 ``cut``, the flat index up to and including which scores equal to t are kept. The mask is S > t, or S == t and index
 <= cut: it can be recomputed identically wherever the same S is at hand.
 
+Selections that no threshold describes (n:m, blocks, neurons, heads: :mod:`pst.patterns`) hold the mask itself.
+
 The threshold is found as Floyd and Rivest's SELECT does (CACM 1975): a sorted sample brackets it, one pass counts
 what lies above the bracket, and only the few scores inside the bracket are searched. The result is exact: when the
 bracket misses, all scores are searched.
@@ -23,7 +25,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pst.budget import pruned_count
+from pst.sizes import kept_count
+
+__all__ = ["SAMPLE", "SMALL", "Selection", "explicit", "kept_count", "mask_", "mask_of", "select", "select_global"]
 
 SAMPLE = 4096
 SMALL = 4 * SAMPLE
@@ -32,15 +36,18 @@ SMALL = 4 * SAMPLE
 @dataclass(frozen=True)
 class Selection:
     """Which scores of one matrix stay: those above ``threshold`` (0-dim, dtype of S), and those equal to it with a
-    flat index <= ``cut`` (-1: none; numel - 1: all of them), an int64 tensor where a device found it."""
+    flat index <= ``cut`` (-1: none; numel - 1: all of them), an int64 tensor where a device found it.
+
+    With ``mask`` (bool, of the shape of S) exactly its weights stay, and the other two say nothing."""
 
     threshold: Tensor
     cut: int | Tensor
+    mask: Tensor | None = None
 
 
-def kept_count(numel: int, sparsity: float) -> int:
-    """Number of weights that stay."""
-    return numel - pruned_count(numel, sparsity)
+def explicit(mask: Tensor) -> Selection:
+    """The selection of exactly the weights of a boolean ``mask``."""
+    return Selection(torch.full((), math.nan, device=mask.device), -1, mask)
 
 
 def select(scores: Tensor, kept: int) -> Selection:
@@ -73,6 +80,8 @@ def mask_(scores: Tensor, selection: Selection) -> Tensor:
 
     In place and in the scores' dtype because torch's comparisons into bool are several times slower on a CPU.
     """
+    if selection.mask is not None:
+        return scores.copy_(selection.mask)
     flat, cut = scores.view(-1), int(selection.cut)
     flat[: cut + 1].ge_(selection.threshold)
     flat[cut + 1 :].gt_(selection.threshold)
@@ -80,8 +89,8 @@ def mask_(scores: Tensor, selection: Selection) -> Tensor:
 
 
 def mask_of(scores: Tensor, selection: Selection) -> Tensor:
-    """The boolean mask, of the shape of ``scores``."""
-    return mask_(scores.clone(), selection).bool()
+    """The boolean mask, of the shape of ``scores``; not to be written to."""
+    return selection.mask if selection.mask is not None else mask_(scores.clone(), selection).bool()
 
 
 def _bracket(values: Tensor, kept: int) -> tuple[Tensor, int]:

@@ -1,11 +1,13 @@
-"""Merge: ``W' = M * (W + beta U V)``, in the dtype in which it will be stored.
+"""Merge: ``W' = M * (W + beta U V)``.
 
 After it the model has the shape, the names and the class of the original. A weight that the mask removed must be
-+0.0 afterwards, bit for bit: checked for every matrix after the cast, because that is what is published.
++0.0 afterwards, bit for bit: checked for every matrix as cast to the stored dtype, because that is what is published.
+The rounding itself comes later, once and for the whole model: :mod:`pst.rounding`.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -33,25 +35,38 @@ class MergeError(RuntimeError):
 
 @torch.no_grad()
 def merge(model: nn.Module, sites: Sequence[Site], storage: torch.dtype) -> list[MergedMatrix]:
-    """Replace every site by an ordinary Linear, in place, its weight rounded to ``storage`` and checked.
+    """Replace every site by an ordinary layer, in place, its weight checked as it will be stored.
 
-    All other floating-point tensors of the model are rounded too, so that the model predicts as the stored file will;
-    computing stays in the dtype it had. Raises :class:`MergeError`.
+    Raises :class:`MergeError`.
     """
     weights: dict[str, Tensor] = {}
     report = []
     for site in sites:
-        stored = site.layer.masked().to(storage)
+        merged = site.layer.masked()
+        stored = merged.to(storage)
         check_pruned(site.name, stored, mask_of(site.layer.scores(), site.layer.selection))
-        nonzeros = int((bits(stored) != 0).sum())
-        shape = tuple(stored.shape)
-        report.append(MergedMatrix(f"{site.name}.weight", shape, 1 - nonzeros / stored.numel(), nonzeros))
-        weights[site.name] = stored.to(site.layer.weight.dtype)
+        report.append(_measured(f"{site.name}.weight", tuple(merged.shape), stored))
+        weights[site.name] = merged
     eject(model, sites, weights)
-    for tensor in model.state_dict().values():
-        if tensor.is_floating_point():
-            tensor.copy_(tensor.to(storage))
     return report
+
+
+def recount(matrices: Sequence[MergedMatrix], model: nn.Module) -> list[MergedMatrix]:
+    """The same matrices as ``model`` holds them now, smaller or rounded; shares are of the original shapes.
+
+    Raises :class:`MergeError` where a matrix has more weights than before.
+    """
+    state = model.state_dict()
+    result = [_measured(matrix.name, matrix.shape, state[matrix.name]) for matrix in matrices]
+    for before, after in zip(matrices, result, strict=True):
+        if after.nonzeros > before.nonzeros:
+            raise MergeError(f"{after.name}: {after.nonzeros - before.nonzeros} weights came back after the merge")
+    return result
+
+
+def _measured(name: str, shape: tuple[int, ...], values: Tensor) -> MergedMatrix:
+    nonzeros = int((bits(values) != 0).sum())
+    return MergedMatrix(name, shape, 1 - nonzeros / math.prod(shape), nonzeros)
 
 
 def check_pruned(name: str, stored: Tensor, mask: Tensor) -> None:

@@ -1,19 +1,14 @@
 """One job from its folder to a verified export: prepare, dense, train, merge, export, verify, report.
 
-The folder holds ``spec.json`` and the rows; the run writes ``checkpoints/``, ``export/``, ``verify/`` and
+The folder holds ``spec.json`` and the rows; the run writes ``checkpoints/``, ``dense/``, ``export/``, ``verify/`` and
 ``report.json``. A run that finds a checkpoint goes on from it, and ends as if it had never been interrupted.
 """
 
 from __future__ import annotations
 
-import json
-import os
 import platform
-import shutil
-import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -22,40 +17,53 @@ from typing import Any
 import safetensors
 import torch
 import transformers
-from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
-import pst
-from pst import checkpoint, data, report
+from pst import checkpoint, dense, remove, report, tasks, verify
 from pst import spec as specs
-from pst.base import load_classifier, load_tokenizer, matched_specs, read_config
+from pst.base import load_tokenizer, matched_specs, read_config, state_of
 from pst.config import TrainSettings
+from pst.data import Row
+from pst.distill import Teacher
 from pst.errors import PSTError
-from pst.evaluate import accuracy, confusion_matrix, gold_of, metrics, predict
 from pst.export import huggingface
-from pst.families import TensorSpec, max_tokens
+from pst.families import TensorSpec, architecture, max_tokens, unit_families
 from pst.inject import inject, learning_rates
-from pst.merge import MergedMatrix, merge
+from pst.merge import MergedMatrix, merge, recount
+from pst.report.answers import Compared
+from pst.report.carbon import Carbon
+from pst.report.measures import complete
+from pst.report.perturb import answers_needed, limit_of
+from pst.report.pictures import picture_data, weights_of
+from pst.rounding import round_
 from pst.spec import Spec
-from pst.train import Hooks, Stopped, Task, Trainer
+from pst.tasks import Answers
+from pst.tasks.scores import confusion_matrix
+from pst.train import Hooks, Stopped, Trainer
+from pst.traits import TRAITS
+from pst.vocabulary import trim
 
 __all__ = ["Stopped", "export", "run"]
 
 VALIDATION_SHARE = 0.2
 EXPORT_FOLDER = "export"
 VERIFY_FOLDER = "verify"
+TRIMMED_FOLDER = "trimmed"
 STORAGE = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+SAMPLES = 10  # generated texts shown in the report
 
 Emit = Callable[[dict[str, Any]], None]
 
 
-def run(folder: Path, *, emit: Emit, should_stop: Callable[[], bool]) -> dict[str, Any]:
+def run(folder: Path, *, emit: Emit, should_stop: Callable[[], bool], quick: bool = False) -> dict[str, Any]:
     """Do the whole job; returns the report, which is also written to ``folder/report.json``.
 
-    Raises :class:`Stopped` after ``should_stop()`` was true (a checkpoint has been written unless the dense phase was
-    still running, which then runs again), and :class:`pst.errors.PSTError` for what the user can put right.
+    ``quick`` leaves out the verifier and all that only the report measures: for trials whose model nobody will use.
+    Raises :class:`Stopped` after ``should_stop()`` was true (a checkpoint has been written), and
+    :class:`pst.errors.PSTError` for what the user can put right.
     """
-    return _Run(folder, emit, should_stop).run()
+    with Carbon(on=not quick) as carbon:
+        return _Run(folder, emit, should_stop, carbon, quick=quick).run()
 
 
 def export(folder: Path, *, emit: Emit) -> dict[str, Any]:
@@ -64,14 +72,19 @@ def export(folder: Path, *, emit: Emit) -> dict[str, Any]:
     Raises :class:`pst.errors.PSTError` when no checkpoint has reached the final sparsity.
     """
     found = checkpoint.newest(folder)
-    if found is None or found.state["trainer"] is None or found.state["trainer"]["best_score"] is None:
+    trained = None if found is None or found.state["phase"] != "train" else found.state["trainer"]
+    if trained is None or trained["best_score"] is None:
         raise PSTError(f"No checkpoint in {folder} has reached the final sparsity; run train first.")
-    return _Run(folder, emit, lambda: False).run(export_only=True)
+    with Carbon(on=True) as carbon:
+        return _Run(folder, emit, lambda: False, carbon).run(export_only=True)
 
 
 class _Run:
-    def __init__(self, folder: Path, emit: Emit, should_stop: Callable[[], bool]) -> None:
+    def __init__(
+        self, folder: Path, emit: Emit, should_stop: Callable[[], bool], carbon: Carbon, *, quick: bool = False
+    ) -> None:
         self.folder, self.emit, self.should_stop = folder.resolve(), emit, should_stop
+        self.carbon, self.quick = carbon, quick
         self.spec: Spec = specs.read(folder)
         self.settings: TrainSettings = self.spec.settings
         self.storage = STORAGE[self.settings.storage_dtype]
@@ -79,43 +92,71 @@ class _Run:
         self.phases = ["prepare", "dense", "train", "merge", "export", "verify", "report"]
         if self.settings.method == "dense":
             self.phases.remove("dense")
+        if quick:
+            self.phases.remove("verify")
         self.seconds: dict[str, float] = {}
-        self.dense: dict[str, Tensor] = {}  # the dense model's answers; nothing else of it is kept
+        self.dense: dict[str, Answers] = {}  # the dense model's answers to each set of rows
 
     def run(self, *, export_only: bool = False) -> dict[str, Any]:
         with self._phase("prepare"):
             self._prepare()
             found = self._resume()
-        if "dense" in self.phases and not self.dense:
+        if "dense" in self.phases and not self._dense_is_known(export_only):
             with self._phase("dense"):
-                self._train_dense()
+                self._train_dense(found)
         with self._phase("train"):
-            trainer, model = self._trainer(found)
+            trainer, model = self._trainer(found, taught=not export_only)
             if not export_only:
                 trainer.run()
                 trainer.checkpoint()
         trainer.load_best()
         with self._phase("merge"):
+            reference = None if self.quick else self.task.load(self.base, self.settings.seed)
+            pictures = None if reference is None else picture_data(trainer.sites, weights_of(reference, trainer.sites))
             matrices = merge(model, trainer.sites, self.storage)
-            answers = self._answers(model)
-            dense = self.dense or answers
+            if TRAITS[self.settings.method].prunes:
+                model, removed = remove.shrink(model, self.spec.task, self.settings.structure)
+                for message in removed:
+                    self._log("info", message)
+            storing = round_(model, self.tensors, self.settings, self.storage)
+            matrices = recount(matrices, model)
+            answers = self._answers(model, self.raw_rows if self.quick else self.needed)
+            known = self.dense or answers
         with self._phase("export"):
             sizes = huggingface.export(
                 model,
-                self.spec.base_model,
+                self.base,
                 self.spec.labels,
                 self.storage,
-                self.max_length,
+                self.task.max_length,
                 self.folder / EXPORT_FOLDER,
+                task=self.spec.task,
+                storing=storing,
             )
-        with self._phase("verify"):
-            verified = self._verify(answers["validation"])
+        verified = None if self.quick else self._verify(answers["validation"])
         with self._phase("report"):
-            result = self._report(trainer, matrices, answers, dense, sizes, verified)
+            result = self._report(trainer, model, matrices, answers, known, sizes, verified)
+            if reference is not None and pictures is not None:
+                result = complete(
+                    result,
+                    compared=Compared(self.task, self.needed, answers, known, self.settings.seed, self.limit),
+                    rows=self.task.validation,
+                    export=self.folder / EXPORT_FOLDER,
+                    dense=reference,
+                    sparse=self.task.load(self.folder / EXPORT_FOLDER, self.settings.seed),
+                    pictures=pictures,
+                    carbon=self.carbon.stop(sum(self._seconds_now().values())),
+                )
         result["seconds"] = dict(self.seconds)
         for path in (self.folder, self.folder / EXPORT_FOLDER):
             report.write(result, path / report.REPORT_FILE)
         return result
+
+    def _verify(self, answers: Answers) -> dict[str, Any]:
+        """What the verifier says of the export, given the answers to the validation rows."""
+        at, rows = self.folder / EXPORT_FOLDER, self.raw_rows["validation"]
+        with self._phase("verify"):
+            return verify.elsewhere(at, self.folder / VERIFY_FOLDER, self.task, rows, answers)
 
     @contextmanager
     def _phase(self, name: str) -> Iterator[None]:
@@ -134,38 +175,53 @@ class _Run:
 
     def _prepare(self) -> None:
         """Read base model, plan and rows; everything that is wrong with the user's input comes up here."""
-        spec = self.spec
-        self.config = read_config(spec.base_model)
-        self.plan, self.sparsity = specs.plan(spec, self.config)
-        train = data.read_rows(spec.train, spec.labels)
+        spec, settings = self.spec, self.settings
+        self.base, self.config = spec.base_model, read_config(spec.base_model)
+        architecture(self.config, spec.task)
+        if not settings.trim_vocabulary:
+            self.plan, self.sparsity = specs.plan(spec, self.config)
+        self.task = task = self._task()
+        train = task.read(spec.train)
         if spec.validation is None:
-            train, validation = data.stratified_split(train, VALIDATION_SHARE, self.settings.seed)
+            train, validation = task.split(train, VALIDATION_SHARE, settings.seed)
         else:
-            validation = data.read_rows(spec.validation, spec.labels)
-        test = None if spec.test is None else data.read_rows(spec.test, spec.labels)
-        learned = {row.label for row in train}
-        unknown = sorted({row.label for row in validation} - learned)
-        if unknown:
-            raise PSTError(f"The label {spec.labels[unknown[0]]!r} is in the validation rows but not in training rows.")
-        absent = [label for index, label in enumerate(spec.labels) if index not in learned]
-        if absent:
-            self._log("warning", f"No training row has the label {absent[0]!r} ({len(absent)} such labels in all).")
-        tokenizer = load_tokenizer(spec.base_model)
-        if tokenizer.pad_token_id is None:
-            raise PSTError(f"The tokenizer in {spec.base_model} has no padding token.")
-        self.pad_id = int(tokenizer.pad_token_id)
-        self.max_length = min(self.settings.max_length, int(tokenizer.model_max_length), max_tokens(self.config))
-        self.validation_rows = validation
-        self.rows = {
-            name: data.encode(tokenizer, rows, self.max_length)
-            for name, rows in (("train", train), ("validation", validation), ("test", test))
-            if rows is not None
-        }
+            validation = task.read(spec.validation)
+        rows = {"train": train, "validation": task.held_out(validation)}
+        if spec.test is not None:
+            rows["test"] = task.held_out(task.read(spec.test))
+        for warning in task.check(train, validation):
+            self._log("warning", warning)
+        self.raw_rows = rows
+        self.limit = limit_of(task.name)
+        self.needed = answers_needed(rows, settings.seed, self.limit)
+        self.rows = {name: task.encode(found) for name, found in rows.items()}
+        if settings.trim_vocabulary:
+            task = self._trim()
+            self.plan, self.sparsity = specs.plan(spec, self.config)
+        task.learn(self.rows["train"], self.rows["validation"])
         self._log(
             "info",
-            f"{len(train)} training, {len(validation)} validation and {len(test or [])} test rows; "
+            f"{len(train)} training, {len(rows['validation'])} validation and {len(rows.get('test', []))} test rows; "
             f"{self.plan.prunable_params:,} of {self.plan.total_params:,} parameters can be pruned.",
         )
+
+    def _task(self) -> tasks.Task:
+        tokenizer = load_tokenizer(self.base)
+        length = min(self.settings.max_length, int(tokenizer.model_max_length), max_tokens(self.config))
+        return tasks.make(self.spec.task, self.spec.labels, tokenizer, length, self.settings, self.config)
+
+    def _trim(self) -> tasks.Task:
+        """Go on with a copy of the base model that lacks the tokens of no row; returns the task with its tokenizer."""
+        spec, before = self.spec, [row for rows in self.rows.values() for row in rows]
+        kept = trim(self.base, before, spec.task, spec.labels, self.settings.seed, self.folder / TRIMMED_FOLDER)
+        self.base = self.folder / TRIMMED_FOLDER
+        held = int(self.config["vocab_size"])
+        self.config = read_config(self.base)
+        self.task = self._task()
+        self.rows = {name: self.task.encode(rows) for name, rows in self.raw_rows.items()}
+        kept.check(before, [row for rows in self.rows.values() for row in rows])
+        self._log("info", f"The vocabulary is trimmed from {held:,} to {len(kept.kept):,} tokens.")
+        return self.task
 
     def _resume(self) -> checkpoint.Checkpoint | None:
         found = checkpoint.newest(self.folder)
@@ -174,28 +230,25 @@ class _Run:
         if found.state["fingerprint"] != self.spec.fingerprint():
             raise PSTError("The checkpoint belongs to a run with another spec; remove it to start over.")
         self.seconds = dict(found.state["seconds"])
-        self.dense = {
-            name.removeprefix("dense."): tensor for name, tensor in found.tensors.items() if name.startswith("dense.")
-        }
+        kept = {name: tensor for name, tensor in found.tensors.items() if name.startswith("dense.")}
+        self.dense = dense.nested({name.removeprefix("dense."): tensor for name, tensor in kept.items()})
         self._log("info", f"Going on from the checkpoint of step {found.state['step']}.")
         return found
 
+    def _dense_is_known(self, export_only: bool) -> bool:
+        """Whether an earlier run left the dense model's answers, and its weights if the student learns from them."""
+        live = dense.teaches_live(self.task, self.settings) and not export_only
+        if live or not self.needed.keys() <= self.dense.keys():
+            self.dense = dense.load(self.folder, dense.fingerprint(self.spec), live) or {}
+        return self.needed.keys() <= self.dense.keys()
+
     def _model(self) -> tuple[transformers.PreTrainedModel, list[TensorSpec]]:
-        model = load_classifier(self.spec.base_model, self.spec.labels, self.settings.seed)
+        model = self.task.load(self.base, self.settings.seed)
         model.to(self.device)  # type: ignore[arg-type]
-        return model, matched_specs(model, self.config, len(self.spec.labels))
+        self.tensors = matched_specs(model, self.config, len(self.spec.labels), self.spec.task)
+        return model, self.tensors
 
-    def _task(self, teacher: Tensor | None) -> Task:
-        return Task(
-            train=self.rows["train"],
-            validation=self.rows["validation"],
-            labels=len(self.spec.labels),
-            pad_id=self.pad_id,
-            device=self.device,
-            teacher=teacher,
-        )
-
-    def _train_dense(self) -> None:
+    def _train_dense(self, found: checkpoint.Checkpoint | None) -> None:
         """Fine-tune the dense model that the sparse one is compared with, and keep its answers."""
         settings = replace(self.settings, method="dense", weight_decay=0.0)
         model, tensors = self._model()
@@ -203,47 +256,66 @@ class _Run:
             model,
             [],
             learning_rates(model, tensors, settings),
-            self._task(None),
+            self.task,
             settings,
             {},
-            Hooks(self.emit, self.should_stop, None),
+            Hooks(self.emit, self.should_stop, self._save),
             phase="dense",
             epochs=settings.dense_epochs,
         )
+        if found is not None and found.state["phase"] == trainer.phase:
+            trainer.load(found.tensors, found.state["trainer"])
         trainer.run()
         trainer.load_best()
-        self.dense = self._answers(model)
-        if self.settings.distill:
-            self.dense["train"] = predict(model, self.rows["train"], self.pad_id, self.device)
+        self.dense = self._answers(model, self.needed)
+        live = dense.teaches_live(self.task, self.settings)
+        if self.task.name != "generation":
+            self.dense["train"] = self.task.predict(model, self.rows["train"])
+        key = dense.fingerprint(self.spec)
+        dense.save(self.folder, self.dense, key, model if live else None, self.config, self.spec.task)
         self._save(None)
 
-    def _trainer(self, found: checkpoint.Checkpoint | None) -> tuple[Trainer, transformers.PreTrainedModel]:
+    def _teacher(self) -> Teacher:
+        if not self.settings.distill or not self.dense:
+            return Teacher()
+        if not dense.teaches_live(self.task, self.settings):
+            return Teacher(logits=self.dense["train"]["logits"])
+        model: nn.Module = self._model()[0]
+        return Teacher(model=dense.fill(model, self.folder, self.config, self.spec.task))
+
+    def _trainer(
+        self, found: checkpoint.Checkpoint | None, *, taught: bool
+    ) -> tuple[Trainer, transformers.PreTrainedModel]:
         """The trainer of the method, at its first step or where the checkpoint left it."""
         settings = self.settings
+        teacher = self._teacher() if taught else Teacher()
         model, tensors = self._model()
         sites = inject(model, tensors, settings)
+        structured = settings.structure == "structured"
         trainer = Trainer(
             model,
             sites,
             learning_rates(model, tensors, settings),
-            self._task(self.dense.get("train")),
+            self.task,
             settings,
             self.sparsity if sites else {},
             Hooks(self.emit, self.should_stop, self._save),
             phase="train",
             epochs=settings.dense_epochs if settings.method == "dense" else settings.epochs,
+            teacher=teacher,
+            units=unit_families(self.config, self.spec.task) if structured else (),
         )
         torch.manual_seed(settings.seed)  # dropout does not depend on how many numbers the layers drew
-        if found is not None and found.state["trainer"] is not None:
+        if found is not None and found.state["phase"] == trainer.phase and found.state["trainer"] is not None:
             trainer.load(found.tensors, found.state["trainer"])
         return trainer, model
 
     def _save(self, trainer: Trainer | None) -> None:
         """Write a checkpoint; without a trainer, one that holds the dense results only."""
-        tensors = {f"dense.{name}": tensor for name, tensor in self.dense.items()}
+        tensors = {f"dense.{name}": tensor for name, tensor in dense.flat(self.dense).items()}
         state = {
             "fingerprint": self.spec.fingerprint(),
-            "phase": "train",
+            "phase": "train" if trainer is None else trainer.phase,
             "step": 0 if trainer is None else trainer.step,
             "seconds": self._seconds_now(),
             "trainer": None if trainer is None else trainer.state(),
@@ -259,78 +331,54 @@ class _Run:
             }
         )
 
-    def _answers(self, model: transformers.PreTrainedModel) -> dict[str, Tensor]:
-        """Logits for the validation rows and, where there are any, the test rows."""
+    def _answers(self, model: transformers.PreTrainedModel, rows: Mapping[str, Sequence[Row]]) -> dict[str, Answers]:
+        """Answers to all of ``rows`` but the training rows."""
         return {
-            name: predict(model, self.rows[name], self.pad_id, self.device)
-            for name in ("validation", "test")
-            if name in self.rows
+            name: self.task.predict(model, self.rows[name] if name in self.rows else self.task.encode(found))
+            for name, found in rows.items()
+            if name != "train"
         }
 
-    def _verify(self, logits: Tensor) -> dict[str, Any]:
-        """Run :mod:`pst.verify` in another process. Raises :class:`PSTError` when it objects."""
-        at = self.folder / VERIFY_FOLDER
-        shutil.rmtree(at, ignore_errors=True)
-        at.mkdir()
-        lines = [json.dumps({"text": row.text, "text_pair": row.text_pair}) for row in self.validation_rows]
-        (at / "rows.jsonl").write_text("\n".join(lines) + "\n", "utf-8")
-        save_file({"logits": logits}, at / "predictions.safetensors")
-        source = str(Path(pst.__file__).resolve().parents[1])
-        environment = os.environ | {"PYTHONPATH": os.pathsep.join([source, os.environ.get("PYTHONPATH", "")])}
-        command = [sys.executable, "-m", "pst.verify"]
-        done = subprocess.run(
-            [*command, str(self.folder / EXPORT_FOLDER), str(at / "rows.jsonl"), str(at / "predictions.safetensors")],
-            env=environment | {"OMP_NUM_THREADS": str(torch.get_num_threads())},
-            capture_output=True,
-            text=True,
-        )
-        try:
-            result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-        except (IndexError, ValueError):
-            raise RuntimeError(f"The verifier ended with {done.returncode}: {done.stderr.strip()[-2000:]}") from None
-        if done.returncode or not result["ok"]:
-            raise PSTError(f"The exported model failed its check: {result['message']}")
-        return result
-
-    def _metrics(self, answers: dict[str, Tensor]) -> dict[str, Any]:
-        result: dict[str, Any] = {"validation": None, "test": None}
-        for name in result:
-            if name in answers:
-                gold = gold_of(self.rows[name])
-                result[name] = metrics(answers[name].argmax(-1), gold, len(self.spec.labels), self.settings.seed)
-        return result
+    def _metrics(self, answers: dict[str, Answers]) -> dict[str, Any]:
+        seed = self.settings.seed
+        return {
+            name: self.task.metrics(answers[name], self.raw_rows[name], seed) if name in answers else None
+            for name in ("validation", "test")
+        }
 
     def _report(
         self,
         trainer: Trainer,
+        model: transformers.PreTrainedModel,
         matrices: list[MergedMatrix],
-        answers: dict[str, Tensor],
-        dense: dict[str, Tensor],
+        answers: dict[str, Answers],
+        known: dict[str, Answers],
         sizes: huggingface.Exported,
-        verified: dict[str, Any],
+        verified: dict[str, Any] | None,
     ) -> dict[str, Any]:
         split = "test" if "test" in answers else "validation"
-        labels = len(self.spec.labels)
         pruned_from = sum(site.layer.weight.numel() for site in trainer.sites)
         kept = sum(matrix.nonzeros for matrix in matrices)
-        plan = self.plan
+        plan, state = self.plan, state_of(model, model.config.to_dict(), self.spec.task)
+        others = sum(t.numel() for t in state.values()) - sum(state[matrix.name].numel() for matrix in matrices)
+        prunes = TRAITS[self.settings.method].prunes
         wanted = sum(group.weights * self.sparsity[group.name] for group in plan.groups) / plan.prunable_params
-        confusion = confusion_matrix(answers[split].argmax(-1), gold_of(self.rows[split]), labels)
-        return {
-            "task": "classification",
+        result = {
+            "task": self.task.name,
+            "primary": self.task.primary,
             "method": self.settings.method,
-            "labels": self.spec.labels,
+            "labels": list(self.task.labels),
             "settings": {name: getattr(self.settings, name) for name in TrainSettings.__dataclass_fields__},
             "plan": plan.to_dict() | {"sparsity_by_group": self.sparsity},
             "seed": self.settings.seed,
             "rows": {name: len(rows) for name, rows in self.rows.items()},
             "metrics": self._metrics(answers),
-            "dense": self._metrics(dense),
-            "agreement": accuracy(answers[split].argmax(-1), dense[split].argmax(-1)),
+            "dense": self._metrics(known),
+            "agreement": self.task.agreement(answers[split], known[split]),
             "agreement_split": split,
-            "confusion": {"split": split, "labels": self.spec.labels, "matrix": confusion.tolist()},
+            "confusion": None,
             "sparsity": {
-                "target": wanted,
+                "target": wanted if prunes else 0.0,
                 "reached": 1 - kept / pruned_from if pruned_from else 0.0,
                 "matrices": [
                     {"name": m.name, "shape": list(m.shape), "sparsity": m.sparsity, "nonzeros": m.nonzeros}
@@ -340,7 +388,7 @@ class _Run:
             "params": {
                 "total": plan.total_params,
                 "prunable": plan.prunable_params,
-                "nonzero": plan.total_params - pruned_from + kept,
+                "nonzero": others + kept,
                 "trainable": sum(parameter.numel() for parameter in trainer.trained.values()),
             },
             "bytes": {"dense": plan.dense_bytes, "sparse": sizes.sparse, "expanded": sizes.expanded},
@@ -359,3 +407,18 @@ class _Run:
             },
             "verify": verified,
         }
+        if self.task.name == "classification":
+            result["confusion"] = _confusion(split, self.spec.labels, answers[split]["logits"], self.raw_rows[split])
+        if self.task.name == "generation":
+            texts = self.task.texts(answers[split]), self.task.texts(known[split])  # type: ignore[attr-defined]
+            result["samples"] = [
+                {"source": row.text, "references": list(row.references), "text": ours, "dense": theirs}
+                for row, ours, theirs in zip(self.raw_rows[split][:SAMPLES], *texts, strict=False)
+            ]
+        return result
+
+
+def _confusion(split: str, labels: Sequence[str], logits: Tensor, rows: Sequence[Row]) -> dict[str, Any]:
+    gold = torch.tensor([row.label for row in rows])
+    matrix = confusion_matrix(logits.argmax(-1), gold, len(labels))
+    return {"split": split, "labels": list(labels), "matrix": matrix.tolist()}

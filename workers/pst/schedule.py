@@ -4,7 +4,14 @@ Zhu and Gupta 2018, "To prune, or not to prune" (arXiv 1710.01878), equation 1, 
 
     s(t) = s_f + (s_0 - s_f) (1 - (t - t_i) / (T - t_i - t_f))^3      between t_i and T - t_f; s_0 before, s_f after
 
-Legend: t step (0-based), T total steps, t_i steps before sparsity rises, t_f steps at the final sparsity s_f.
+The learning rate, as a factor on its peak, with h = max(w, floor(hold_ratio T)) and w = ceil(warmup_ratio T):
+
+    f(t) = (t + 1) / (w + 1)      for t < w
+           1                      for w <= t < h
+           (T - t) / (T - h)      after: falls linearly to 0 at T
+
+Legend: t step (0-based), T total steps, t_i steps before sparsity rises, t_f steps at the final sparsity s_f, w steps of
+the warm-up, h the step up to which the peak is held.
 """
 
 from __future__ import annotations
@@ -31,9 +38,10 @@ def cooldown_start(total: int, cooldown_fraction: float) -> int:
     return min(math.floor(total * (1 - cooldown_fraction)), total - 1)
 
 
-def linear_rate(step: int, total: int, *, warmup_ratio: float) -> float:
-    """Factor on the peak learning rate: rises linearly over the warm-up, then falls linearly to 0 at ``total``."""
+def linear_rate(step: int, total: int, *, warmup_ratio: float, hold_ratio: float = 0.0) -> float:
+    """f(t): rises linearly over the warm-up, stays at 1 until ``hold_ratio`` of the steps, then falls linearly."""
     warmup = math.ceil(total * warmup_ratio)
     if step < warmup:
         return (step + 1) / (warmup + 1)
-    return (total - step) / (total - warmup)
+    held = min(max(warmup, math.floor(total * hold_ratio)), total - 1)
+    return 1.0 if step < held else (total - step) / (total - held)

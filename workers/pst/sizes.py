@@ -12,7 +12,9 @@ will be. For a matrix (n, k), values of b bytes, u stored units (elements, or bl
 
 Int8 values (b = 1) add a float32 scale for each row: 4 n bytes. CSR needs K <= 65536.
 Two-bit places cost as much as a bitmask, four bits a group of four, so nm_2_4 never takes less; it wins ties because
-its groups all have the same length: a reader finds any of them without counting bits.
+its groups all have the same length: a reader finds any of them without counting bits. Blocks are used only for a
+matrix that looks pruned in blocks: a quarter of them are empty, and three quarters of the elements in the others are
+not zero.
 """
 
 from __future__ import annotations
@@ -24,7 +26,8 @@ from typing import Any
 
 CSR_MAX_COLUMNS = 65536
 SCALE_BYTES = 4
-DTYPE_BYTES = {"F64": 8, "I64": 8, "F32": 4, "I32": 4, "BF16": 2, "F16": 2, "U16": 2, "U8": 1, "I8": 1}
+DTYPE_BYTES = {"I64": 8, "F64": 8, "F32": 4, "I32": 4, "BF16": 2, "F16": 2, "U16": 2, "I8": 1, "U8": 1}
+"""In the order in which safetensors writes them; tensors of one dtype are ordered by name."""
 DTYPE_NAMES = {"float32": "F32", "bfloat16": "BF16", "float16": "F16", "int8": "I8"}
 
 BLOCKS = {
@@ -36,6 +39,12 @@ BLOCKS = {
     "csr16_4x1": (4, 1),
 }
 """Rows and columns of the unit that an encoding stores or leaves out."""
+
+LEAST_FILL = 0.75
+"""Share of the elements in stored blocks that must not be zero, over a whole matrix."""
+
+MOST_BLOCKS = 0.75
+"""Share of blocks up to which they are stored as such: an embedding table with a row of zeros is not in blocks."""
 
 ENCODINGS = ("dense", "nm_2_4", *BLOCKS)
 """In a tie the one named first is taken."""
@@ -94,23 +103,39 @@ def pick(n: int, k: int, units: Mapping[str, int], item_bytes: int) -> str:
     sizes = {
         name: matrix_bytes(name, n, k, units.get(name, 0), item_bytes)
         for name in ENCODINGS
-        if name == "dense" or (name in units and _fits(name, n, k))
+        if name == "dense" or (name in units and _fits(name, n, k, units[name]))
     }
     return min(sizes, key=lambda name: sizes[name])
 
 
-def _fits(encoding: str, n: int, k: int) -> bool:
-    return not encoding.startswith("csr16") or grid(n, k, BLOCKS[encoding])[1] <= CSR_MAX_COLUMNS
+def filled(covered: int, nonzeros: int) -> bool:
+    """Whether a matrix with ``nonzeros`` elements that are not zero, in blocks that cover ``covered`` elements, may be
+    stored in these blocks: only if it was pruned so, lest luck make a file differ from its plan."""
+    return nonzeros >= LEAST_FILL * covered
+
+
+def _fits(encoding: str, n: int, k: int, units: int) -> bool:
+    if encoding == "nm_2_4":
+        return True
+    down, across = grid(n, k, BLOCKS[encoding])
+    if encoding.startswith("csr16") and across > CSR_MAX_COLUMNS:
+        return False
+    return BLOCKS[encoding] == (1, 1) or units <= MOST_BLOCKS * down * across
 
 
 def matrix_bytes(encoding: str, n: int, k: int, units: int, item_bytes: int, *, scaled: bool = False) -> int:
     """Bytes of the data (without the file's header) of one matrix. ``units`` is ignored for ``dense`` and nm_2_4;
-    ``scaled``: int8 values with a scale for each row."""
-    code = {size: name for name, size in DTYPE_BYTES.items()}[item_bytes]
-    return sum(
-        math.prod(shape) * DTYPE_BYTES[dtype]
-        for _, dtype, shape in parts(encoding, "", n, k, units, code, scaled=scaled)
-    )
+    ``scaled``: int8 values (item_bytes 1) with a scale for each row."""
+    scales = SCALE_BYTES * n if scaled else 0
+    if encoding == "dense":
+        return n * k * item_bytes + scales
+    if encoding == "nm_2_4":
+        groups = n * -(-k // 4)
+        return 2 * groups * item_bytes + (groups + 1) // 2 + scales
+    block = BLOCKS[encoding]
+    down, across = grid(n, k, block)
+    places = (down * across + 7) // 8 if encoding.startswith("bitmask") else 2 * units + 4 * (down + 1)
+    return units * block[0] * block[1] * item_bytes + places + scales
 
 
 def parts(
@@ -135,7 +160,8 @@ def container_bytes(entries: Iterable[tuple[str, str, list[int]]]) -> int:
     """Size of a safetensors file with these tensors and the metadata ``{"format": "pt"}``."""
     header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
     end = 0
-    for name, dtype, shape in sorted(entries, key=lambda entry: (-DTYPE_BYTES[entry[1]], entry[0])):
+    order = {dtype: place for place, dtype in enumerate(DTYPE_BYTES)}
+    for name, dtype, shape in sorted(entries, key=lambda entry: (order[entry[1]], entry[0])):
         size = math.prod(shape) * DTYPE_BYTES[dtype]
         header[name] = {"dtype": dtype, "shape": shape, "data_offsets": [end, end + size]}
         end += size

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from pst.budget import LEAST_SPARSITY, MOST_SPARSITY, Plan, Target
 from pst.budget import plan as make_plan
-from pst.config import SettingsError, TrainSettings, from_dict
+from pst.config import SettingsError, TaskName, TrainSettings, from_dict
 from pst.errors import PSTError
-from pst.families import GROUPS
+from pst.traits import TRAITS
 
 SPEC_FILE = "spec.json"
+TASKS: tuple[TaskName, ...] = get_args(TaskName)
+SCORE = ["score"]  # the one output of a regression's head
 
 
 @dataclass(frozen=True)
@@ -23,6 +26,7 @@ class Spec:
     """A checked spec. Paths are absolute; ``groups`` is the plan (sparsity by group) or None: then it is planned."""
 
     base_model: Path
+    task: TaskName
     labels: list[str]
     train: Path
     validation: Path | None
@@ -33,7 +37,7 @@ class Spec:
 
     def fingerprint(self) -> str:
         """sha256 of what a checkpoint depends on. Paths are left out: a retried run lies in another folder."""
-        content = [self.labels, asdict(self.settings), asdict(self.target), self.groups]
+        content = [self.task, self.labels, asdict(self.settings), asdict(self.target), self.groups]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
@@ -45,8 +49,9 @@ def read(folder: Path) -> Spec:
         raise PSTError(f"{folder / SPEC_FILE} can't be read: {error}") from error
     if not isinstance(value, dict):
         raise PSTError("spec.json must hold a JSON object.")
-    if value.get("task", "classification") != "classification":
-        raise PSTError(f"spec.json: the task {value['task']!r} is not known; known is classification.")
+    task = value.get("task", "classification")
+    if task not in TASKS:
+        raise PSTError(f"spec.json: the task {task!r} is not known; known are {', '.join(TASKS)}.")
     try:
         settings = from_dict(_mapping(value, "settings"))
     except SettingsError as error:
@@ -56,7 +61,8 @@ def read(folder: Path) -> Spec:
         raise PSTError("spec.json must name base_model and train.")
     return Spec(
         base_model=base,
-        labels=_labels(value),
+        task=task,
+        labels=_labels(value, task),
         train=train,
         validation=_path(folder, value, "validation"),
         test=_path(folder, value, "test"),
@@ -69,7 +75,7 @@ def read(folder: Path) -> Spec:
 def plan(spec: Spec, config: Mapping[str, Any]) -> tuple[Plan, dict[str, float]]:
     """The planner's answer and the sparsity of each group, which an explicit ``plan`` entry overrides.
 
-    Raises :class:`pst.errors.BudgetError`.
+    Raises :class:`PSTError`: the family is unknown or has no class for the task, or the target can't be met.
     """
     planned = make_plan(
         config,
@@ -77,10 +83,16 @@ def plan(spec: Spec, config: Mapping[str, Any]) -> tuple[Plan, dict[str, float]]
         num_labels=len(spec.labels),
         storage_dtype=spec.settings.storage_dtype,
         settings=spec.settings,
+        task=spec.task,
     )
-    if spec.groups is None or spec.settings.method == "dense":
-        return planned, planned.sparsities()
-    return planned, spec.groups
+    sparsity = planned.sparsities()
+    if not TRAITS[spec.settings.method].prunes:
+        return planned, sparsity
+    if spec.groups is not None:
+        if set(spec.groups) != set(sparsity):
+            raise PSTError(f"spec.json: plan must give a sparsity for each of {', '.join(sorted(sparsity))}.")
+        sparsity = spec.groups
+    return planned, sparsity
 
 
 def _mapping(value: Mapping[str, Any], name: str) -> dict[str, Any]:
@@ -99,12 +111,18 @@ def _path(folder: Path, value: Mapping[str, Any], name: str) -> Path | None:
     return (folder / entry).resolve()
 
 
-def _labels(value: Mapping[str, Any]) -> list[str]:
-    labels = value.get("labels")
+def _labels(value: Mapping[str, Any], task: TaskName) -> list[str]:
+    labels = value.get("labels") or []
     if not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):
         raise PSTError("spec.json: labels must be a list of strings.")
-    if len(labels) < 2 or len(set(labels)) != len(labels):
-        raise PSTError("spec.json: labels must hold at least two different labels, each once.")
+    if task == "generation":
+        return []
+    if task == "regression":
+        return SCORE
+    least = 2 if task == "classification" else 1
+    if len(labels) < least or len(set(labels)) != len(labels):
+        words = {1: "one label", 2: "two different labels"}[least]
+        raise PSTError(f"spec.json: labels must hold at least {words}, each once.")
     return labels
 
 
@@ -114,20 +132,28 @@ def _target(value: Mapping[str, Any], settings: TrainSettings) -> Target:
     for name, number in entry.items():
         if name not in known:
             raise PSTError(f"spec.json: target {name!r} is not known; known are {', '.join(sorted(known))}.")
-        if number is not None and (isinstance(number, bool) or not isinstance(number, (int, float))):
+        if name == "groups":
+            _shares("target groups", number or {})
+        elif number is not None and not _is_number(number):
             raise PSTError(f"spec.json: target {name} must be a number.")
-    if settings.method == "dense" and not any(number is not None for number in entry.values()):
-        return Target(sparsity=LEAST_SPARSITY)  # a dense run prunes nothing, whatever its target
+    if not TRAITS[settings.method].prunes and not any(entry.values()):
+        return Target(sparsity=LEAST_SPARSITY)  # such a run prunes nothing, whatever its target
     return Target(**entry)
 
 
 def _groups(value: Mapping[str, Any]) -> dict[str, float] | None:
     entry = _mapping(value, "plan")
-    if not entry:
-        return None
-    if set(entry) != set(GROUPS):
-        raise PSTError(f"spec.json: plan must give a sparsity for each of {', '.join(GROUPS)}.")
-    for name, share in entry.items():
-        if isinstance(share, bool) or not isinstance(share, (int, float)) or not 0 <= share <= MOST_SPARSITY:
-            raise PSTError(f"spec.json: plan {name} must be between 0 and {MOST_SPARSITY}, not {share!r}.")
-    return {name: float(share) for name, share in entry.items()}
+    return _shares("plan", entry) if entry else None
+
+
+def _shares(name: str, entry: Any) -> dict[str, float]:
+    if not isinstance(entry, dict):
+        raise PSTError(f"spec.json: {name} must be an object.")
+    for group, share in entry.items():
+        if not _is_number(share) or not 0 <= share <= MOST_SPARSITY:
+            raise PSTError(f"spec.json: {name} {group} must be between 0 and {MOST_SPARSITY}, not {share!r}.")
+    return {group: float(share) for group, share in entry.items()}
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)

@@ -1,10 +1,7 @@
-"""The training loop: one class for every method, deterministic under its seed, resumable at any step.
+"""The training loop: one class for every method and task, resumable at any step, deterministic under its seed on a CPU.
 
-Loss with a teacher (Hinton et al. 2015, arXiv 1503.02531), w = distill_weight, tau = distill_temperature:
-
-    L = (1 - w) CE(z, y) + w tau^2 KL(softmax(t / tau) || softmax(z / tau))
-
-Legend: z student logits, t teacher logits, both (rows, labels); y gold label indices (rows).
+What a step computes is in :mod:`pst.step` (and :mod:`pst.graphs` for small models on a GPU), what the loss is in
+:mod:`pst.tasks`, how a method prunes in its layers.
 """
 
 from __future__ import annotations
@@ -18,18 +15,23 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pst.config import TrainSettings
-from pst.data import Encoded, collate, epoch_batches, steps_per_epoch
+from pst.data import epoch_batches, steps_per_epoch
+from pst.distill import Teacher
 from pst.errors import TrainingError
-from pst.evaluate import accuracy, gold_of, predict
-from pst.inject import Site, frozen, mean_sparsity, select_all
+from pst.graphs import GraphedSteps, can_capture
+from pst.inject import Site, begin_step, calibrate, frozen, mean_sparsity, select_all
+from pst.patterns import UnitFamily
 from pst.schedule import cooldown_start, cubic_sparsity, linear_rate
+from pst.step import Stepper, total
+from pst.tasks import Task
+from pst.traits import TRAITS
 
 PROGRESS_SECONDS = 0.5
 CHECKPOINT_SECONDS = 15.0
+DENSE_CHECKPOINT_SECONDS = 60.0  # the dense model's checkpoints are large, and the phase is short
 CHECKPOINT_SHARE = 0.05  # of the time that may go into writing checkpoints
 
 
@@ -39,49 +41,18 @@ class Stopped(Exception):
 
 @dataclass(frozen=True)
 class Hooks:
-    """The outside world of a trainer. ``save`` is None where a phase is simply run again after a stop."""
+    """The outside world of a trainer. ``save`` is None where nothing is to be kept."""
 
     emit: Callable[[dict[str, Any]], None]
     should_stop: Callable[[], bool]
     save: Callable[[Trainer], None] | None
 
 
-@dataclass(frozen=True)
-class Task:
-    """What is learned: tokenised rows, and how to weigh and pad them."""
-
-    train: Sequence[Encoded]
-    validation: Sequence[Encoded]
-    labels: int
-    pad_id: int
-    device: torch.device
-    teacher: Tensor | None = None  # logits (train rows, labels) on the CPU
-
-
-def loss_of(
-    logits: Tensor, gold: Tensor, teacher: Tensor | None, weights: Tensor | None, settings: TrainSettings
-) -> Tensor:
-    """L as a 0-dim tensor; ``weights`` (labels) weighs the classes."""
-    loss = F.cross_entropy(logits.float(), gold, weight=weights)
-    if teacher is None:
-        return loss
-    tau, share = settings.distill_temperature, settings.distill_weight
-    student = F.log_softmax(logits.float() / tau, dim=-1)
-    distance = F.kl_div(student, F.log_softmax(teacher / tau, dim=-1), reduction="batchmean", log_target=True)
-    return (1 - share) * loss + share * tau * tau * distance
-
-
-def class_weights(rows: Sequence[Encoded], labels: int) -> Tensor:
-    """Inverse frequencies (labels) with mean 1 over the rows; a label without rows gets 0."""
-    counts = torch.bincount(gold_of(rows), minlength=labels).double()
-    present = (counts > 0).sum()
-    return torch.where(counts > 0, len(rows) / (present * counts.clamp(min=1)), 0.0).float()
-
-
 class Trainer:
-    """Trains ``model`` in place. ``rates`` gives each trained parameter's peak rate, ``sparsity`` each group's target.
+    """Trains ``model``, which lies on its device, in place. ``rates`` gives each trained parameter's peak rate,
+    ``sparsity`` each group's target.
 
-    Without sites every evaluation may become the best; with sites only those at the final sparsity.
+    Only an evaluation at the final sparsity may become the best; for a method that doesn't prune any may.
     """
 
     def __init__(
@@ -96,52 +67,86 @@ class Trainer:
         *,
         phase: str,
         epochs: float,
+        teacher: Teacher | None = None,
+        units: Sequence[UnitFamily] = (),
     ) -> None:
         self.model, self.sites, self.task, self.settings = model, sites, task, settings
-        self.sparsity, self.hooks, self.phase = dict(sparsity), hooks, phase
+        self.traits, self.units = TRAITS[settings.method], units
+        self.sparsity = {site.group: sparsity[site.group] if self.traits.prunes else 0.0 for site in sites}
+        self.hooks, self.phase = hooks, phase
+        self.device = next(model.parameters()).device
         self.per_epoch = steps_per_epoch(len(task.train), settings.batch_size)
         self.total = max(1, math.ceil(epochs * self.per_epoch))
         self.step = 0
         self.best: dict[str, Tensor] = {}
-        self.best_score: tuple[float, float] | None = None  # accuracy, minus the loss on validation
+        self.best_score: tuple[float, float] | None = None
         self.best_step = 0
+        self.worse = 0  # evaluations at the final sparsity since the best
+        self.ended = False
         self.metric: float | None = None
         self.trained = {name: p for name, p in model.named_parameters() if name in rates}
-        self.weights = class_weights(task.train, task.labels).to(task.device) if settings.class_weights else None
+        self.optimizer = self._optimizer(rates)
+        self.steady = not self.traits.prunes or self.traits.one_shot  # the masks are those of the first step
+        self.stepper = Stepper(model, self.trained, self.optimizer, task, settings, teacher or Teacher(), self._log)
+        self.graphs: GraphedSteps | None = None
+        count = settings.evaluations if sites else min(settings.evaluations, math.ceil(epochs))
+        self.evaluations = {math.ceil((i + 1) * self.total / count) for i in range(count)}
+        self._ready = False  # preflight done, or taken from a checkpoint
+        self._lengths = [total(task.length(row)) for row in task.train]
+        self._batches: tuple[int, list[list[int]]] = (-1, [])
+        self._checkpointed, self._checkpoint_cost, self._kept_step = time.monotonic(), 0.0, 0
+        self._reported = -math.inf
+        self._loss = torch.zeros((), device=self.device)
+        self._failed = torch.full((), -1, device=self.device)  # the first step whose loss was no number
+        if self.traits.calibration_rows and sites:
+            rows = self.traits.calibration_rows
+            chosen = task.train[:: max(1, len(task.train) // rows)][:rows]  # rows may be sorted by label
+            inputs = (task.collate([row])[0] for row in chosen)
+            calibrate(model, sites, ({k: v.to(self.device) for k, v in one.items()} for one in inputs))
+
+    def _optimizer(self, rates: Mapping[str, float]) -> torch.optim.Optimizer:
         by_rate: dict[float, list[nn.Parameter]] = defaultdict(list)
         for name, parameter in self.trained.items():
             by_rate[rates[name]].append(parameter)
-        self.optimizer = torch.optim.AdamW(
-            [{"params": group, "lr": rate, "peak": rate} for rate, group in by_rate.items()],
-            weight_decay=settings.weight_decay,
-        )
-        count = settings.evaluations if sites else min(settings.evaluations, math.ceil(epochs))
-        self.evaluations = {math.ceil((i + 1) * self.total / count) for i in range(count)}
-        self._batches: tuple[int, list[list[int]]] = (-1, [])
-        self._checkpointed, self._checkpoint_cost = time.monotonic(), 0.0
-        self._reported = -math.inf
+        cuda = self.device.type == "cuda"
+        groups = [
+            {
+                "params": group,
+                "lr": torch.tensor(rate, dtype=torch.float32, device=self.device) if cuda else rate,
+                "peak": rate,
+            }
+            for rate, group in by_rate.items()
+        ]
+        return torch.optim.AdamW(groups, weight_decay=self.settings.weight_decay, fused=True, capturable=cuda)
 
     def run(self) -> None:
         """Train from ``self.step`` to the end. Raises :class:`Stopped` or :class:`pst.errors.TrainingError`."""
         self.model.train()
+        if not self._ready:
+            self.stepper.preflight()
+            self._ready = True
+        if not self.ended:
+            self._capture()
         begin, first = time.monotonic(), self.step
-        while self.step < self.total:
+        while self.step < self.total and not self.ended:
             if self.hooks.should_stop():
                 self.checkpoint()
                 raise Stopped
-            loss = self._optimise()
+            self._optimise()
             self.step += 1
             evaluated = self.step in self.evaluations
             if evaluated:
                 self._evaluate()
-            self._progress(loss, begin, first)
-            waited = time.monotonic() - self._checkpointed
-            pause = self._checkpoint_cost / CHECKPOINT_SHARE
-            if self.step < self.total and waited > (pause if evaluated else max(pause, CHECKPOINT_SECONDS)):
+            self._progress(begin, first)
+            if self.step < self.total and self._checkpoint_is_due(evaluated):
                 self.checkpoint()
+        self._check_losses()
+        self.graphs = None
 
     def sparsities(self, step: int) -> dict[str, float]:
         """Scheduled sparsity of each group at ``step``."""
+        if self.traits.one_shot:
+            return self.sparsity
         s = self.settings
         return {
             group: cubic_sparsity(
@@ -155,89 +160,177 @@ class Trainer:
             for group, final in self.sparsity.items()
         }
 
+    def is_final(self, step: int) -> bool:
+        """Whether ``step`` runs at the final sparsity."""
+        return not self.sites or self.steady or step >= cooldown_start(self.total, self.settings.cooldown_fraction)
+
+    def rate(self, step: int) -> float:
+        """Factor on the peak learning rates."""
+        s = self.settings
+        return linear_rate(step, self.total, warmup_ratio=s.warmup_ratio, hold_ratio=s.hold_ratio)
+
     def batch_rows(self, step: int) -> list[int]:
         """Row numbers of the batch of ``step``."""
         epoch, place = divmod(step, self.per_epoch)
         if self._batches[0] != epoch:
-            lengths = [len(row.input_ids) for row in self.task.train]
-            self._batches = epoch, epoch_batches(lengths, self.settings.batch_size, self.settings.seed, epoch)
+            batches = epoch_batches(self._lengths, self.settings.batch_size, self.settings.seed, epoch)
+            self._batches = epoch, batches
         return self._batches[1][place]
 
-    def _optimise(self) -> float:
-        """One optimiser step; returns the loss."""
-        task, settings = self.task, self.settings
-        select_all(self.sites, self.sparsities(self.step), settings.threshold)
-        factor = linear_rate(self.step, self.total, warmup_ratio=settings.warmup_ratio)
-        for group in self.optimizer.param_groups:
-            group["lr"] = group["peak"] * factor
+    def _capture(self) -> None:
+        """Let graphs do the steps where the model is small, on a GPU, and its selections can be found there."""
+        if not can_capture(self.model, self.device):
+            return
+        if self.stepper.micro_batch or self.stepper.checkpointing or self.settings.structure != "unstructured":
+            return
+        for parameter in self.trained.values():
+            if not self.optimizer.state[parameter]:
+                self.optimizer.state[parameter] = {
+                    "step": torch.zeros((), dtype=torch.float32, device=self.device),
+                    "exp_avg": torch.zeros_like(parameter),
+                    "exp_avg_sq": torch.zeros_like(parameter),
+                }
+        if self.steady:
+            self._select(self.sparsity)
+        sites = [] if self.steady else self.sites
+        try:
+            self.graphs = GraphedSteps(self.stepper, sites, self.total, self.sparsities, self.rate)
+        except RuntimeError as error:
+            self._not_captured(error)
+
+    def _not_captured(self, error: RuntimeError) -> None:
+        """Whatever can't be captured can still be run: the reason is told, nothing is lost but time."""
+        self._log("warning", f"The step is not run as a CUDA graph: {str(error).splitlines()[0]}")
+        self.graphs = None
+
+    def _select(self, sparsity: Mapping[str, float]) -> None:
+        select_all(self.sites, sparsity, self.settings.threshold, self.settings.structure, self.units)
+
+    def _optimise(self) -> None:
+        """One optimiser step."""
         rows = self.batch_rows(self.step)
-        inputs, gold = collate([task.train[row] for row in rows], task.pad_id, task.device)
-        teacher = None if task.teacher is None else task.teacher[rows].to(task.device)
-        loss = loss_of(self.model(**inputs).logits, gold, teacher, self.weights, settings)
-        value = loss.item()
-        if not math.isfinite(value):
-            raise TrainingError(
-                f"The loss became {value} at step {self.step + 1} of {self.total} ({self.phase}); "
-                "lower the learning rates or raise warmup_ratio."
-            )
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(list(self.trained.values()), settings.max_grad_norm)
-        self.optimizer.step()
-        return value
+        if self.graphs is not None:
+            final = self.is_final(self.step)
+            try:
+                begin_step(self.sites, final)
+                loss = self.graphs.step(self.step, rows, final)
+            except RuntimeError as error:
+                self._not_captured(error)
+            else:
+                self._note(loss)
+                return
+        self.stepper.step(rows, self._begin, self._note)
+
+    def _begin(self) -> None:
+        self._select(self.sparsities(self.step))
+        begin_step(self.sites, self.is_final(self.step))
+        factor = self.rate(self.step)
+        for group in self.optimizer.param_groups:
+            if isinstance(group["lr"], Tensor):
+                group["lr"].fill_(group["peak"] * factor)
+            else:
+                group["lr"] = group["peak"] * factor
+
+    def _note(self, loss: Tensor) -> None:
+        """Keep a step's loss; one that is no number is remembered on a GPU, which is not waited for, and raised at once
+        on a CPU."""
+        self._loss = loss
+        new = ~torch.isfinite(loss) & (self._failed < 0)
+        self._failed = torch.where(new, self.step, self._failed)
+        if self.device.type == "cpu":
+            self._check_losses()
+
+    def _check_losses(self) -> None:
+        """Raise :class:`TrainingError` if a loss was no number; the best state so far is kept in a checkpoint."""
+        failed = int(self._failed)
+        if failed < 0:
+            return
+        if self.best_step > self._kept_step and self.hooks.save is not None:
+            self._go_back()
+            self.hooks.save(self)
+        raise TrainingError(
+            f"The loss became {float(self._loss)} at step {failed + 1} of {self.total} ({self.phase}); "
+            "lower the learning rates or raise warmup_ratio."
+        )
+
+    @torch.no_grad()
+    def _go_back(self) -> None:
+        """To the best state, with a new optimiser."""
+        for name, tensor in self.best.items():
+            self.trained[name].copy_(tensor)
+        self.optimizer.state.clear()
+        self.step = self.best_step
 
     def _evaluate(self) -> None:
         """Score the validation split with the present weights at the present sparsity; remember the best."""
+        self._check_losses()
         sparsity = self.sparsities(self.step - 1)
-        select_all(self.sites, sparsity, self.settings.threshold)
-        with frozen(self.sites) if self.sites else nullcontext():
-            logits = predict(self.model, self.task.validation, self.task.pad_id, self.task.device)
-        gold = gold_of(self.task.validation)
-        self.metric = accuracy(logits.argmax(-1), gold)
+        self._select(sparsity)
+        with torch.no_grad(), frozen(self.sites) if self.sites else nullcontext():
+            score = self.task.score(self.model)  # type: ignore[arg-type]
+        self.metric = score[0]
         self.hooks.emit(
             {
                 "type": "metric",
                 "phase": self.phase,
                 "step": self.step,
-                "name": "accuracy",
+                "name": self.task.metric,
                 "split": "validation",
                 "value": self.metric,
                 "sparsity": mean_sparsity(self.sites, sparsity),
             }
         )
-        score = self.metric, -float(F.cross_entropy(logits, gold))
-        final = not self.sites or self.step > cooldown_start(self.total, self.settings.cooldown_fraction)
-        if final and (self.best_score is None or score > self.best_score):
-            self.best_score, self.best_step = score, self.step
+        if not self.is_final(self.step - 1):
+            return
+        if self.best_score is None or score > self.best_score:
+            self.best_score, self.best_step, self.worse = score, self.step, 0
             self.best = {name: parameter.detach().clone() for name, parameter in self.trained.items()}
+            return
+        self.worse += 1
+        if self.worse == self.settings.early_stop:
+            self.ended = True
+            self._log("info", f"Stopped early at step {self.step}: step {self.best_step} was the best.")
 
-    def _progress(self, loss: float, begin: float, first: int) -> None:
-        now = time.monotonic()
-        if now - self._reported < PROGRESS_SECONDS and self.step < self.total:
+    def _progress(self, begin: float, first: int) -> None:
+        now, done = time.monotonic(), self.step == self.total or self.ended
+        if now - self._reported < PROGRESS_SECONDS and not done:
             return
         self._reported = now
+        self._check_losses()
         pace = (now - begin) / (self.step - first)
+        peak = max(group["peak"] for group in self.optimizer.param_groups)
         self.hooks.emit(
             {
                 "type": "progress",
                 "phase": self.phase,
                 "step": self.step,
                 "total_steps": self.total,
-                "loss": loss,
+                "loss": float(self._loss),
                 "sparsity": mean_sparsity(self.sites, self.sparsities(self.step - 1)),
-                "learning_rate": max(group["lr"] for group in self.optimizer.param_groups),
+                "learning_rate": peak * self.rate(self.step - 1),
                 "metric": self.metric,
-                "eta_seconds": pace * (self.total - self.step),
+                "eta_seconds": 0.0 if done else pace * (self.total - self.step),
             }
         )
+
+    def _log(self, level: str, message: str) -> None:
+        self.hooks.emit({"type": "log", "level": level, "message": message})
+
+    def _checkpoint_is_due(self, evaluated: bool) -> bool:
+        waited = time.monotonic() - self._checkpointed
+        pause = self._checkpoint_cost / CHECKPOINT_SHARE
+        if self.phase == "dense":
+            return waited > max(pause, DENSE_CHECKPOINT_SECONDS)
+        return waited > (pause if evaluated else max(pause, CHECKPOINT_SECONDS))
 
     def checkpoint(self) -> None:
         """Hand the state to ``hooks.save``, and note what it cost."""
         if self.hooks.save is None:
             return
+        self._check_losses()
         begin = time.monotonic()
         self.hooks.save(self)
-        self._checkpointed = time.monotonic()
+        self._checkpointed, self._kept_step = time.monotonic(), self.step
         self._checkpoint_cost = self._checkpointed - begin
 
     @torch.no_grad()
@@ -247,13 +340,13 @@ class Trainer:
             raise RuntimeError("no evaluation at the final sparsity has been made")
         for name, tensor in self.best.items():
             self.trained[name].copy_(tensor)
-        select_all(self.sites, self.sparsity, self.settings.threshold)
+        self._select(self.sparsity)
 
     def tensors(self) -> dict[str, Tensor]:
         """Everything a resumed trainer needs, as tensors on the CPU."""
         result = {"rng": torch.get_rng_state()}
-        if self.task.device.type == "cuda":
-            result["rng_cuda"] = torch.cuda.get_rng_state(self.task.device)
+        if self.device.type == "cuda":
+            result["rng_cuda"] = torch.cuda.get_rng_state(self.device)
         for name, parameter in self.trained.items():
             result[f"trained.{name}"] = parameter.detach().cpu()
             moments = self.optimizer.state.get(parameter)
@@ -264,24 +357,35 @@ class Trainer:
 
     def state(self) -> dict[str, Any]:
         """The JSON part of the state."""
-        score = None if self.best_score is None else list(self.best_score)
-        return {"step": self.step, "metric": self.metric, "best_score": score, "best_step": self.best_step}
+        return {
+            "step": self.step,
+            "metric": self.metric,
+            "best_score": None if self.best_score is None else list(self.best_score),
+            "best_step": self.best_step,
+            "worse": self.worse,
+            "ended": self.ended,
+            "micro_batch": self.stepper.micro_batch,
+            "checkpointing": self.stepper.checkpointing,
+        }
 
     @torch.no_grad()
     def load(self, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
         """Continue from what :meth:`tensors` and :meth:`state` gave."""
         self.step, self.metric, self.best_step = state["step"], state["metric"], state["best_step"]
+        self.worse, self.ended = state["worse"], state["ended"]
         self.best_score = None if state["best_score"] is None else (state["best_score"][0], state["best_score"][1])
+        self.stepper.restore(state["micro_batch"], state["checkpointing"])
+        self._ready, self._kept_step = True, self.step
         for name, parameter in self.trained.items():
             parameter.copy_(tensors[f"trained.{name}"])
             if f"exp_avg.{name}" in tensors:
                 self.optimizer.state[parameter] = {
-                    "step": torch.tensor(float(self.step)),
-                    "exp_avg": tensors[f"exp_avg.{name}"].to(parameter.device),
-                    "exp_avg_sq": tensors[f"exp_avg_sq.{name}"].to(parameter.device),
+                    "step": torch.tensor(float(self.step), device=self.device),
+                    "exp_avg": tensors[f"exp_avg.{name}"].to(self.device),
+                    "exp_avg_sq": tensors[f"exp_avg_sq.{name}"].to(self.device),
                 }
             if self.best_score is not None:
-                self.best[name] = tensors[f"best.{name}"].to(parameter.device)
+                self.best[name] = tensors[f"best.{name}"].to(self.device)
         torch.set_rng_state(tensors["rng"])
-        if "rng_cuda" in tensors and self.task.device.type == "cuda":
-            torch.cuda.set_rng_state(tensors["rng_cuda"], self.task.device)
+        if "rng_cuda" in tensors and self.device.type == "cuda":
+            torch.cuda.set_rng_state(tensors["rng_cuda"], self.device)

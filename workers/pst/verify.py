@@ -3,9 +3,10 @@
 Run in a process of its own, so that nothing of the trainer's memory can help. The folder must
 
 1. hold a compact model that reads back, sha256 and all, and equals model.safetensors bit for bit;
-2. load in plain transformers and predict ROWS (JSON lines with text and text_pair) as the trainer did (PREDICTIONS, a
-   safetensors file with ``logits`` (rows, labels)): the same label for every row, logits within the tolerance;
-3. predict the same from the compact model.
+2. load in plain transformers, as the class that its config.json names, and answer ROWS (JSON lines, fields of
+   :class:`pst.data.Row`) as the trainer did (PREDICTIONS, a safetensors file with the task's answers, its metadata says
+   which task): the same answers, logits or losses within the tolerance;
+3. answer the same from the compact model.
 
 Prints one JSON object (``ok``, ``message``, ``rows``, ``max_difference``) and exits 0 or 1.
 """
@@ -13,26 +14,65 @@ Prints one JSON object (``ok``, ``message``, ``rows``, ``max_difference``) and e
 from __future__ import annotations
 
 import json
+import os
+import shutil
+import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
+import transformers
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
 from torch import Tensor
-from transformers import AutoModelForSequenceClassification, AutoTokenizer
+from transformers import AutoTokenizer, PreTrainedModel
 
-from pst.base import quiet
-from pst.data import Row, encode
-from pst.errors import FormatError
-from pst.evaluate import predict
+import pst
+from pst import tasks
+from pst.base import load_state, quiet
+from pst.config import from_dict
+from pst.data import Row
+from pst.errors import FormatError, PSTError
 from pst.formats import DENSE_FILE, bits, read_sparse
+from pst.tasks import Answers, Task
 
-TOLERANCE = 1e-3  # absolute and relative, on logits computed in float32
 COMPACT_ROWS = 64
+GENERATED_ROWS = 32  # writing a text takes a forward pass for each token
 MOST_TOKENS = 10**6  # transformers gives 10**30 where a tokenizer states no limit
+
+
+def elsewhere(export: Path, at: Path, task: Task, rows: Sequence[Row], answers: Answers) -> dict[str, Any]:
+    """Run :func:`check` on the folder ``export`` in another process, through files in the folder ``at``.
+
+    ``answers`` are the trainer's to ``rows``. Raises :class:`PSTError` when the check objects.
+    """
+    most = GENERATED_ROWS if task.name == "generation" else len(rows)
+    shutil.rmtree(at, ignore_errors=True)
+    at.mkdir()
+    lines = [json.dumps({**asdict(row), "place": ""}) for row in rows[:most]]
+    (at / "rows.jsonl").write_text("\n".join(lines) + "\n", "utf-8")
+    about = {"name": task.name, "labels": list(task.labels), "settings": asdict(task.settings)}
+    few = {name: tensor[:most].contiguous() for name, tensor in answers.items()}
+    save_file(few, at / "predictions.safetensors", {"task": json.dumps(about)})
+    source = str(Path(pst.__file__).resolve().parents[1])
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([source, os.environ.get("PYTHONPATH", "")])}
+    command = [sys.executable, "-m", "pst.verify"]
+    done = subprocess.run(
+        [*command, str(export), str(at / "rows.jsonl"), str(at / "predictions.safetensors")],
+        env=environment | {"OMP_NUM_THREADS": str(torch.get_num_threads())},
+        capture_output=True,
+        text=True,
+    )
+    try:
+        result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    except (IndexError, ValueError):
+        raise RuntimeError(f"The verifier ended with {done.returncode}: {done.stderr.strip()[-2000:]}") from None
+    if done.returncode or not result["ok"]:
+        raise PSTError(f"The exported model failed its check: {result['message']}")
+    return result
 
 
 def check(folder: Path, rows_path: Path, predictions: Path) -> dict[str, Any]:
@@ -40,14 +80,11 @@ def check(folder: Path, rows_path: Path, predictions: Path) -> dict[str, Any]:
     state = read_sparse(folder / "sparse")
     try:
         dense = load_file(folder / DENSE_FILE)
-        wanted = load_file(predictions)["logits"]
-        lines = [json.loads(line) for line in rows_path.read_text("utf-8").splitlines() if line.strip()]
+        wanted, about = _read_answers(predictions)
+        rows = [_row(json.loads(line)) for line in rows_path.read_text("utf-8").splitlines() if line.strip()]
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-        with quiet():
-            model = AutoModelForSequenceClassification.from_pretrained(
-                folder, local_files_only=True, trust_remote_code=False, use_safetensors=True, dtype=torch.float32
-            )
-        rows = [Row(line["text"], line.get("text_pair"), 0) for line in lines]
+        config = json.loads((folder / "config.json").read_text("utf-8"))
+        model = _plain_model(folder, config)
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise FormatError(f"The exported folder can't be loaded: {error}") from error
     if dense.keys() != state.keys():
@@ -55,33 +92,44 @@ def check(folder: Path, rows_path: Path, predictions: Path) -> dict[str, Any]:
     for name, tensor in dense.items():
         if tensor.dtype != state[name].dtype or not torch.equal(bits(tensor), bits(state[name])):
             raise FormatError(f"The tensor {name} differs between the compact model and {DENSE_FILE}.")
-    if len(rows) != len(wanted):
-        raise FormatError(f"There are {len(rows)} rows to predict, but {len(wanted)} predictions of the trainer.")
+    if any(len(rows) != len(tensor) for tensor in wanted.values()):
+        raise FormatError(f"There are {len(rows)} rows to predict, but other numbers of the trainer's predictions.")
 
     if tokenizer.model_max_length > MOST_TOKENS:
         raise FormatError("The exported tokenizer does not say how long a text may be.")
-    encoded = encode(tokenizer, rows, tokenizer.model_max_length)
-    pad, cpu = tokenizer.pad_token_id, torch.device("cpu")
-    difference = compare(predict(model, encoded, pad, cpu), wanted, "transformers")
-    model.load_state_dict(state)
+    settings = from_dict(about["settings"])
+    task = tasks.make(about["name"], about["labels"], tokenizer, tokenizer.model_max_length, settings, config)
+    encoded = task.encode(rows)
+    difference = task.difference(task.predict(model, encoded), wanted, "transformers")
+    load_state(model, state, config, about["name"])
     few = encoded[:COMPACT_ROWS]
-    compare(predict(model, few, pad, cpu), wanted[: len(few)], "the compact model")
+    first = {name: tensor[: len(few)] for name, tensor in wanted.items()}
+    task.difference(task.predict(model, few), first, "the compact model")
     return {"ok": True, "message": "The exported folder predicts as the trainer did.", "rows": len(rows)} | {
         "max_difference": difference
     }
 
 
-def compare(got: Tensor, wanted: Tensor, who: str) -> float:
-    """Largest absolute difference of logits (rows, labels). Raises :class:`FormatError` when they disagree."""
-    if got.shape != wanted.shape:
-        raise FormatError(f"{who} gives logits of shape {tuple(got.shape)}, the trainer {tuple(wanted.shape)}.")
-    labels = int((got.argmax(-1) != wanted.argmax(-1)).sum())
-    if labels:
-        raise FormatError(f"{who} gives another label than the trainer for {labels} of {len(wanted)} rows.")
-    difference = float((got - wanted).abs().max())
-    if not torch.allclose(got, wanted, rtol=TOLERANCE, atol=TOLERANCE):
-        raise FormatError(f"{who} differs from the trainer by {difference:.3g} in a logit.")
-    return difference
+def _read_answers(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The trainer's answers, and what their task was."""
+    with safe_open(path, framework="pt") as file:
+        about: dict[str, Any] = json.loads((file.metadata() or {})["task"])
+    return load_file(path), about
+
+
+def _row(value: dict[str, Any]) -> Row:
+    label = value["label"]
+    references = tuple(value["references"])
+    return Row(value["text"], value["text_pair"], tuple(label) if isinstance(label, list) else label, references)
+
+
+def _plain_model(folder: Path, config: dict[str, Any]) -> PreTrainedModel:
+    kind = getattr(transformers, config["architectures"][0])
+    with quiet():
+        model: PreTrainedModel = kind.from_pretrained(
+            folder, local_files_only=True, trust_remote_code=False, use_safetensors=True, dtype=torch.float32
+        )
+    return model
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -9,7 +9,9 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import get_args
 
+from pst.config import TaskName
 from pst_client import commands
 from pst_client.errors import PlatformError, Unreachable
 from pst_client.show import Output
@@ -20,6 +22,7 @@ LOCAL = {
     "export": "merge and export a folder again from its best checkpoint",
     "report": "print the report card of a finished folder",
     "expand": "rebuild model.safetensors of a folder from its compact file",
+    "sweep": "search over settings and targets of a folder by successive halving",
 }
 
 
@@ -115,9 +118,14 @@ def _push(command: argparse.ArgumentParser) -> None:
     command.add_argument("--test-file", type=Path)
     command.add_argument("--name")
     command.add_argument("--workspace")
-    command.add_argument("--text", "--text-column", dest="text_column", metavar="COLUMN")
+    command.add_argument(
+        "--task", choices=get_args(TaskName), help="what the rows teach; classification where none is given"
+    )
+    command.add_argument("--text", "--text-column", "--source", dest="text_column", metavar="COLUMN")
     command.add_argument("--text2", "--text-pair-column", dest="text_pair_column", metavar="COLUMN")
-    command.add_argument("--label", "--label-column", dest="label_column", metavar="COLUMN")
+    command.add_argument("--label", "--label-column", "--target", dest="label_column", metavar="COLUMN")
+    command.add_argument("--references-column", metavar="COLUMN", help="more right texts, a JSON list")
+    command.add_argument("--label-separator", metavar="CHARACTER", help="stands between the labels of a row")
     command.add_argument("--format", choices=["auto", "csv", "tsv", "json", "jsonl"])
     command.add_argument("--encoding", choices=["auto", "utf-8", "utf-8-sig", "utf-16", "gb18030", "latin-1"])
     command.add_argument("--delimiter", help="one character, or tab")

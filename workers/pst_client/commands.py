@@ -22,6 +22,7 @@ SUCCEEDED = "succeeded"
 PUSH_OPTIONS = (
     "name",
     "workspace",
+    "task",
     "format",
     "encoding",
     "delimiter",
@@ -29,6 +30,8 @@ PUSH_OPTIONS = (
     "text_column",
     "text_pair_column",
     "label_column",
+    "references_column",
+    "label_separator",
     "validation_share",
     "seed",
 )
@@ -165,7 +168,8 @@ def _watch(platform: Platform, job_id: str, output: Output) -> int:
         lines.append(f"Published {version['repo']} v{version['number']} ({version['commit']}).")
     if job["report_available"]:
         metrics = platform.jobs.report(job_id).get("metrics", {}).get("validation", {})
-        lines += [f"Validation {name}: {metrics[name]:.3f}" for name in ("accuracy", "macro_f1") if name in metrics]
+        numbers = {name: value for name, value in metrics.items() if isinstance(value, (int, float))}
+        lines += [f"Validation {name}: {value:.3f}" for name, value in numbers.items()]
     output.result(job, *lines)
     if job["state"] != SUCCEEDED:
         output.error(job["error"] or f"The job was {job['state']}.", code=job["state"])

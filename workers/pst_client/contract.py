@@ -9,7 +9,7 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
-from pst.config import TrainSettings
+from pst.config import TaskName, TrainSettings
 
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 Commit = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{40}$")]
@@ -57,7 +57,8 @@ class FileRef(Message):
 
 
 class SplitRef(FileRef):
-    """Canonical rows of one split: JSON lines of ``{"text", "text_pair"?, "label"}``."""
+    """Canonical rows of one split, JSON lines: ``{"text", "text_pair"?, "label"}``, where a label is a class, a number
+    or a list of classes; or of generation ``{"source", "target", "references"?}``."""
 
     rows: int = Field(ge=0)
 
@@ -65,7 +66,7 @@ class SplitRef(FileRef):
 class DatasetRef(Message):
     id: UUID
     sha256: Sha256 = Field(description="Hash over the splits' hashes: the identity of the data.")
-    labels: list[str]
+    labels: list[str] = Field(description="The classes; empty for regression and generation.")
     text_pair: bool
     train: SplitRef
     validation: SplitRef | None = None
@@ -80,6 +81,9 @@ class ModelRef(Message):
     revision: str
 
 
+Share = Annotated[float, Field(ge=0, le=0.99)]
+
+
 class Target(Message):
     """A sparsity or a deployment budget; at least one is set. The planner turns it into a sparsity per group."""
 
@@ -89,6 +93,11 @@ class Target(Message):
     max_nonzero_params: int | None = Field(default=None, gt=0, description="Nonzero parameters of the whole model.")
     max_bytes: int | None = Field(default=None, gt=0, description="Bytes of the compact file.")
     max_memory_bytes: int | None = Field(default=None, gt=0, description="Bytes of the model loaded by a serving node.")
+    groups: dict[str, Share] | None = Field(
+        default=None,
+        description="Instead of sparsity: a share for each group of matrices, or for all whose names begin so "
+        '("decoder"); groups that are left out stay dense.',
+    )
 
 
 class JobSpec(Message):
@@ -97,7 +106,7 @@ class JobSpec(Message):
     job_id: UUID
     name: str
     attempt: int = Field(ge=1)
-    task: Literal["classification"] = "classification"
+    task: TaskName = "classification"
     base_model: ModelRef
     dataset: DatasetRef
     settings: TrainSettings

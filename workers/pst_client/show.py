@@ -120,7 +120,7 @@ class JobBars:
         for key, text in (
             ("loss", "loss {:.3f}"),
             ("sparsity", "sparsity {:.1%}"),
-            ("metric", "accuracy {:.1%}"),
+            ("metric", "validation {:.3f}"),
             ("eta_seconds", "{:.0f} s left"),
         ):
             if data.get(key) is not None:

@@ -1,6 +1,8 @@
 """The serving node's HTTP interface.
 
 POST /v1/models/{workspace}/{name}/predict   {"inputs": [text | {"text", "text_pair"}], "top_k"?}
+     each prediction: {"label", "score", "probabilities"}; of several labels {"label": [...], "probabilities"};
+     of regression {"score"}; of generation {"text"}
 GET  /v1/models                              what the caller may ask
 GET  /healthz                                the process lives
 GET  /readyz                                 every version that this node shall serve is loaded
@@ -25,7 +27,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from pst_serve.batching import Overloaded
-from pst_serve.engine import Input
+from pst_serve.engine import Answer, Input, LoadedModel
 from pst_serve.gate import Gate, Refused, Unknown
 from pst_serve.shelf import Shelf, Version
 
@@ -76,7 +78,11 @@ def make_app(shelf: Shelf, gate: Gate, problem: Callable[[], str | None], stop: 
     async def models(request: Request) -> Response:
         allowed = await _workspaces(request, gate)
         found = [(name, version) for name, version in shelf.names().items() if name.partition("/")[0] in allowed]
-        results = [_identity(name, version) | {"labels": list(version.batcher.model.labels)} for name, version in found]
+        results = [
+            _identity(name, version)
+            | {"task": version.batcher.model.task, "labels": list(version.batcher.model.labels)}
+            for name, version in found
+        ]
         return JSONResponse({"models": sorted(results, key=lambda item: str(item["model"]))})
 
     async def predict(request: Request) -> Response:
@@ -97,11 +103,11 @@ def make_app(shelf: Shelf, gate: Gate, problem: Callable[[], str | None], stop: 
                 raise Trouble(503, "overloaded", message) from None
             rows = await asyncio.wrap_future(answer)
             milliseconds = (time.perf_counter() - begin) * 1000
-            labels = version.batcher.model.labels
+            model = version.batcher.model
             return JSONResponse(
                 _identity(f"{workspace}/{name}", version)
                 | {
-                    "predictions": [_prediction(labels, row, question.top_k) for row in rows],
+                    "predictions": [_prediction(model, row, question.top_k) for row in rows],
                     "milliseconds": round(milliseconds, 3),
                 }
             )
@@ -173,8 +179,15 @@ def _identity(name: str, version: Version) -> dict[str, Any]:
     return {"model": name, "repo": version.repo, "version": version.number, "commit": version.commit}
 
 
-def _prediction(labels: Any, row: list[float], top_k: int | None) -> dict[str, Any]:
-    ranked = sorted(zip(labels, row, strict=True), key=lambda pair: -pair[1])
+def _prediction(model: LoadedModel, row: Answer, top_k: int | None) -> dict[str, Any]:
+    """A generated text, a number, or labels with their probabilities, the likeliest first."""
+    if isinstance(row, str):
+        return {"text": row}
+    if model.task == "regression":
+        return {"score": row[0]}
+    ranked = sorted(zip(model.labels, row, strict=True), key=lambda pair: -pair[1])
+    if model.task == "multilabel":
+        return {"label": [label for label, chance in ranked if chance > 0.5], "probabilities": dict(ranked[:top_k])}
     label, score = ranked[0]
     return {"label": label, "score": score, "probabilities": dict(ranked[:top_k])}
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 
-from pst_serve.engine import Input, LoadedModel
+from pst_serve.engine import Answer, Input, LoadedModel
 
 MOST_ROWS = 64
 """Rows of one pass. A request with more is answered in a pass of its own."""
@@ -25,7 +25,7 @@ class Overloaded(Exception):
 @dataclass(frozen=True)
 class _Request:
     inputs: Sequence[Input]
-    answer: Future[list[list[float]]]
+    answer: Future[Sequence[Answer]]
 
 
 class Batcher:
@@ -39,8 +39,8 @@ class Batcher:
         self._thread = threading.Thread(target=self._run, name=f"model-{name}", daemon=True)
         self._thread.start()
 
-    def submit(self, inputs: Sequence[Input]) -> Future[list[list[float]]]:
-        """Probabilities of each input, later. Raises :class:`Overloaded`."""
+    def submit(self, inputs: Sequence[Input]) -> Future[Sequence[Answer]]:
+        """The answer to each input, later. Raises :class:`Overloaded`."""
         with self._lock:
             if self._waiting + len(inputs) > MOST_WAITING:
                 raise Overloaded

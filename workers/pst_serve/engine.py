@@ -6,17 +6,27 @@ CPU or on a GPU that is there. A version without a compact file (a base model) i
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from pst_client.manifest import COMPACT
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+    from pst.tasks import Task
+
+Answer = list[float] | str
+"""Of one input. Classification: a probability for each label, which sum to 1; multilabel: a probability for each label;
+regression: the number; generation: the text."""
 
 
 @dataclass(frozen=True)
 class Input:
-    """One text, or a pair of texts, to classify."""
+    """One text, or a pair of texts, to classify; or the source of a text."""
 
     text: str
     text_pair: str | None = None
@@ -24,10 +34,15 @@ class Input:
 
 class LoadedModel(Protocol):
     @property
-    def labels(self) -> Sequence[str]: ...
+    def task(self) -> str:
+        """One of :data:`pst.config.TaskName`."""
 
-    def predict(self, inputs: Sequence[Input]) -> list[list[float]]:
-        """Probabilities, one list per input in the order of :attr:`labels`. Called by one thread at a time."""
+    @property
+    def labels(self) -> Sequence[str]:
+        """What the probabilities are of; none for generation."""
+
+    def predict(self, inputs: Sequence[Input]) -> Sequence[Answer]:
+        """The answer to each input. Called by one thread at a time."""
 
 
 class Engine(Protocol):
@@ -40,45 +55,56 @@ class ExpandingEngine:
 
     def load(self, folder: Path) -> LoadedModel:
         import torch
-        from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
+        from transformers import AutoConfig, AutoModelForSequenceClassification, GenerationConfig
 
+        from pst import tasks
+        from pst.base import load_state, load_tokenizer, model_class
+        from pst.config import TrainSettings
+        from pst.families import FAMILIES, max_tokens
         from pst.formats import read_sparse
 
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        written = json.loads((folder / "config.json").read_text("utf-8"))
+        name = tasks.name_of(written)
+        tokenizer = load_tokenizer(folder)
+        config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        kind = AutoModelForSequenceClassification
+        if name == "generation":
+            kind = model_class(name, config.is_encoder_decoder)
         if (folder / COMPACT).is_dir():
-            config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-            model = AutoModelForSequenceClassification.from_config(config, dtype=torch.float32)  # type: ignore[no-untyped-call]
+            model = kind.from_config(config, dtype=torch.float32)  # type: ignore[no-untyped-call]
             # The files were just checked against the manifest; hashing the tensors once more would only cost time.
-            model.load_state_dict(read_sparse(folder / COMPACT, verify=False))
+            load_state(model, read_sparse(folder / COMPACT, verify=False), written, name)
+            if name == "generation":
+                model.generation_config = GenerationConfig.from_pretrained(folder, local_files_only=True)
         else:
-            model = AutoModelForSequenceClassification.from_pretrained(
+            model = kind.from_pretrained(
                 folder, local_files_only=True, trust_remote_code=False, use_safetensors=True, dtype=torch.float32
             )
-        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        return _TorchModel(model.to(device).eval(), tokenizer, device)
+        # The export writes the length that training cut texts at; some base models write "no limit".
+        most = max_tokens(written) if config.model_type in FAMILIES else config.max_position_embeddings
+        length = min(tokenizer.model_max_length, most)
+        generates = getattr(model, "generation_config", None) if name == "generation" else None
+        target = getattr(generates, "max_new_tokens", None) or TrainSettings().max_target_length
+        labels = [str(model.config.id2label[index]) for index in sorted(model.config.id2label)]
+        settings = TrainSettings(max_target_length=target)
+        task = tasks.make(name, [] if name == "generation" else labels, tokenizer, length, settings, written)
+        return _TorchModel(model.to("cuda" if torch.cuda.is_available() else "cpu").eval(), task)
 
 
 class _TorchModel:
-    def __init__(self, model, tokenizer, device) -> None:  # type: ignore[no-untyped-def]
-        self._model, self._tokenizer, self._device = model, tokenizer, device
-        names = model.config.id2label
-        self.labels = tuple(str(names[index]) for index in sorted(names))
-        # The export writes the length that training cut texts at; some base models write "no limit".
-        self._max_length = min(tokenizer.model_max_length, model.config.max_position_embeddings)
+    def __init__(self, model: PreTrainedModel, task: Task) -> None:
+        self._model, self._task = model, task
+        self.task, self.labels = str(task.name), tuple(task.labels)
 
-    def predict(self, inputs: Sequence[Input]) -> list[list[float]]:
-        from pst.data import Encoded, Row, encode
-        from pst.evaluate import predict
+    def predict(self, inputs: Sequence[Input]) -> list[Answer]:
+        from pst.data import Row
 
-        encoded: list[Encoded | None] = [None] * len(inputs)
+        encoded: list[Any] = [None] * len(inputs)
         # Requests share batches, and an empty second text is not the same as none.
         for paired in (False, True):
             places = [index for index, item in enumerate(inputs) if (item.text_pair is not None) == paired]
             if places:
-                rows = [Row(inputs[index].text, inputs[index].text_pair, 0) for index in places]
-                for index, row in zip(places, encode(self._tokenizer, rows, self._max_length), strict=True):
+                rows = [Row(inputs[index].text, inputs[index].text_pair) for index in places]
+                for index, row in zip(places, self._task.encode(rows), strict=True):
                     encoded[index] = row
-        rows_in_order = [row for row in encoded if row is not None]
-        logits = predict(self._model, rows_in_order, self._tokenizer.pad_token_id, self._device)
-        probabilities: list[list[float]] = logits.softmax(-1).tolist()
-        return probabilities
+        return list(self._task.answer(self._model, encoded))

@@ -52,7 +52,10 @@ export interface paths {
         /** @description The data sets within reach, newest first. */
         get: operations["listDatasets"];
         put?: never;
-        /** @description Upload rows. They are validated in the background: look at `state` until it is `ready` or `invalid`. */
+        /**
+         * @description Upload rows, or name uploads that are complete. They are validated in the background: look at `state` until
+         *     it is `ready` or `invalid`.
+         */
         post: operations["createDataset"];
         delete?: never;
         options?: never;
@@ -165,6 +168,26 @@ export interface paths {
         head?: never;
         /** @description Follow another alias or version, or be on more or fewer nodes. */
         patch: operations["changeDeployment"];
+        trace?: never;
+    };
+    "/api/v1/deployments/{deployment_id}/predict": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * @description Have a ready node answer, for trying a deployment out. Programs ask the serving nodes themselves: it is
+         *     faster, and takes more at once. 409 while no node is ready, 502 when none can be reached.
+         */
+        post: operations["askDeployment"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
         trace?: never;
     };
     "/api/v1/estimates": {
@@ -649,6 +672,46 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/uploads": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * @description Announce a file; PATCH its bytes to the Location of the answer. tus 1.0: creation, expiration, termination.
+         *
+         *     Once it is complete, name its id as `upload` of a new data set.
+         */
+        post: operations["createUpload"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/uploads/{upload_id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** @description How far an upload is; HEAD says it in the headers Upload-Offset and Upload-Length. */
+        get: operations["getUpload"];
+        put?: never;
+        post?: never;
+        /** @description Cancel an upload, and forget what has arrived of it. */
+        delete: operations["deleteUpload"];
+        options?: never;
+        head?: never;
+        /** @description Send the bytes from Upload-Offset on. 409 where the upload stands elsewhere, 423 while it is written to. */
+        patch: operations["appendToUpload"];
+        trace?: never;
+    };
     "/api/v1/users": {
         parameters: {
             query?: never;
@@ -972,6 +1035,23 @@ export interface components {
             /** @description The version's number. */
             version: number;
         };
+        /** Answer */
+        Answer: {
+            /** Version */
+            version: number | null;
+            /** Commit */
+            commit: string;
+            /** Predictions */
+            predictions: components["schemas"]["Prediction"][];
+            /** Milliseconds */
+            milliseconds: number;
+            /** Deployment */
+            deployment: string;
+            /** Node */
+            node: string;
+            /** Round Trip Milliseconds */
+            round_trip_milliseconds: number;
+        };
         AuditEvent: {
             readonly id: number;
             readonly workspace: string | null;
@@ -1102,6 +1182,44 @@ export interface components {
             /** @description A name, or a 1-based number. */
             column: string | null;
             message: string;
+        };
+        /** @description A data set of files that have arrived over /uploads. */
+        DatasetFromUploadsRequest: {
+            format?: components["schemas"]["DatasetReadAs"];
+            encoding?: components["schemas"]["DatasetEncodedAs"];
+            /** @description "auto", "tab", or one character. */
+            delimiter?: string;
+            /**
+             * @description Whether the first line names columns.
+             *
+             *     * `auto` - auto
+             *     * `true` - true
+             *     * `false` - false
+             */
+            header?: components["schemas"]["DatasetHeader"];
+            /** @description Without a header: column_1, column_2, ... */
+            text_column?: string;
+            text_pair_column?: string;
+            label_column?: string;
+            /**
+             * Format: double
+             * @description Taken from the training rows where no file is uploaded.
+             */
+            validation_share?: number;
+            seed?: number;
+            /**
+             * Format: uuid
+             * @description Training rows.
+             */
+            upload: string;
+            /** Format: uuid */
+            validation_upload?: string;
+            /** Format: uuid */
+            test_upload?: string;
+            /** @description Else the file's name. */
+            name?: string;
+            /** @description Its slug; needed if you have several. */
+            workspace?: string;
         };
         /**
          * @description * `auto` - auto
@@ -2490,8 +2608,57 @@ export interface components {
              */
             bytes?: number | null;
         };
+        /** PlaygroundInput */
+        PlaygroundInput: {
+            /** Text */
+            text: string;
+            /**
+             * Text Pair
+             * @default null
+             */
+            text_pair?: string | null;
+        };
+        /** PlaygroundQuestion */
+        PlaygroundQuestionRequest: {
+            /** Inputs */
+            inputs: components["schemas"]["PlaygroundInput"][];
+            /**
+             * Top K
+             * @description Only the likeliest so many labels.
+             * @default null
+             */
+            top_k?: number | null;
+        };
         /** @enum {string} */
         PrecisionEnum: "auto" | "float32" | "bfloat16";
+        /**
+         * Prediction
+         * @description Of one input: a label with its score and every label's probability, or what the model wrote.
+         */
+        Prediction: {
+            /**
+             * Label
+             * @default null
+             */
+            label?: string | string[] | null;
+            /**
+             * Score
+             * @default null
+             */
+            score?: number | null;
+            /**
+             * Probabilities
+             * @default null
+             */
+            probabilities?: {
+                [key: string]: number;
+            } | null;
+            /**
+             * Text
+             * @default null
+             */
+            text?: string | null;
+        };
         /**
          * PublicModel
          * @description A model that the worker fetches from the public Hub, because the user asks for it by name.
@@ -2934,6 +3101,20 @@ export interface components {
              */
             seed?: number;
         };
+        Upload: {
+            /** Format: uuid */
+            readonly id: string;
+            readonly workspace: string;
+            readonly name: string;
+            /** @description Bytes of the whole file. */
+            readonly size: number;
+            /** @description Bytes that have arrived. */
+            readonly offset: number;
+            /** Format: date-time */
+            readonly created_at: string;
+            /** Format: date-time */
+            readonly expires_at: string;
+        };
         UploadRequest: {
             name: string;
             /** @description Its slug; needed when one is in several. */
@@ -3211,6 +3392,7 @@ export interface operations {
         requestBody: {
             content: {
                 "multipart/form-data": components["schemas"]["DatasetUploadRequest"];
+                "application/json": components["schemas"]["DatasetFromUploadsRequest"];
             };
         };
         responses: {
@@ -3590,6 +3772,41 @@ export interface operations {
             };
         };
     };
+    askDeployment: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                deployment_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["PlaygroundQuestionRequest"];
+                "multipart/form-data": components["schemas"]["PlaygroundQuestionRequest"];
+                "application/x-www-form-urlencoded": components["schemas"]["PlaygroundQuestionRequest"];
+            };
+        };
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Answer"];
+                };
+            };
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+        };
+    };
     estimate: {
         parameters: {
             query?: never;
@@ -3624,12 +3841,16 @@ export interface operations {
     listJobs: {
         parameters: {
             query?: {
+                /** @description Id of the data set. */
+                dataset?: string;
                 /** @description Which field to use when ordering the results. */
                 ordering?: string;
                 /** @description A page number within the paginated result set. */
                 page?: number;
                 /** @description Number of results to return per page. */
                 page_size?: number;
+                /** @description A search term. */
+                search?: string;
                 /**
                  * @description * `queued` - queued
                  *     * `running` - running
@@ -4671,6 +4892,132 @@ export interface operations {
             cookie?: never;
         };
         requestBody?: never;
+        responses: {
+            /** @description No response body */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+        };
+    };
+    createUpload: {
+        parameters: {
+            query?: never;
+            header: {
+                "Tus-Resumable": "1.0.0";
+                "Upload-Length": number;
+                /** @description filename and workspace (needed if you have several), each followed by its base64. */
+                "Upload-Metadata"?: string;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Upload"];
+                };
+            };
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+        };
+    };
+    getUpload: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                upload_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Upload"];
+                };
+            };
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+        };
+    };
+    deleteUpload: {
+        parameters: {
+            query?: never;
+            header: {
+                "Tus-Resumable": "1.0.0";
+            };
+            path: {
+                upload_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description No response body */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+        };
+    };
+    appendToUpload: {
+        parameters: {
+            query?: never;
+            header: {
+                "Tus-Resumable": "1.0.0";
+                "Upload-Offset": number;
+            };
+            path: {
+                upload_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: {
+            content: {
+                "application/offset+octet-stream": string;
+            };
+        };
         responses: {
             /** @description No response body */
             204: {

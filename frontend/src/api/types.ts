@@ -7,6 +7,7 @@ type Schemas = components["schemas"];
 type Answer<Name extends keyof Schemas> = Readable<Schemas[Name]>;
 
 export type Dataset = Answer<"Dataset">;
+export type DatasetFromUploads = Schemas["DatasetFromUploadsRequest"];
 export type DatasetReport = Dataset["report"];
 export type Deployment = Answer<"Deployment">;
 export type EstimateRequest = Schemas["EstimateQueryRequest"];
@@ -16,7 +17,9 @@ export type JobEvent = Answer<"JobEvent">;
 export type JobPlan = Answer<"JobPlan">;
 export type JobSubmission = Schemas["JobSubmissionRequest"];
 export type Me = Answer<"Me">;
+export type Member = Answer<"Member">;
 export type Model = Answer<"Model">;
+export type PlaygroundAnswer = Answer<"Answer">;
 export type Target = Schemas["Target"];
 export type Token = Answer<"Token">;
 export type TrainSettings = Schemas["TrainSettings"];

@@ -18,6 +18,7 @@ import { Link, Navigate, Outlet, useLocation, useNavigate, useParams } from "rea
 import { api, setMe } from "@/api/client";
 import { Empty } from "@/components/Empty";
 import { MoonIcon, SunIcon } from "@/components/icons";
+import { LanguageButton } from "@/components/LanguageButton";
 import { useMe, useWorkspace } from "@/session/session";
 
 const LAST = "sparsewright.workspace";
@@ -90,6 +91,7 @@ export function Shell() {
                 {t("shell.newJob")}
               </Button>
             )}
+            <LanguageButton />
             <SchemeButton />
             <Menu position="bottom-end">
               <Menu.Target>

@@ -13,7 +13,7 @@ interface Props extends ButtonProps {
 }
 
 /** A button that asks before it acts. */
-export function Confirm({ label, question, act, busy, error, ...button }: Props) {
+export function Confirm({ label, question, act, busy, error, color = "red", ...button }: Props) {
   const { t } = useTranslation();
   const [opened, { open, close }] = useDisclosure(false);
   return (
@@ -29,7 +29,7 @@ export function Confirm({ label, question, act, busy, error, ...button }: Props)
             <Button variant="default" onClick={close}>
               {t("common.keep")}
             </Button>
-            <Button color="red" loading={busy} onClick={() => act().then(close, () => undefined)}>
+            <Button color={color} loading={busy} onClick={() => act().then(close, () => undefined)}>
               {label}
             </Button>
           </Group>

@@ -3,6 +3,7 @@ import { useEffect, useRef } from "react";
 import { useTranslation } from "react-i18next";
 import uPlot from "uplot";
 import "uplot/dist/uPlot.min.css";
+import { locale } from "@/lib/format";
 
 interface Props {
   title: string;
@@ -113,5 +114,5 @@ export function TimeSeries({ title, times, values, format, group, range, points 
 }
 
 function clock(seconds: number): string {
-  return new Date(seconds * 1000).toLocaleTimeString(undefined, { hour12: false });
+  return new Date(seconds * 1000).toLocaleTimeString(locale(), { hour12: false });
 }

@@ -61,12 +61,18 @@ export function real(value: Maybe): string {
   return known(value) ? String(Number(value.toPrecision(4))) : DASH;
 }
 
+/** The page's language, as the browser's owner writes dates in it. */
+export function locale(): string {
+  const page = document.documentElement.lang;
+  return navigator.languages.find((known) => known.slice(0, 2) === page.slice(0, 2)) ?? page;
+}
+
 export function dateTime(iso: string | null | undefined): string {
-  return iso ? new Date(iso).toLocaleString(undefined, { dateStyle: "medium", timeStyle: "short" }) : DASH;
+  return iso ? new Date(iso).toLocaleString(locale(), { dateStyle: "medium", timeStyle: "short" }) : DASH;
 }
 
 export function clockTime(iso: string): string {
-  return new Date(iso).toLocaleTimeString(undefined, { hour12: false });
+  return new Date(iso).toLocaleTimeString(locale(), { hour12: false });
 }
 
 function significant(value: number): string {

@@ -1,6 +1,6 @@
-"""Where a webhook may go: public addresses by http or https, so that the platform cannot be made to call its own
-network. The address that was checked is the one that is called: a name that resolves differently a moment later gains
-nothing."""
+"""Where the platform may call. Webhooks go to public addresses by http or https, so that it cannot be made to call its
+own network, in which its serving nodes are. The address that was checked is the one that is called: a name that
+resolves differently a moment later gains nothing."""
 
 from __future__ import annotations
 
@@ -42,8 +42,11 @@ class Endpoint:
         return f"{self.scheme}://{ip}:{self.port}{self.path}"
 
 
-def resolve(url: str) -> Endpoint:
-    """Where ``url`` leads now. Raises RefusedAddress with a sentence when it may not be called."""
+def resolve(url: str, *, inner: bool = False) -> Endpoint:
+    """Where ``url`` leads now. Raises RefusedAddress with a sentence when it may not be called.
+
+    ``inner``: it may lie in the platform's own network, but for link-local addresses: behind them clouds keep secrets.
+    """
     try:
         parts = urlsplit(url)
         host, port = (parts.hostname or "").encode("idna").decode("ascii"), parts.port
@@ -61,7 +64,11 @@ def resolve(url: str) -> Endpoint:
     except OSError:
         raise RefusedAddress(f"The host {host} cannot be found.") from None
     found = [str(answer[4][0]).partition("%")[0] for answer in answers]
-    if not settings.WEBHOOKS_ALLOW_PRIVATE:
+    if inner:
+        for ip in found:
+            if _is_link_local(ipaddress.ip_address(ip)):
+                raise RefusedAddress(f"The host {host} leads to the link-local address {ip}, which is never called.")
+    elif not settings.WEBHOOKS_ALLOW_PRIVATE:
         # One private address among several is refused too: nobody knows which one a retry would take.
         for ip in found:
             if not is_public(ipaddress.ip_address(ip)):
@@ -71,6 +78,12 @@ def resolve(url: str) -> Endpoint:
                 )
     path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     return Endpoint(parts.scheme, host, port, found[0], path)
+
+
+def _is_link_local(address: Address) -> bool:
+    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
+        return address.ipv4_mapped.is_link_local
+    return address.is_link_local
 
 
 def is_public(address: Address) -> bool:

@@ -21,7 +21,8 @@ from hub.accounts.actor import actor_of, workspace_of
 from hub.accounts.models import Role
 from hub.core.api import Pages
 from hub.core.errors import Conflict, NotFound, TooLarge, UserError
-from hub.datasets import services
+from hub.core.parsers import JSONParser
+from hub.datasets import services, uploads
 from hub.datasets.formats.columns import suggest
 from hub.datasets.formats.problems import Problems, Unreadable
 from hub.datasets.formats.tables import open_table
@@ -29,6 +30,7 @@ from hub.datasets.models import Dataset, DatasetQuerySet, DatasetState, Split
 from hub.datasets.pages import RowPages
 from hub.datasets.serializers import (
     OPTION_NAMES,
+    DatasetFromUploadsSerializer,
     DatasetPatchSerializer,
     DatasetPreviewSerializer,
     DatasetPreviewUploadSerializer,
@@ -41,6 +43,7 @@ from hub.datasets.serializers import (
 
 PREVIEW_ROWS = 10
 FILES = {"file": Split.TRAIN, "validation_file": Split.VALIDATION, "test_file": Split.TEST}
+UPLOADS = {"upload": Split.TRAIN, "validation_upload": Split.VALIDATION, "test_upload": Split.TEST}
 
 
 def visible(request: Request) -> DatasetQuerySet:
@@ -83,7 +86,7 @@ class DatasetsView(BoundedUpload, generics.ListAPIView[Dataset]):
     ordering_fields = ["name", "state", "created_at"]
 
     def get_parsers(self) -> list[Any]:
-        return [MultiPartParser()]
+        return [MultiPartParser(), JSONParser()]
 
     def get_queryset(self) -> DatasetQuerySet:
         found = visible(self.request)
@@ -103,22 +106,34 @@ class DatasetsView(BoundedUpload, generics.ListAPIView[Dataset]):
     @extend_schema(
         operation_id="createDataset",
         tags=["datasets"],
-        request={"multipart/form-data": DatasetUploadSerializer},
+        request={"multipart/form-data": DatasetUploadSerializer, "application/json": DatasetFromUploadsSerializer},
         responses={201: DatasetSerializer},
     )
     def post(self, request: Request) -> Response:
-        """Upload rows. They are validated in the background: look at `state` until it is `ready` or `invalid`."""
+        """Upload rows, or name uploads that are complete. They are validated in the background: look at `state` until
+        it is `ready` or `invalid`."""
         workspace = workspace_of(request, role=Role.EDITOR)
-        given = DatasetUploadSerializer(data=request.data)
+        in_body = request.content_type.startswith("multipart/")
+        given = (DatasetUploadSerializer if in_body else DatasetFromUploadsSerializer)(data=request.data)
         given.is_valid(raise_exception=True)
         data = given.validated_data
+        actor = actor_of(request)
+        arrived = {
+            split: uploads.finished(actor=actor, workspace=workspace, upload_id=data[field])
+            for field, split in UPLOADS.items()
+            if field in data
+        }
+        files = {split: _upload(data[field]) for field, split in FILES.items() if field in data}
         dataset = services.create_dataset(
-            actor=actor_of(request),
+            actor=actor,
             workspace=workspace,
             name=data.get("name", ""),
-            files={split: _upload(data[field]) for field, split in FILES.items() if field in data},
+            files=files
+            | {split: services.Upload(item.name, uploads.contents(item)) for split, item in arrived.items()},
             options=options_in(data),
         )
+        for item in arrived.values():
+            uploads.discard(upload=item)
         return Response(DatasetSerializer(dataset).data, status=status.HTTP_201_CREATED)
 
 
@@ -165,7 +180,7 @@ class PreviewView(BoundedUpload, APIView):
                 f"The file cannot be read: {problems.first[0].message}", details=problems.listed(), code="unreadable"
             ) from None
         sample = table.sample()
-        roles = suggest(table.columns, sample)
+        roles = suggest(table.columns, sample, task=options.task)
         return Response(
             {
                 "format": table.layout.format,
@@ -178,6 +193,7 @@ class PreviewView(BoundedUpload, APIView):
                     "text_column": roles.text,
                     "text_pair_column": roles.text_pair,
                     "label_column": roles.label,
+                    "references_column": roles.references,
                 },
             }
         )

@@ -10,6 +10,7 @@ from django.db.models import Q
 from django.utils import timezone
 
 from hub.accounts.models import User, Workspace
+from pst.config import TaskName
 
 if TYPE_CHECKING:
     from hub.accounts.actor import Actor
@@ -73,6 +74,16 @@ class Dataset(models.Model):
     def __str__(self) -> str:
         return f"{self.workspace}/{self.name}"
 
+    @property
+    def task(self) -> TaskName:
+        """What its rows teach."""
+        return self.options.get("task") or "classification"
+
+    @property
+    def outputs(self) -> int:
+        """Outputs of a model's head for these rows: one for each label, one number, or none where texts are written."""
+        return {"regression": 1, "generation": 0}.get(self.task, len(self.labels))
+
 
 class DatasetFile(models.Model):
     """A file as it was uploaded, by its content."""
@@ -92,7 +103,7 @@ class DatasetFile(models.Model):
 
 
 class DatasetSplit(models.Model):
-    """Canonical rows of a split: JSON lines of ``{"text", "text_pair"?, "label"}``, a blob by its content."""
+    """Canonical rows of a split, JSON lines as in :mod:`hub.datasets.formats.rows`: a blob by its content."""
 
     dataset = models.ForeignKey(Dataset, on_delete=models.CASCADE, related_name="splits")
     split = models.CharField(max_length=12, choices=Split.choices)
@@ -106,3 +117,31 @@ class DatasetSplit(models.Model):
 
     def __str__(self) -> str:
         return f"{self.split}: {self.rows} rows"
+
+
+class UploadQuerySet(models.QuerySet["Upload"]):
+    def visible_to(self, actor: Actor) -> UploadQuerySet:
+        """One's own, in workspaces that one is still in: nobody continues another's upload."""
+        return self.filter(workspace__in=actor.roles, created_by=actor.user)
+
+
+class Upload(models.Model):
+    """A file on its way, in pieces, over as many connections as it takes. Its bytes lie in a file of this name below
+    ``UPLOAD_DIR``; that file's length is how much has arrived."""
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    workspace = models.ForeignKey(Workspace, on_delete=models.CASCADE, related_name="uploads")
+    name = models.CharField(max_length=255)
+    size = models.BigIntegerField(help_text="Bytes of the whole file.")
+    created_by = models.ForeignKey(User, on_delete=models.CASCADE, related_name="+")
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
+    expires_at = models.DateTimeField(db_index=True)
+
+    objects = UploadQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["-created_at"]
+        constraints = [models.CheckConstraint(condition=Q(size__gt=0), name="upload_has_content")]
+
+    def __str__(self) -> str:
+        return self.name

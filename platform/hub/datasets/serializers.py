@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, get_args
 
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
@@ -10,7 +10,9 @@ from rest_framework import serializers
 from hub.datasets.formats.decoding import ENCODINGS
 from hub.datasets.formats.tables import FORMATS
 from hub.datasets.models import Dataset, DatasetFile, DatasetSplit, DatasetState, Split
+from pst.config import TaskName
 
+TASKS = [(name, name) for name in get_args(TaskName)]
 READ = [(name, name) for name in FORMATS]
 READ_AS = [("auto", "auto"), *READ]
 ENCODED_AS = [("auto", "auto"), *[(name, name) for name in ENCODINGS]]
@@ -20,6 +22,11 @@ HEADER = [("auto", "auto"), ("true", "true"), ("false", "false")]
 class DatasetOptionsSerializer(serializers.Serializer[Any]):
     """How to read the files. What is not given is found."""
 
+    task = serializers.ChoiceField(
+        choices=TASKS,
+        required=False,
+        help_text="What the rows teach: a class, a number, any number of classes, or a text (source and target).",
+    )
     format = serializers.ChoiceField(choices=READ_AS, required=False)
     encoding = serializers.ChoiceField(choices=ENCODED_AS, required=False)
     delimiter = serializers.CharField(
@@ -30,7 +37,18 @@ class DatasetOptionsSerializer(serializers.Serializer[Any]):
         required=False, allow_blank=True, max_length=200, help_text="Without a header: column_1, column_2, ..."
     )
     text_pair_column = serializers.CharField(required=False, allow_blank=True, max_length=200)
-    label_column = serializers.CharField(required=False, allow_blank=True, max_length=200)
+    label_column = serializers.CharField(
+        required=False, allow_blank=True, max_length=200, help_text="Class, number, classes, or the target text."
+    )
+    references_column = serializers.CharField(
+        required=False,
+        allow_blank=True,
+        max_length=200,
+        help_text="For generation in JSON: a list of more right texts. Several rows of one source do as well.",
+    )
+    label_separator = serializers.CharField(
+        required=False, trim_whitespace=False, max_length=1, help_text="For multilabel: stands between labels."
+    )
     validation_share = serializers.FloatField(
         required=False, min_value=0, max_value=0.5, help_text="Taken from the training rows where no file is uploaded."
     )
@@ -58,6 +76,16 @@ class DatasetUploadSerializer(DatasetOptionsSerializer):
     workspace = serializers.CharField(max_length=39, required=False, help_text="Its slug; needed if you have several.")
 
 
+class DatasetFromUploadsSerializer(DatasetOptionsSerializer):
+    """A data set of files that have arrived over /uploads."""
+
+    upload = serializers.UUIDField(help_text="Training rows.")
+    validation_upload = serializers.UUIDField(required=False)
+    test_upload = serializers.UUIDField(required=False)
+    name = serializers.CharField(max_length=100, required=False, allow_blank=True, help_text="Else the file's name.")
+    workspace = serializers.CharField(max_length=39, required=False, help_text="Its slug; needed if you have several.")
+
+
 class DatasetPreviewUploadSerializer(DatasetOptionsSerializer):
     file = serializers.FileField(max_length=255)
 
@@ -74,6 +102,7 @@ class DatasetSuggestedSerializer(serializers.Serializer[Any]):
     text_column = serializers.CharField()
     text_pair_column = serializers.CharField(allow_blank=True)
     label_column = serializers.CharField()
+    references_column = serializers.CharField(allow_blank=True)
 
 
 class DatasetPreviewSerializer(serializers.Serializer[Any]):
@@ -121,10 +150,19 @@ class DatasetTextLengthSerializer(serializers.Serializer[Any]):
     max = serializers.IntegerField()
 
 
+class DatasetNumbersSerializer(serializers.Serializer[Any]):
+    min = serializers.FloatField()
+    mean = serializers.FloatField()
+    max = serializers.FloatField()
+    deviation = serializers.FloatField()
+
+
 class DatasetSplitReportSerializer(serializers.Serializer[Any]):
     rows = serializers.IntegerField()
     classes = DatasetClassCountSerializer(many=True)
     text_length = DatasetTextLengthSerializer()
+    target_length = DatasetTextLengthSerializer(allow_null=True, required=False, help_text="Of generation.")
+    numbers = DatasetNumbersSerializer(allow_null=True, required=False, help_text="Of regression.")
     duplicates = serializers.IntegerField()
     empty_texts = serializers.IntegerField()
 
@@ -174,6 +212,7 @@ class DatasetSerializer(serializers.ModelSerializer[Dataset]):
     )
     report = ReportField(read_only=True)
     errors = ErrorsField(read_only=True)  # type: ignore[assignment]
+    task = serializers.ChoiceField(choices=TASKS, read_only=True)
     labels = serializers.ListField(child=serializers.CharField(), read_only=True)
     files = DatasetFileSerializer(many=True, read_only=True)
     splits = DatasetSplitSerializer(many=True, read_only=True)
@@ -190,6 +229,7 @@ class DatasetSerializer(serializers.ModelSerializer[Dataset]):
             "found",
             "report",
             "errors",
+            "task",
             "labels",
             "text_pair",
             "sha256",
@@ -206,7 +246,10 @@ class DatasetRowSerializer(serializers.Serializer[Any]):
     row = serializers.IntegerField(help_text="1-based number within the split.")
     text = serializers.CharField()
     text_pair = serializers.CharField(allow_null=True)
-    label = serializers.CharField()  # type: ignore[assignment]
+    label = serializers.CharField(  # type: ignore[assignment]
+        help_text="The class, the classes, the number or the target as a text."
+    )
+    references = serializers.ListField(child=serializers.CharField(), help_text="More right texts, of generation.")
 
 
 class DatasetRowQuerySerializer(serializers.Serializer[Any]):

@@ -6,7 +6,7 @@ from uuid import UUID
 
 from celery import shared_task
 
-from hub.datasets import services
+from hub.datasets import services, uploads
 
 
 @shared_task(name="datasets.validate")
@@ -18,3 +18,9 @@ def validate(dataset_id: str) -> None:
 def sweep() -> None:
     """Beat: ring again for validations that nobody heard of or finished."""
     services.ring_again()
+
+
+@shared_task(name="uploads.sweep")
+def sweep_uploads() -> None:
+    """Beat: discard uploads that nobody has continued."""
+    uploads.sweep()

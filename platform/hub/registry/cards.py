@@ -1,10 +1,10 @@
 """The model card of a version: ``README.md`` in the Hub's format, YAML front matter and then Markdown.
 
 A report is what a worker sent, a lineage what the caller of ``publish`` knew: a card says what is there and leaves out
-the rest. Read from the report: ``metrics`` and ``dense`` (per split: ``accuracy``, ``macro_f1``), ``sparsity.reached``,
-``params.{total,nonzero}``, ``bytes.{dense,sparse}``; from the lineage: ``dataset`` and ``base_model`` (a name, or a
-mapping with ``name`` or ``repo``, and ``commit``, ``revision`` or ``sha256``), ``license``, ``job`` (``name``, ``id``),
-``title``, ``source``, ``code_version``.
+the rest. Read from the report: ``task``, ``metrics`` and ``dense`` (per split: those of MEASURES),
+``sparsity.reached``, ``params.{total,nonzero}``, ``bytes.{dense,sparse}``; from the lineage: ``dataset`` and
+``base_model`` (a name, or a mapping with ``name`` or ``repo``, and ``commit``, ``revision`` or ``sha256``),
+``license``, ``job`` (``name``, ``id``), ``title``, ``source``, ``code_version``.
 """
 
 from __future__ import annotations
@@ -16,8 +16,33 @@ import yaml
 
 from hub.registry.models import Model, ModelKind
 
-MEASURES = {"accuracy": "accuracy", "macro_f1": "f1"}
+MEASURES = {
+    "accuracy": "accuracy",
+    "macro_f1": "f1",
+    "micro_f1": "f1",
+    "matthews": "matthews_correlation",
+    "pearson": "pearsonr",
+    "spearman": "spearmanr",
+    "mse": "mse",
+    "bleu": "bleu",
+    "nist": "nist_mt",
+    "meteor_exact_stem": "meteor",
+    "rouge_l": "rouge",
+    "cider": "cider",
+    "perplexity": "perplexity",
+}
 """Names in a report -> the Hub's names of metrics."""
+
+SHARES = ("accuracy", "macro_f1", "micro_f1")
+"""Metrics that are read in percent."""
+
+TASKS = {
+    "classification": ("text-classification", "Text classification", "classifier"),
+    "multilabel": ("text-classification", "Multi-label text classification", "multi-label classifier"),
+    "regression": ("text-classification", "Text scoring", "model that gives a text a number"),
+    "generation": ("text-generation", "Text generation", "model that writes texts"),
+}
+"""Tasks of a report -> the Hub's pipeline, its name for people, and what such a model is."""
 
 MARKS = ("commit", "revision", "sha256", "id")
 """What tells exactly which base model, data set or job it was."""
@@ -54,13 +79,16 @@ def front_matter(
 ) -> dict[str, Any]:
     """The card's metadata, also shown as ``cardData`` by the Hub protocol."""
     sparse = model.kind == ModelKind.SPARSE
+    pipeline, task_name, _ = _task(report)
+    if pipeline == "text-generation" and config.get("is_encoder_decoder"):
+        pipeline = "text2text-generation"
     data: dict[str, Any] = {}
     if license_id := license_of(lineage):
         data["license"] = license_id
     data["library_name"] = "transformers"
     if sparse:
-        data["pipeline_tag"] = "text-classification"
-    tags = ["sparsewright", "sparse", "pruning", "text-classification"] if sparse else ["sparsewright", "base-model"]
+        data["pipeline_tag"] = pipeline
+    tags = ["sparsewright", "sparse", "pruning", pipeline] if sparse else ["sparsewright", "base-model"]
     kind = config.get("model_type")
     data["tags"] = [*tags, kind] if isinstance(kind, str) else tags
     if base := named(lineage.get("base_model")):
@@ -78,7 +106,7 @@ def front_matter(
         if found:
             results.append(
                 {
-                    "task": {"type": "text-classification", "name": "Text classification"},
+                    "task": {"type": pipeline, "name": task_name},
                     "dataset": {"type": dataset or "own", "name": dataset or "own data", "split": split},
                     "metrics": found,
                 }
@@ -89,12 +117,21 @@ def front_matter(
     return data
 
 
+def _task(report: Mapping[str, Any]) -> tuple[str, str, str]:
+    name = report.get("task")
+    return TASKS.get(name if isinstance(name, str) else "", TASKS["classification"])
+
+
 def _cell(text: object) -> str:
     return " ".join(str(text).replace("|", "\\|").replace("<", "&lt;").split())
 
 
 def _percent(value: float) -> str:
     return f"{value:.2%}"
+
+
+def _decimal(value: float) -> str:
+    return f"{value:.4g}"
 
 
 def _count(value: float) -> str:
@@ -104,7 +141,12 @@ def _count(value: float) -> str:
 def _report_rows(report: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     """(measure, dense, this version)."""
     lines: list[tuple[str, tuple[str, ...], tuple[str, ...], Callable[[float], str]]] = [
-        (f"{split} {name.replace('_', ' ')}", ("dense", split, name), ("metrics", split, name), _percent)
+        (
+            f"{split} {name.replace('_', ' ')}",
+            ("dense", split, name),
+            ("metrics", split, name),
+            _percent if name in SHARES else _decimal,
+        )
         for split in ("validation", "test")
         for name in MEASURES
     ]
@@ -132,8 +174,8 @@ def card(
         parts.append(f"{model.description}\n")
     if model.kind == ModelKind.SPARSE:
         parts.append(
-            "A sparse classifier. `model.safetensors` has the dense layout with zeros and loads in plain transformers; "
-            "`sparse/` holds the same weights in the compact format that the serving nodes run.\n"
+            f"A sparse {_task(report)[2]}. `model.safetensors` has the dense layout with zeros and loads in plain "
+            "transformers; `sparse/` holds the same weights in the compact format that the serving nodes run.\n"
         )
     if rows := _report_rows(report):
         table = ["| | dense | this version |", "|---|---|---|", *(f"| {' | '.join(map(_cell, row))} |" for row in rows)]

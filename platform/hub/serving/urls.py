@@ -1,12 +1,13 @@
 from django.urls import URLPattern, path
 
-from hub.serving.api import deployments, node_api, nodes
+from hub.serving.api import deployments, node_api, nodes, playground
 
 urlpatterns: list[URLPattern] = [
     path("nodes", nodes.NodesView.as_view()),
     path("nodes/<uuid:node_id>", nodes.NodeView.as_view()),
     path("deployments", deployments.DeploymentsView.as_view()),
     path("deployments/<uuid:deployment_id>", deployments.DeploymentView.as_view()),
+    path("deployments/<uuid:deployment_id>/predict", playground.PredictView.as_view()),
     path("node/register", node_api.RegisterView.as_view()),
     path("node/heartbeat", node_api.HeartbeatView.as_view()),
 ]

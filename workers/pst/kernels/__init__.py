@@ -1,7 +1,8 @@
 """One dispatch for the kernels of the PST layer: Triton on a CUDA device, the reference everywhere else.
 
 :func:`use` overrides the choice. All functions have the reference's signatures, and take an
-:class:`pst.kernels.int8.Int8Weight` in place of W. float64 is always the reference's.
+:class:`pst.kernels.int8.Int8Weight` in place of W. float64, and a selection that holds its mask, are always the
+reference's.
 """
 
 from __future__ import annotations
@@ -89,7 +90,7 @@ def select(weight: Tensor | Int8Weight, f: Factors, scales: Scales, kept: int) -
 
 def masked_weight(weight: Tensor | Int8Weight, f: Factors, scales: Scales, selection: Selection) -> Tensor:
     """M * D (n, k), in W's dtype; a pruned weight is +0.0."""
-    if backend_of(weight) == "triton":
+    if backend_of(weight) == "triton" and selection.mask is None:
         return _triton().masked_weight(weight, f, scales, selection)  # type: ignore[no-any-return]
     plain = _plain(weight)
     with _full_precision(plain):
@@ -108,7 +109,7 @@ def gradients(
     grad: Tensor, weight: Tensor | Int8Weight, f: Factors, scales: Scales, selection: Selection
 ) -> tuple[Factors, Tensor]:
     """The six gradients from G (n, k), which may be overwritten, and M * D recomputed on the way."""
-    if backend_of(weight) == "triton":
+    if backend_of(weight) == "triton" and selection.mask is None:
         return _triton().gradients(grad, weight, f, scales, selection)  # type: ignore[no-any-return]
     plain = _plain(weight)
     with _full_precision(plain):

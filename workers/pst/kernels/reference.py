@@ -82,7 +82,9 @@ def scores(weight: Tensor, f: Factors, scales: Scales) -> Tensor:
 def masked_weight(weight: Tensor, f: Factors, scales: Scales, selection: Selection) -> Tensor:
     """M * D (n, k), in W's dtype; a pruned weight is +0.0."""
     updated = updated_weight(weight, f, scales)
-    mask = mask_(importance(updated, f, scales), selection)
+    mask = selection.mask
+    if mask is None:  # else no score is needed
+        mask = mask_(importance(updated, f, scales), selection)
     return updated.mul_(mask).add_(0.0).to(weight.dtype)  # adding turns -0.0 into +0.0
 
 
@@ -91,7 +93,9 @@ def gradients(grad: Tensor, weight: Tensor, f: Factors, scales: Scales, selectio
     updated = updated_weight(weight, f, scales)
     left, right = _joined(f, scales)
     magnitude = updated.abs()
-    mask = mask_(torch.addmm(magnitude, left, right), selection)
+    mask = selection.mask
+    if mask is None:
+        mask = mask_(torch.addmm(magnitude, left, right), selection)
     masked = (updated * mask).to(weight.dtype)
     grad = grad.to(updated.dtype)
     grad_scores = updated.mul_(grad)

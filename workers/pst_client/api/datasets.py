@@ -27,8 +27,10 @@ class Datasets:
         test_file: Path | None = None,
         **options: str | float | None,
     ) -> Json:
-        """Upload files of rows. ``options``: name, workspace, format, encoding, delimiter, header, text_column,
-        text_pair_column, label_column, validation_share, seed. Validation goes on afterwards: see :meth:`wait`."""
+        """Upload files of rows. ``options``: name, workspace, task, format, encoding, delimiter, header, text_column,
+        text_pair_column, label_column, references_column, label_separator, validation_share, seed.
+
+        Validation goes on afterwards: see :meth:`wait`."""
         paths = given(file=file, validation_file=validation_file, test_file=test_file)
         with ExitStack() as stack:
             files = {field: (path.name, stack.enter_context(path.open("rb"))) for field, path in paths.items()}

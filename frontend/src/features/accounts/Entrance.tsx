@@ -1,5 +1,6 @@
-import { Container, Paper, Stack, Text, Title } from "@mantine/core";
+import { Container, Group, Paper, Stack, Text, Title } from "@mantine/core";
 import { type ReactNode, useEffect } from "react";
+import { LanguageButton } from "@/components/LanguageButton";
 
 /** The frame of the pages before one is signed in. */
 export function Entrance({ title, text, children }: { title: string; text?: string; children: ReactNode }) {
@@ -25,6 +26,9 @@ export function Entrance({ title, text, children }: { title: string; text?: stri
             {children}
           </Stack>
         </Paper>
+        <Group justify="center">
+          <LanguageButton />
+        </Group>
       </Stack>
     </Container>
   );

@@ -4,8 +4,8 @@ import { type FormEvent, useEffect, useRef, useState } from "react";
 import { useTranslation } from "react-i18next";
 import { useNavigate } from "react-router";
 import { client, reload } from "@/api/client";
-import type { Dataset } from "@/api/types";
-import { upload } from "@/api/upload";
+import type { DatasetFromUploads } from "@/api/types";
+import { sendFile } from "@/api/upload";
 import { ErrorNote } from "@/components/ErrorNote";
 import { FileDrop } from "@/components/FileDrop";
 import { Loaded } from "@/components/Loaded";
@@ -16,6 +16,7 @@ import { useWorkspace } from "@/session/session";
 import { PreviewTable } from "./PreviewTable";
 import { ReadingFields } from "./ReadingFields";
 import { AUTOMATIC, beginning, type Reading, readingFields, stem } from "./reading";
+import { Unfinished } from "./Unfinished";
 
 function usePreview(file: File | null, { format, encoding, delimiter, header }: Reading) {
   const options = { ...AUTOMATIC, format, encoding, delimiter, header };
@@ -53,6 +54,7 @@ export function Component() {
   const [sent, setSent] = useState<{ sent: number; total: number } | null>(null);
   const [error, setError] = useState<unknown>(null);
   const abort = useRef<AbortController | null>(null);
+  const arrived = useRef(new Map<File, string>());
   useEffect(() => () => abort.current?.abort(), []);
 
   const preview = usePreview(file, reading);
@@ -74,42 +76,52 @@ export function Component() {
   const submit = (event: FormEvent) => {
     event.preventDefault();
     if (!file) return;
-    const form = new FormData();
-    form.append("file", file, file.name);
-    if (validation) form.append("validation_file", validation, validation.name);
-    if (test) form.append("test_file", test, test.name);
-    form.append("workspace", slug);
-    form.append("name", name);
+    const files = { upload: file, validation_upload: validation, test_upload: test };
+    const wanted = Object.values(files).filter((entry) => entry !== null);
     const columns = { text_column: roles.text, text_pair_column: roles.pair, label_column: roles.label };
-    for (const [field, value] of readingFields({ ...reading, ...columns })) form.append(field, value);
-    if (!validation) {
-      form.append("validation_share", String(Number(share) / 100));
-      form.append("seed", String(seed));
-    }
-    abort.current = new AbortController();
+    const controller = new AbortController();
+    abort.current = controller;
     setError(null);
-    setSent({ sent: 0, total: file.size });
-    upload<Dataset>(
-      "/api/v1/datasets",
-      form,
-      (done, total) => setSent({ sent: done, total }),
-      abort.current.signal,
-    ).then(
-      async (dataset) => {
-        await reload("/api/v1/datasets");
-        await navigate(`/w/${slug}/datasets/${dataset.id}`);
-      },
-      (problem: unknown) => {
-        setSent(null);
-        if (!(problem instanceof DOMException)) setError(problem);
-      },
-    );
+    const total = wanted.reduce((sum, { size }) => sum + size, 0);
+    setSent({ sent: 0, total });
+    const run = async () => {
+      const ids: Partial<Record<keyof typeof files, string>> = {};
+      let before = 0;
+      for (const [field, entry] of Object.entries(files)) {
+        if (!entry) continue;
+        // A file that is there already is not sent again when only the options were refused.
+        const id =
+          arrived.current.get(entry) ??
+          (await sendFile(entry, slug, (done) => setSent({ sent: before + done, total }), controller.signal));
+        arrived.current.set(entry, id);
+        ids[field as keyof typeof files] = id;
+        before += entry.size;
+      }
+      const { data, error: refused } = await client.POST("/api/v1/datasets", {
+        body: {
+          workspace: slug,
+          name,
+          ...Object.fromEntries(readingFields({ ...reading, ...columns })),
+          ...(validation ? {} : { validation_share: Number(share) / 100, seed: Number(seed) }),
+          ...ids,
+        } as DatasetFromUploads,
+        signal: controller.signal,
+      });
+      if (refused) throw refused;
+      await reload("/api/v1/datasets");
+      await navigate(`/w/${slug}/datasets/${data.id}`);
+    };
+    run().catch((problem: unknown) => {
+      setSent(null);
+      if (!(problem instanceof DOMException)) setError(problem);
+    });
   };
 
   return (
     <Page title={t("datasets.upload")} above={[{ label: t("datasets.title"), to: `/w/${slug}/datasets` }]}>
       <form onSubmit={submit}>
         <Stack gap="lg">
+          {!file && <Unfinished workspace={slug} />}
           <Section title={t("datasets.fileTitle")} note={t("datasets.fileNote")}>
             <FileDrop
               label={t("datasets.trainFile")}
@@ -191,7 +203,12 @@ export function Component() {
                   </>
                 )}
               </SimpleGrid>
-              {error != null && <ErrorNote error={error} title={t("datasets.notUploaded")} />}
+              {error != null && (
+                <ErrorNote
+                  error={error}
+                  title={error instanceof TypeError ? t("datasets.stopped") : t("datasets.notUploaded")}
+                />
+              )}
               {sent && (
                 <Stack gap={4}>
                   <Progress
@@ -210,11 +227,11 @@ export function Component() {
               )}
               <Group>
                 <Button type="submit" loading={sent !== null}>
-                  {t("datasets.uploadDo")}
+                  {error instanceof TypeError ? t("datasets.uploadOn") : t("datasets.uploadDo")}
                 </Button>
                 {sent && (
                   <Button variant="default" onClick={() => abort.current?.abort()}>
-                    {t("common.cancel")}
+                    {t("datasets.stopUpload")}
                   </Button>
                 )}
               </Group>

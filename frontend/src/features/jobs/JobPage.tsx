@@ -47,7 +47,7 @@ function JobView({ job }: { job: Job }) {
       <div aria-live="polite" className="live">
         {job.message && (
           <Alert color={job.waiting_for === "no_worker_online" ? "yellow" : "blue"} data-testid="message">
-            {job.message}
+            {job.waiting_for === "no_worker_online" ? t("jobs.noWorkerOnline", { queue: job.queue }) : job.message}
           </Alert>
         )}
         {job.queue_position != null && (
@@ -58,6 +58,11 @@ function JobView({ job }: { job: Job }) {
         {job.error && (
           <Alert color="red" title={t("jobs.failed")}>
             {job.error}
+            {job.state === "failed" && (
+              <Text size="sm" mt="xs">
+                {t("jobs.failedAdvice")}
+              </Text>
+            )}
           </Alert>
         )}
         {job.version && (
@@ -101,6 +106,12 @@ function Actions({ job }: { job: Job }) {
             {pausing ? t("jobs.keepRunning") : t("jobs.resume")}
           </Button>
         )}
+        <Button component={Link} to={`/w/${job.workspace}/jobs/new?clone=${job.id}`} variant="default">
+          {t("jobs.clone")}
+        </Button>
+        <Button component={Link} to={`/w/${job.workspace}/jobs/compare?jobs=${job.id}`} variant="default">
+          {t("jobs.compare")}
+        </Button>
         {job.state === "failed" && (
           <Button loading={retry.isPending} onClick={() => retry.mutate(params)}>
             {t("jobs.retry")}

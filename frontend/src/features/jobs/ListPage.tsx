@@ -1,4 +1,5 @@
-import { Anchor, Button, Group, Progress, Select, Table, Text } from "@mantine/core";
+import { Anchor, Button, Group, Progress, Select, Table, Text, TextInput } from "@mantine/core";
+import { useDebouncedCallback } from "@mantine/hooks";
 import { keepPreviousData } from "@tanstack/react-query";
 import { useTranslation } from "react-i18next";
 import { Link } from "react-router";
@@ -25,25 +26,44 @@ export function Component() {
   const { get, set, page } = useListAddress();
   const state = STATES.find((known) => known === get("state"));
   const ordering = ORDERS.find((known) => known === get("ordering"));
+  const search = get("search");
+  const setSearch = useDebouncedCallback((text: string) => set("search", text), 300);
+  const filtered = Boolean(state || search);
   const query = api.useQuery(
     "get",
     "/api/v1/jobs",
-    { params: { query: { workspace: slug, state, ordering, page, page_size: PAGE_SIZE } } },
+    {
+      params: { query: { workspace: slug, state, ordering, search: search || undefined, page, page_size: PAGE_SIZE } },
+    },
     {
       placeholderData: keepPreviousData,
       refetchInterval: ({ state: { data } }) =>
         data?.results.some((job) => MOVING.includes(job.state)) ? 2000 : false,
     },
   );
-  const newJob = canEdit && (
-    <Button component={Link} to={`/w/${slug}/jobs/new`}>
-      {t("jobs.new")}
-    </Button>
+  const actions = (
+    <>
+      <Button component={Link} to={`/w/${slug}/jobs/compare`} variant="default">
+        {t("jobs.toCompare")}
+      </Button>
+      {canEdit && (
+        <Button component={Link} to={`/w/${slug}/jobs/new`}>
+          {t("jobs.new")}
+        </Button>
+      )}
+    </>
   );
   return (
-    <Page title={t("jobs.title")} actions={newJob}>
+    <Page title={t("jobs.title")} actions={actions}>
       <Section title={t("jobs.all")}>
         <Group>
+          <TextInput
+            aria-label={t("common.search")}
+            placeholder={t("common.search")}
+            defaultValue={search}
+            onChange={(event) => setSearch(event.currentTarget.value)}
+            w={{ base: "100%", xs: 240 }}
+          />
           <Select
             aria-label={t("common.state")}
             placeholder={t("common.anyState")}
@@ -66,10 +86,10 @@ export function Component() {
           {(list) =>
             list.count === 0 ? (
               <Empty
-                title={state ? t("common.noneMatches") : t("jobs.none")}
-                text={state ? t("common.noneMatchesText") : t("jobs.noneText")}
+                title={filtered ? t("common.noneMatches") : t("jobs.none")}
+                text={filtered ? t("common.noneMatchesText") : t("jobs.noneText")}
               >
-                {!state && (
+                {!filtered && (
                   <Button component={Link} to={`/w/${slug}/datasets`} variant="default">
                     {t("jobs.toDatasets")}
                   </Button>

@@ -4,7 +4,8 @@ import { useTranslation } from "react-i18next";
 import { Section } from "@/components/Section";
 import { bytes, clockTime, count } from "@/lib/format";
 import { phaseName } from "./ProgressPanel";
-import { type LogLine, numberOf, textOf } from "./record";
+import type { LogLine } from "./record";
+import { numberOf, textOf } from "./tree";
 
 const SHOWN = 200;
 

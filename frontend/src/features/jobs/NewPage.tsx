@@ -28,6 +28,8 @@ import { PlanTable } from "@/components/PlanTable";
 import { Section } from "@/components/Section";
 import { bytes, compact, count, duration } from "@/lib/format";
 import { useWorkspace } from "@/session/session";
+import { RequestSnippets } from "./RequestSnippets";
+import { BLANK, type Draft, draftOf } from "./request";
 import { SettingField } from "./SettingField";
 import { COMMON, SETTINGS, type Setting } from "./settings";
 import { TargetFields } from "./TargetFields";
@@ -56,9 +58,18 @@ function useEstimate(request: EstimateRequest | null) {
 export function Component() {
   const { t } = useTranslation();
   const { slug } = useWorkspace();
+  const [params] = useSearchParams();
   const datasets = api.useQuery("get", "/api/v1/datasets", {
     params: { query: { workspace: slug, state: "ready", page_size: 200 } },
   });
+  const original = params.get("clone") ?? "";
+  const clone = api.useQuery(
+    "get",
+    "/api/v1/jobs/{job_id}",
+    { params: { path: { job_id: original } } },
+    { enabled: original !== "" },
+  );
+  const dataset = params.get("dataset") ?? "";
   return (
     <Page title={t("jobs.new")} above={[{ label: t("jobs.title"), to: `/w/${slug}/jobs` }]}>
       <Loaded query={datasets}>
@@ -69,8 +80,12 @@ export function Component() {
                 {t("datasets.upload")}
               </Button>
             </Empty>
+          ) : original ? (
+            <Loaded query={clone}>
+              {(job) => <Form key={job.id} datasets={list.results} draft={draftOf(job)} from={job.name} />}
+            </Loaded>
           ) : (
-            <Form datasets={list.results} />
+            <Form datasets={list.results} draft={{ ...BLANK, dataset }} />
           )
         }
       </Loaded>
@@ -78,24 +93,30 @@ export function Component() {
   );
 }
 
-function Form({ datasets }: { datasets: { id: string; name: string; labels: string[] }[] }) {
+interface FormProps {
+  datasets: { id: string; name: string; labels: string[] }[];
+  draft: Draft;
+  /** Name of the job that the draft was taken from. */
+  from?: string;
+}
+
+function Form({ datasets, draft, from }: FormProps) {
   const { t } = useTranslation();
   const { slug } = useWorkspace();
   const navigate = useNavigate();
-  const [params] = useSearchParams();
   const models = api.useQuery("get", "/api/v1/base-models", { params: { query: { page_size: 200 } } });
 
   const [dataset, setDataset] = useState(
-    () => datasets.find(({ id }) => id === params.get("dataset"))?.id ?? datasets[0]?.id ?? "",
+    () => datasets.find(({ id }) => id === draft.dataset)?.id ?? datasets[0]?.id ?? "",
   );
-  const [chosenModel, setModel] = useState<string | null>(null);
-  const [publicName, setPublicName] = useState("");
-  const [kind, setKind] = useState<Kind>("sparsity");
-  const [value, setValue] = useState<number | string>(90);
-  const [settings, setSettings] = useState<TrainSettings>({});
-  const [name, setName] = useState("");
-  const [modelName, setModelName] = useState("");
-  const [queue, setQueue] = useState("");
+  const [chosenModel, setModel] = useState(draft.publicName ? PUBLIC : draft.model);
+  const [publicName, setPublicName] = useState(draft.publicName);
+  const [kind, setKind] = useState(draft.kind);
+  const [value, setValue] = useState(draft.value);
+  const [settings, setSettings] = useState(draft.settings);
+  const [name, setName] = useState(draft.name);
+  const [modelName, setModelName] = useState(draft.modelName);
+  const [queue, setQueue] = useState(draft.queue);
 
   const first = models.data?.results[0]?.repo;
   const model = chosenModel ?? first ?? (models.data ? PUBLIC : "");
@@ -160,6 +181,7 @@ function Form({ datasets }: { datasets: { id: string; name: string; labels: stri
       <Grid gap="lg">
         <Grid.Col span={{ base: 12, md: 7 }}>
           <Stack gap="lg">
+            {from && <Alert color="blue">{t("jobs.clonedFrom", { name: from })}</Alert>}
             <Section title={t("jobs.form.dataset")}>
               <Select
                 label={t("jobs.dataset")}
@@ -303,6 +325,7 @@ function Form({ datasets }: { datasets: { id: string; name: string; labels: stri
                     {t("jobs.submit")}
                   </Button>
                 </Group>
+                {submission && <RequestSnippets request={submission} />}
               </Stack>
             </Section>
           </Box>

@@ -1,28 +1,23 @@
-import { Badge, Group, Progress, Stack, Text } from "@mantine/core";
+import { Group, Progress, Stack, Text } from "@mantine/core";
 import { useTranslation } from "react-i18next";
 import type { Job } from "@/api/types";
 import { Section } from "@/components/Section";
 import { Stats } from "@/components/Stat";
 import { count, duration, percent, real } from "@/lib/format";
-import { type JobRecord, type PhaseSpan, progressOf } from "./record";
+import { PhaseTimeline } from "./PhaseTimeline";
+import { type JobRecord, progressOf } from "./record";
 
 /** Where the job is: its phases with their times, the current one's steps, and how long it will take. */
 export function ProgressPanel({ job, record }: { job: Job; record: JobRecord }) {
   const { t } = useTranslation();
-  const attempt = record.phases.at(-1)?.attempt;
-  const phases = record.phases.filter((span) => span.attempt === attempt);
-  const current = phases.at(-1);
+  const current = record.phases.at(-1);
   const running = job.state === "running" || job.state === "cancelling";
   const progress = progressOf(job.progress);
   const share = progress.step !== null && progress.total ? progress.step / progress.total : null;
   const steps = running && current?.phase === progress.phase ? share : null;
   return (
     <Section title={t("jobs.progress")}>
-      <Group gap="xs" component="ol" p={0} m={0} style={{ listStyle: "none" }}>
-        {phases.map((span) => (
-          <PhaseStep key={`${span.attempt} ${span.phase}`} span={span} active={running && span === current} />
-        ))}
-      </Group>
+      <PhaseTimeline phases={record.phases} running={running} />
       {running && current && (
         <Stack gap={4}>
           <Progress.Root size="lg">
@@ -76,16 +71,4 @@ export function phaseName(t: Translate, phase: string): string {
 /** "accuracy" -> "Accuracy (validation)": training is scored on the validation split. */
 export function scoreName(t: Translate, name: string): string {
   return name ? t(`metric.${name}` as "metric.accuracy", { defaultValue: name }) : t("jobs.score");
-}
-
-function PhaseStep({ span, active }: { span: PhaseSpan; active: boolean }) {
-  const { t } = useTranslation();
-  return (
-    <li aria-current={active ? "step" : undefined}>
-      <Badge variant={active ? "filled" : "light"} tt="none" size="lg" radius="sm">
-        {phaseName(t, span.phase)}
-        {span.end !== null && <span className="figure"> · {duration(span.end - span.start)}</span>}
-      </Badge>
-    </li>
-  );
 }

@@ -1,5 +1,6 @@
 import { NumberInput, Select, Switch } from "@mantine/core";
 import type { TrainSettings } from "@/api/types";
+import { settingText } from "@/i18n";
 import { type Setting, spoken } from "./settings";
 
 interface Props {
@@ -11,8 +12,8 @@ interface Props {
 
 /** A setting's field, drawn from its definition: kind, choices, bounds, default and one-line description. */
 export function SettingField({ setting, values, onChange, error }: Props) {
-  const { name, description, default: standard } = setting;
-  const label = spoken(name);
+  const { name, default: standard } = setting;
+  const { label, description } = settingText(name, spoken(name), setting.description);
   const value = values[name] ?? standard;
   const set = (next: unknown) => {
     const { [name]: _, ...others } = values;

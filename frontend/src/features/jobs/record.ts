@@ -1,4 +1,5 @@
 import type { JobEvent } from "@/api/types";
+import { numberOf, textOf } from "./tree";
 
 /** A job's events, folded into what the page shows. Times are unix seconds; a null value breaks the line. */
 export interface JobRecord {
@@ -47,15 +48,6 @@ export const EMPTY: JobRecord = {
   phaseCount: 0,
   log: [],
 };
-
-/** A number of an event's data, which depends on its type and so has no type of its own; null when it isn't one. */
-export function numberOf(value: unknown): number | null {
-  return typeof value === "number" && Number.isFinite(value) ? value : null;
-}
-
-export function textOf(value: unknown): string {
-  return typeof value === "string" ? value : "";
-}
 
 /** The record with `events` added. Events that it has taken in already are passed over. */
 export function reduce(before: JobRecord, events: JobEvent[]): JobRecord {

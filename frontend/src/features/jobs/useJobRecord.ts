@@ -1,17 +1,16 @@
-import { useQuery } from "@tanstack/react-query";
+import { type UseQueryOptions, useQuery } from "@tanstack/react-query";
 import { useEffect } from "react";
 import { client, queries } from "@/api/client";
 import { EMPTY, type JobRecord, reduce } from "./record";
 
 const BATCH = 500;
 
-/** A job's events, folded; polled while the job lives. Only what is new is fetched, and a long record shows as it comes. */
-export function useJobRecord(id: string, state: string, live: boolean) {
+/** The query of a job's events, folded. Only what is new is fetched, and a long record shows as it comes. */
+export function recordQuery(id: string): UseQueryOptions<JobRecord> {
   const key = ["job-record", id];
-  const query = useQuery({
+  return {
     queryKey: key,
     structuralSharing: false, // the lists only ever grow; comparing them would cost more than drawing them
-    refetchInterval: live ? 1000 : false,
     queryFn: async ({ signal }) => {
       let record = queries.getQueryData<JobRecord>(key) ?? EMPTY;
       for (;;) {
@@ -25,7 +24,12 @@ export function useJobRecord(id: string, state: string, live: boolean) {
         queries.setQueryData(key, record);
       }
     },
-  });
+  };
+}
+
+/** A job's record, polled while the job lives. */
+export function useJobRecord(id: string, state: string, live: boolean) {
+  const query = useQuery({ ...recordQuery(id), refetchInterval: live ? 1000 : false });
   const { refetch } = query;
   // biome-ignore lint/correctness/useExhaustiveDependencies: the last events come with the last change of state
   useEffect(() => {

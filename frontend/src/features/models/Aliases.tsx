@@ -1,9 +1,9 @@
-import { Button, Group, Select, Stack, TextInput } from "@mantine/core";
-import { type FormEvent, useState } from "react";
+import { Group, Select, Stack, TextInput } from "@mantine/core";
+import { useState } from "react";
 import { useTranslation } from "react-i18next";
 import { api, reload } from "@/api/client";
 import type { Model, Version } from "@/api/types";
-import { ErrorNote } from "@/components/ErrorNote";
+import { Confirm } from "@/components/Confirm";
 import { Section } from "@/components/Section";
 import { useWorkspace } from "@/session/session";
 
@@ -24,42 +24,49 @@ export function Aliases({ model, versions }: { model: Model; versions: Version[]
     (deployment) => deployment.model === model.repo && deployment.revision === alias,
   );
   const before = model.aliases.find(({ name }) => name === alias)?.version;
-  const submit = (event: FormEvent) => {
-    event.preventDefault();
-    move.mutate({
+  const names = following.map((deployment) =>
+    t("models.onNodes", { name: deployment.name, count: deployment.placements.length }),
+  );
+  const values = { alias, from: before, to: number, names: names.join(", ") };
+  const question =
+    before === undefined
+      ? t("models.setQuestion", values)
+      : t(names.length > 0 ? "models.moveServing" : "models.moveQuestion", values);
+  const act = () =>
+    move.mutateAsync({
       params: { path: { namespace: model.workspace, name: model.name, alias } },
       body: { version: Number(number) },
     });
-  };
   return (
     <Section title={t("models.aliasTitle")} note={t("models.aliasNote")}>
-      <form onSubmit={submit}>
-        <Stack gap="xs">
-          <Group align="flex-end" gap="sm">
-            <TextInput
-              label={t("models.alias")}
-              value={alias}
-              required
-              onChange={(event) => setAlias(event.currentTarget.value)}
-            />
-            <Select
-              label={t("models.version")}
-              data={versions.map((version) => ({ value: String(version.number), label: `v${version.number}` }))}
-              value={number}
-              onChange={(value) => value && setNumber(value)}
-              allowDeselect={false}
-              w={110}
-            />
-            <Button type="submit" variant="default" loading={move.isPending} disabled={String(before ?? "") === number}>
-              {before === undefined ? t("models.aliasSet") : t("models.aliasMove", { from: before, to: number })}
-            </Button>
-          </Group>
-          {following.length > 0 && (
-            <span>{t("models.serving", { names: following.map(({ name }) => name).join(", ") })}</span>
-          )}
-          {move.error && <ErrorNote error={move.error} />}
-        </Stack>
-      </form>
+      <Stack gap="xs">
+        <Group align="flex-end" gap="sm">
+          <TextInput
+            label={t("models.alias")}
+            value={alias}
+            required
+            onChange={(event) => setAlias(event.currentTarget.value)}
+          />
+          <Select
+            label={t("models.version")}
+            data={versions.map((version) => ({ value: String(version.number), label: `v${version.number}` }))}
+            value={number}
+            onChange={(value) => value && setNumber(value)}
+            allowDeselect={false}
+            w={110}
+          />
+          <Confirm
+            label={before === undefined ? t("models.aliasSet") : t("models.aliasMove", { from: before, to: number })}
+            question={question}
+            act={act}
+            busy={move.isPending}
+            error={move.error}
+            color="cyan"
+            disabled={alias === "" || String(before ?? "") === number}
+          />
+        </Group>
+        {names.length > 0 && <span>{t("models.serving", { names: names.join(", ") })}</span>}
+      </Stack>
     </Section>
   );
 }

@@ -1,4 +1,5 @@
-import { Anchor, Badge, Button, Code, Group, List, Select, Stack, Table, Text } from "@mantine/core";
+import { Anchor, Badge, Button, Group, Select, Stack, Table, Text } from "@mantine/core";
+import { lazy, Suspense } from "react";
 import { useTranslation } from "react-i18next";
 import { Link, useNavigate, useParams, useSearchParams } from "react-router";
 import { api, reload } from "@/api/client";
@@ -13,7 +14,11 @@ import { bytes, dateTime } from "@/lib/format";
 import { useWorkspace } from "@/session/session";
 import { Aliases } from "./Aliases";
 import { Deploy } from "./Deploy";
+import { Lineage } from "./Lineage";
 import { snippets } from "./snippets";
+
+/** Markdown is only needed here, and last. */
+const ModelCard = lazy(() => import("./ModelCard"));
 
 export function Component() {
   const { ns = "", name = "" } = useParams();
@@ -137,11 +142,19 @@ function ModelView({ model, versions }: { model: Model; versions: Version[] }) {
 
 function VersionView({ model, version }: { model: Model; version: Version }) {
   const { t } = useTranslation();
+  const { slug } = useWorkspace();
+  const whole = api.useQuery(
+    "get",
+    "/api/v1/models/{namespace}/{name}/versions/{number}",
+    { params: { path: { namespace: model.workspace, name: model.name, number: version.number } } },
+    { staleTime: Number.POSITIVE_INFINITY },
+  );
   const files = `/api/v1/models/${model.repo}/versions/${version.number}`;
   return (
     <>
       <Section
         title={t("models.files", { number: version.number })}
+        note={t("models.filesTotal", { count: version.files.length, size: bytes(version.bytes.total) })}
         actions={
           <Group gap="xs">
             {(["tar", "zip"] as const).map((format) => (
@@ -155,24 +168,35 @@ function VersionView({ model, version }: { model: Model; version: Version }) {
         <Text size="sm" className="mono breakable">
           {t("models.commit")} {version.commit}
         </Text>
-        <List size="sm" spacing={4} listStyleType="none">
-          {version.files.map((file) => (
-            <List.Item key={file.path}>
-              <Anchor
-                href={`${files}/files/${file.path.split("/").map(encodeURIComponent).join("/")}`}
-                download
-                size="sm"
-                className="breakable"
-              >
-                {file.path}
-              </Anchor>{" "}
-              <span className="figure">{bytes(file.size)}</span>
-              <Text size="xs" c="dimmed" className="mono breakable">
-                sha256 {file.sha256}
-              </Text>
-            </List.Item>
-          ))}
-        </List>
+        <Table.ScrollContainer minWidth={520}>
+          <Table aria-label={t("models.files", { number: version.number })}>
+            <Table.Thead>
+              <Table.Tr>
+                <Table.Th>{t("models.file")}</Table.Th>
+                <Table.Th className="number">{t("models.size")}</Table.Th>
+                <Table.Th>sha256</Table.Th>
+              </Table.Tr>
+            </Table.Thead>
+            <Table.Tbody>
+              {version.files.map((file) => (
+                <Table.Tr key={file.path}>
+                  <Table.Td>
+                    <Anchor
+                      href={`${files}/files/${file.path.split("/").map(encodeURIComponent).join("/")}`}
+                      download
+                      size="sm"
+                      className="breakable"
+                    >
+                      {file.path}
+                    </Anchor>
+                  </Table.Td>
+                  <Table.Td className="number">{bytes(file.size)}</Table.Td>
+                  <Table.Td className="mono breakable">{file.sha256}</Table.Td>
+                </Table.Tr>
+              ))}
+            </Table.Tbody>
+          </Table>
+        </Table.ScrollContainer>
       </Section>
       <Section title={t("models.use")} note={t("models.useNote")}>
         <Stack>
@@ -181,13 +205,16 @@ function VersionView({ model, version }: { model: Model; version: Version }) {
           ))}
         </Stack>
       </Section>
-      {version.card && (
-        <Section title={t("models.card")}>
-          <Code block tabIndex={0} mah={480} style={{ overflow: "auto", whiteSpace: "pre-wrap" }}>
-            {version.card}
-          </Code>
-        </Section>
-      )}
+      <Lineage model={model} version={version} workspace={slug} />
+      <Section title={t("models.card")}>
+        <Loaded query={whole}>
+          {(data) => (
+            <Suspense fallback={null}>
+              <ModelCard card={data.card ?? ""} />
+            </Suspense>
+          )}
+        </Loaded>
+      </Section>
     </>
   );
 }

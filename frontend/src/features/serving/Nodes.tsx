@@ -1,6 +1,7 @@
 import { Table, Text } from "@mantine/core";
 import { useTranslation } from "react-i18next";
-import { api } from "@/api/client";
+import { api, reload } from "@/api/client";
+import { Confirm } from "@/components/Confirm";
 import { Empty } from "@/components/Empty";
 import { Loaded } from "@/components/Loaded";
 import { Section } from "@/components/Section";
@@ -11,13 +12,16 @@ import { useWorkspace } from "@/session/session";
 /** Workers and serving nodes that this workspace can use. */
 export function Nodes() {
   const { t } = useTranslation();
-  const { slug } = useWorkspace();
+  const { slug, isOwner } = useWorkspace();
   const query = api.useQuery(
     "get",
     "/api/v1/nodes",
     { params: { query: { page_size: 200 } } },
     { refetchInterval: 5000 },
   );
+  const forget = api.useMutation("delete", "/api/v1/nodes/{node_id}", {
+    onSuccess: () => reload("/api/v1/deployments", "/api/v1/nodes"),
+  });
   return (
     <Section title={t("serving.nodes")} note={t("serving.nodesNote")}>
       <Loaded query={query}>
@@ -36,6 +40,7 @@ export function Nodes() {
                     <Table.Th>{t("serving.does")}</Table.Th>
                     <Table.Th>{t("serving.hardware")}</Table.Th>
                     <Table.Th className="nowrap">{t("serving.seen")}</Table.Th>
+                    <Table.Td />
                   </Table.Tr>
                 </Table.Thead>
                 <Table.Tbody>
@@ -69,6 +74,18 @@ export function Nodes() {
                         </Text>
                       </Table.Td>
                       <Table.Td className="nowrap">{dateTime(node.last_seen_at)}</Table.Td>
+                      <Table.Td className="number">
+                        {isOwner && !node.online && (
+                          <Confirm
+                            label={t("serving.forget")}
+                            question={t("serving.forgetQuestion", { name: node.name })}
+                            act={() => forget.mutateAsync({ params: { path: { node_id: node.id } } })}
+                            busy={forget.isPending}
+                            error={forget.error}
+                            size="compact-sm"
+                          />
+                        )}
+                      </Table.Td>
                     </Table.Tr>
                   ))}
                 </Table.Tbody>

@@ -1,4 +1,4 @@
-import { Anchor, Button, Group, Stack, Table, Text } from "@mantine/core";
+import { Anchor, Button, Group, Progress, Stack, Table, Text } from "@mantine/core";
 import { useTranslation } from "react-i18next";
 import { Link } from "react-router";
 import { api, reload } from "@/api/client";
@@ -11,7 +11,9 @@ import { Section } from "@/components/Section";
 import { StateBadge } from "@/components/StateBadge";
 import { dateTime } from "@/lib/format";
 import { useWorkspace } from "@/session/session";
+import { ChangeDeployment } from "./ChangeDeployment";
 import { Nodes } from "./Nodes";
+import { rollout } from "./rollout";
 
 export function Component() {
   const { t } = useTranslation();
@@ -55,6 +57,10 @@ function DeploymentView({ deployment }: { deployment: Deployment }) {
     onSuccess: () => reload("/api/v1/deployments", "/api/v1/nodes"),
   });
   const name = `${deployment.workspace}/${deployment.name}`;
+  const { ready, of } = rollout(deployment);
+  const rolledOut = deployment.wanted
+    ? t("serving.rollout", { ready, of, version: deployment.wanted.version })
+    : t("serving.noVersion", { revision: deployment.revision });
   return (
     <Stack gap="xs" component="article" aria-label={name}>
       <Group justify="space-between" align="flex-start">
@@ -74,17 +80,31 @@ function DeploymentView({ deployment }: { deployment: Deployment }) {
             {t("serving.replicas", { count: deployment.replicas })}
           </Text>
         </Stack>
-        {canEdit && (
-          <Confirm
-            label={t("serving.stop")}
-            question={t("serving.stopQuestion", { name })}
-            act={() => remove.mutateAsync({ params: { path: { deployment_id: deployment.id } } })}
-            busy={remove.isPending}
-            error={remove.error}
-            size="xs"
-          />
-        )}
+        <Group gap="xs">
+          <Button component={Link} to={`/w/${slug}/serving/playground?deployment=${deployment.id}`} size="xs">
+            {t("serving.try")}
+          </Button>
+          {canEdit && (
+            <>
+              <ChangeDeployment deployment={deployment} />
+              <Confirm
+                label={t("serving.stop")}
+                question={t("serving.stopQuestion", { name })}
+                act={() => remove.mutateAsync({ params: { path: { deployment_id: deployment.id } } })}
+                busy={remove.isPending}
+                error={remove.error}
+                size="xs"
+              />
+            </>
+          )}
+        </Group>
       </Group>
+      <Stack gap={2}>
+        <Progress value={(100 * ready) / of} aria-label={rolledOut} size="sm" />
+        <Text size="xs" c="dimmed" className="figure">
+          {rolledOut}
+        </Text>
+      </Stack>
       {deployment.placements.length === 0 ? (
         <Text size="sm">{t("serving.unplaced")}</Text>
       ) : (

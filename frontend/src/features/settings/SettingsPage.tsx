@@ -1,6 +1,7 @@
-import { Alert, Button, Group, Select, Stack, Table, Text, TextInput } from "@mantine/core";
+import { Alert, Button, Group, Select, Stack, Table, Tabs, Text, TextInput } from "@mantine/core";
 import { type FormEvent, useState } from "react";
 import { useTranslation } from "react-i18next";
+import { useSearchParams } from "react-router";
 import { api, reload } from "@/api/client";
 import type { IssuedToken, Token } from "@/api/types";
 import { Confirm } from "@/components/Confirm";
@@ -12,15 +13,51 @@ import { Page } from "@/components/Page";
 import { Section } from "@/components/Section";
 import { dateTime } from "@/lib/format";
 import { useWorkspace } from "@/session/session";
+import { Audit } from "./Audit";
+import { Members } from "./Members";
 import { PasswordForm } from "./PasswordForm";
 
 export function Component() {
+  const { t } = useTranslation();
+  const { isOwner } = useWorkspace();
+  const [params, setParams] = useSearchParams();
+  const tabs = ["tokens", "members", ...(isOwner ? (["audit"] as const) : [])] as const;
+  const tab = tabs.find((name) => name === params.get("tab")) ?? "tokens";
+  return (
+    <Page title={t("settings.title")}>
+      {/* Another part begins on its first page, without the filters of the former one. */}
+      <Tabs
+        value={tab}
+        onChange={(name) => setParams(name && name !== "tokens" ? { tab: name } : {})}
+        keepMounted={false}
+      >
+        <Tabs.List aria-label={t("settings.sections")}>
+          {tabs.map((name) => (
+            <Tabs.Tab key={name} value={name}>
+              {t(`settings.tabs.${name}`)}
+            </Tabs.Tab>
+          ))}
+        </Tabs.List>
+        {tabs.map((name) => (
+          <Tabs.Panel key={name} value={name} pt="md">
+            <Stack gap="lg">{PARTS[name]}</Stack>
+          </Tabs.Panel>
+        ))}
+      </Tabs>
+    </Page>
+  );
+}
+
+const PARTS = { tokens: <Tokens />, members: <Members />, audit: <Audit /> };
+
+/** For programs, and for oneself. */
+function Tokens() {
   const { t } = useTranslation();
   const { slug } = useWorkspace();
   const [issued, setIssued] = useState<IssuedToken | null>(null);
   const tokens = api.useQuery("get", "/api/v1/tokens", { params: { query: { page_size: 200 } } });
   return (
-    <Page title={t("settings.title")}>
+    <>
       <Section title={t("settings.tokens")} note={t("settings.tokensNote")}>
         <NewToken onIssued={setIssued} />
         {issued && (
@@ -49,7 +86,7 @@ export function Component() {
                       <Table.Th>{t("settings.prefix")}</Table.Th>
                       <Table.Th>{t("settings.role")}</Table.Th>
                       <Table.Th className="nowrap">{t("settings.used")}</Table.Th>
-                      <Table.Th />
+                      <Table.Td />
                     </Table.Tr>
                   </Table.Thead>
                   <Table.Tbody>
@@ -64,7 +101,7 @@ export function Component() {
         </Loaded>
       </Section>
       <PasswordForm />
-    </Page>
+    </>
   );
 }
 

@@ -23,27 +23,46 @@ LABELS = (
     "label", "gold_label", "intent", "class", "category", "sentiment", "target", "labels", "topic", "tag", "label_text",
     "rating", "answer", "output", "quality", "classe", "klasse", "kategorie", "etiqueta", "标签", "类别", "情感",
 )  # fmt: skip
-KNOWN = frozenset({name for pair in PAIRS for name in pair} | set(TEXTS) | set(LABELS))
+SOURCES = (
+    "source", "input", "prompt", "mr", "meaning_representation", "triples", "tripleset", "data", "question", "document",
+    "article", "text", "src", "context", "文本", "输入",
+)  # fmt: skip
+TARGETS = (
+    "target", "output", "ref", "human_reference", "reference", "summary", "response", "completion", "answer", "tgt",
+    "text", "label", "目标", "输出",
+)  # fmt: skip
+REFERENCES = "references"
+NUMBERS = ("score", "similarity", "value", "number", "rating", "label", "target", "stars", "分数")
+KNOWN = frozenset(
+    {name for pair in PAIRS for name in pair} | {*TEXTS, *LABELS, *SOURCES, *TARGETS, *NUMBERS, REFERENCES}
+)
 
 
 @dataclass(frozen=True)
 class Roles:
-    """Column names; ``text_pair`` is empty for single texts."""
+    """Column names; ``text_pair`` is empty for single texts, ``references`` where there are none."""
 
     text: str
     text_pair: str
     label: str
+    references: str = ""
 
 
 def suggest(
     columns: Sequence[str],
     rows: Sequence[Sequence[str | None]],
     *,
+    task: str = "classification",
     text: str = "",
     text_pair: str = "",
     label: str = "",
+    references: str = "",
 ) -> Roles:
     """Roles for ``columns``, of which ``rows`` is a sample; those given stay. Empty where no column is left."""
+    if task == "generation":
+        return _of_generation(columns, rows, text, label, references)
+    if task == "regression" and not label:
+        label = _known(NUMBERS, [name for name in columns if name not in {text, text_pair}])
     free = [name for name in columns if name not in {text, text_pair, label}]
     if not text and not text_pair and (label or len(free) > 2):
         by_name = {name.casefold(): name for name in free}
@@ -60,6 +79,22 @@ def suggest(
     if not label:
         label = _known(LABELS, free) or _least_varied(free, columns, rows)
     return Roles(text, text_pair, label)
+
+
+def _of_generation(
+    columns: Sequence[str], rows: Sequence[Sequence[str | None]], source: str, target: str, references: str
+) -> Roles:
+    free = [name for name in columns if name not in {source, target, references}]
+    if not references:
+        references = _known([REFERENCES], free)
+        free = [name for name in free if name != references]
+    if not target:
+        target = _known(TARGETS, [name for name in free if source or name != _known(SOURCES, free)])
+        free = [name for name in free if name != target]
+    if not source:
+        source = _known(SOURCES, free) or _longest(free, columns, rows)
+        free = [name for name in free if name != source]
+    return Roles(source, "", target or references or _longest(free, columns, rows), references if target else "")
 
 
 def _known(names: Sequence[str], columns: Sequence[str]) -> str:

@@ -42,6 +42,12 @@ def cell(value: Any) -> str | type[Nested] | None:
     return Nested
 
 
+def items(value: list[Any]) -> tuple[str, ...] | None:
+    """The texts of a list as the texts of cells; None where one is null, a list or an object."""
+    found = [cell(item) for item in value]
+    return tuple(item for item in found if isinstance(item, str)) if all(isinstance(i, str) for i in found) else None
+
+
 def _skip(text: str, index: int) -> int:
     match = SPACE.match(text, index)
     return match.end() if match else index

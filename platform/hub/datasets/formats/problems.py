@@ -18,8 +18,12 @@ class Limits:
 
 @dataclass(frozen=True)
 class Options:
-    """What the user fixed; ``auto`` and empty mean: find it. ``delimiter`` is one character."""
+    """What the user fixed; ``auto`` and empty mean: find it. ``delimiter`` is one character.
 
+    For generation, text and label are source and target, and ``references_column`` holds more right answers.
+    """
+
+    task: str = "classification"
     format: str = "auto"
     encoding: str = "auto"
     delimiter: str = "auto"
@@ -27,6 +31,8 @@ class Options:
     text_column: str = ""
     text_pair_column: str = ""
     label_column: str = ""
+    references_column: str = ""
+    label_separator: str = ","
     validation_share: float = 0.2
     seed: int = 42
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from itertools import combinations
+from statistics import fmean, pstdev
 from typing import Any
 
-from hub.datasets.formats.rows import Row, sort_labels
+from hub.datasets.formats.rows import Label, Row, sort_labels
 
 IMBALANCED = 0.8
 """From this share of one class on, a model that always answers it looks good."""
@@ -20,7 +21,9 @@ def quantile(values: Sequence[int], share: float) -> int:
 
 def describe(rows: Sequence[Row], empty_texts: int) -> dict[str, Any]:
     """Counts of one split."""
-    counts = Counter(row.label for row in rows)
+    counts = Counter(label for row in rows for label in row.classes)
+    numbers = sorted(row.label for row in rows if isinstance(row.label, float))
+    targets = sorted(len(row.label) for row in rows if isinstance(row.label, str) and row.references is not None)
     lengths = sorted(len(row.text) + len(row.text_pair or "") for row in rows)
     return {
         "rows": len(rows),
@@ -28,16 +31,32 @@ def describe(rows: Sequence[Row], empty_texts: int) -> dict[str, Any]:
             {"label": label, "count": counts[label], "share": round(counts[label] / len(rows), 4)}
             for label in sort_labels(counts)
         ],
-        "text_length": {
-            "unit": "characters",
-            "min": lengths[0] if lengths else 0,
-            "p50": quantile(lengths, 0.5) if lengths else 0,
-            "p95": quantile(lengths, 0.95) if lengths else 0,
-            "max": lengths[-1] if lengths else 0,
-        },
-        "duplicates": len(rows) - len({_texts(row) for row in rows}),
+        "text_length": _lengths(lengths),
+        "target_length": _lengths(targets) if targets else None,
+        "numbers": _numbers(numbers) if numbers else None,
+        "duplicates": len(rows) - len({_said(row) for row in rows}),
         "empty_texts": empty_texts,
     }
+
+
+def _lengths(lengths: Sequence[int]) -> dict[str, Any]:
+    return {
+        "unit": "characters",
+        "min": lengths[0] if lengths else 0,
+        "p50": quantile(lengths, 0.5) if lengths else 0,
+        "p95": quantile(lengths, 0.95) if lengths else 0,
+        "max": lengths[-1] if lengths else 0,
+    }
+
+
+def _numbers(numbers: Sequence[float]) -> dict[str, float]:
+    """Of sorted numbers."""
+    return {"min": numbers[0], "mean": fmean(numbers), "max": numbers[-1], "deviation": pstdev(numbers)}
+
+
+def _said(row: Row) -> tuple[Any, ...]:
+    """What makes a row a repetition: its texts; of generation its target too, as several answers may be right."""
+    return _texts(row) if row.references is None else (*_texts(row), row.label)
 
 
 def _rows(count: int) -> str:
@@ -59,9 +78,11 @@ def overlaps(splits: dict[str, list[Row]]) -> list[dict[str, Any]]:
 
 def contradictions(rows: Sequence[Row]) -> int:
     """Texts that stand there with more than one label."""
-    labels: dict[tuple[str, str | None], str] = {}
+    labels: dict[tuple[str, str | None], Label] = {}
     found: set[tuple[str, str | None]] = set()
     for row in rows:
+        if row.references is not None:
+            continue
         if labels.setdefault(_texts(row), row.label) != row.label:
             found.add(_texts(row))
     return len(found)
@@ -72,7 +93,8 @@ def make(
 ) -> dict[str, Any]:
     """The report. ``splits`` is what will be stored, ``uploaded`` the training file's rows before a split was taken."""
     described = {name: describe(rows, empty_texts.get(name, 0)) for name, rows in splits.items()}
-    counts = Counter(row.label for row in uploaded)
+    counts = Counter(label for row in uploaded for label in row.classes)
+    one_class = all(isinstance(row.label, str) and row.references is None for row in uploaded)
     overlap = overlaps(splits)
     warnings: list[dict[str, str]] = []
 
@@ -90,7 +112,7 @@ def make(
             warn("overlap", f"In {item['b']}, {_rows(item['rows'])} have the text of a row of {item['a']}.")
     if clashes := contradictions(uploaded):
         warn("contradictions", f"Training texts that stand there with more than one label: {clashes:,}.")
-    majority = max(counts.values(), default=0) / max(1, len(uploaded))
+    majority = max(counts.values(), default=0) / max(1, len(uploaded)) if one_class else 0.0
     if majority >= IMBALANCED:
         warn("imbalanced", f"{majority:.0%} of the training rows have one label; look at more than accuracy.")
     return {

@@ -1,4 +1,10 @@
-"""Canonical rows: what jobs train on, and what a data set's identity is computed from."""
+"""Canonical rows: what jobs train on, and what a data set's identity is computed from.
+
+classification   {"text", "text_pair"?, "label": "a"}
+regression       {"text", "text_pair"?, "label": 3.5}
+multilabel       {"text", "text_pair"?, "label": ["a", "b"]}
+generation       {"source", "target", "references"?: ["other", "right", "texts"]}
+"""
 
 from __future__ import annotations
 
@@ -9,20 +15,38 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
+Label = str | float | tuple[str, ...]
+
 
 class Row(NamedTuple):
+    """A row; of generation, ``text`` is the source, ``label`` the target, and ``references`` are more right answers."""
+
     line: int
     text: str
     text_pair: str | None
-    label: str
+    label: Label
+    references: tuple[str, ...] | None = None  # None but for generation
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The classes that the row has: one, several, or none where the task knows no classes."""
+        if isinstance(self.label, tuple):
+            return self.label
+        return (self.label,) if isinstance(self.label, str) and self.references is None else ()
 
 
 def to_line(row: Row) -> bytes:
-    """The row as a line of JSON. The label stands last: :func:`has_label` relies on it."""
-    value: dict[str, str] = {"text": row.text}
-    if row.text_pair is not None:
-        value["text_pair"] = row.text_pair
-    value["label"] = row.label
+    """The row as a line of JSON. The label stands last: :func:`label_end` relies on it."""
+    value: dict[str, Any]
+    if row.references is not None:
+        value = {"source": row.text, "target": row.label}
+        if row.references:
+            value["references"] = row.references
+    else:
+        value = {"text": row.text}
+        if row.text_pair is not None:
+            value["text_pair"] = row.text_pair
+        value["label"] = row.label
     return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
 
 
@@ -31,12 +55,17 @@ def to_lines(rows: Iterable[Row]) -> Iterator[bytes]:
 
 
 def from_line(line: bytes) -> dict[str, Any]:
+    """A row as people see it: ``text``, ``text_pair``, ``label`` as one text, ``references``."""
     value: dict[str, Any] = json.loads(line)
-    return value
+    if "source" in value:
+        return {"text": value["source"], "label": value["target"], "references": value.get("references", [])}
+    label = value["label"]
+    value["label"] = ", ".join(label) if isinstance(label, list) else label if isinstance(label, str) else f"{label:g}"
+    return value | {"references": []}
 
 
 def label_end(label: str) -> bytes:
-    """How the line of every row with that label ends, and no other: inside a text a quote is escaped."""
+    """How the line of every row with that one label ends, and no other: inside a text a quote is escaped."""
     return b',"label":' + json.dumps(label, ensure_ascii=False).encode() + b"}\n"
 
 

@@ -12,11 +12,13 @@ def split_off(rows: list[Row], share: float, seed: int) -> tuple[list[Row], list
     """(training rows, validation rows), both in the file's order.
 
     Each class gives ``share`` of its rows, rounded, at least one and never all; a class with one row stays in training.
-    Rows with the same texts stay together, so that repeated rows do not leak into validation.
+    Where rows have no class, or several, they all are one. Rows with the same texts stay together, so that repeated
+    rows, or references of one source, do not leak into validation.
     """
     classes: dict[str, dict[tuple[str, str | None], list[int]]] = defaultdict(lambda: defaultdict(list))
     for index, row in enumerate(rows):
-        classes[row.label][row.text, row.text_pair].append(index)
+        single = row.classes if isinstance(row.label, str) else ()
+        classes[single[0] if single else ""][row.text, row.text_pair].append(index)
     chosen: set[int] = set()
     for label in sorted(classes):
         groups = list(classes[label].values())

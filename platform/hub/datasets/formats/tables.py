@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import PurePath
@@ -20,6 +20,7 @@ FORMATS = ("csv", "tsv", "json", "jsonl")
 SAMPLE = 1000
 NO_TEXT = re.compile("[\\0\\ud800-\\udfff]")
 
+Cell = str | tuple[str, ...] | None
 Cells = list[str | None]
 
 
@@ -63,8 +64,13 @@ class Table:
                 found.append([_shown(record.get(name)) for name in self.columns])
         return found
 
-    def read(self, names: Sequence[str], problems: Problems) -> Iterator[tuple[int, Cells]]:
-        """(line, cells of the columns ``names``) of every sound record; the others are problems."""
+    def read(
+        self, names: Sequence[str], problems: Problems, *, lists: Collection[str] = ()
+    ) -> Iterator[tuple[int, list[Cell]]]:
+        """(line, cells of the columns ``names``) of every sound record; the others are problems.
+
+        In the columns ``lists``, JSON may have a list of texts, which is a tuple then.
+        """
         missing = [name for name in names if name not in self.columns]
         for name in missing:
             has = ", ".join(self.columns[:20]) + (", …" if len(self.columns) > 20 else "")
@@ -75,11 +81,13 @@ class Table:
             if count > self.limits.rows:
                 problems.add(self.name, f"The file has more than {self.limits.rows:,} rows.", line=line)
                 return
-            cells = self._pick(line, record, names, problems)
+            cells = self._pick(line, record, names, lists, problems)
             if cells is not None:
                 yield line, cells
 
-    def _pick(self, line: int, record: Any, names: Sequence[str], problems: Problems) -> Cells | None:
+    def _pick(
+        self, line: int, record: Any, names: Sequence[str], lists: Collection[str], problems: Problems
+    ) -> list[Cell] | None:
         if isinstance(record, (delimited.Malformed, jsonrows.Broken)):
             problems.add(self.name, record.message, line=line)
             return None
@@ -92,14 +100,17 @@ class Table:
                     line=line,
                 )
                 return None
-            cells: Cells = [record[self.columns.index(name)] for name in names]
+            cells: list[Cell] = [record[self.columns.index(name)] for name in names]
         else:
             if len(record) > self.limits.columns:
                 problems.add(self.name, f"This row has more than {self.limits.columns} columns.", line=line)
                 return None
             cells = []
             for name in names:
-                value = jsonrows.cell(record.get(name))
+                given = record.get(name)
+                value: Cell | type[jsonrows.Nested] = jsonrows.cell(given)
+                if isinstance(given, list) and name in lists:
+                    value = jsonrows.items(given) or (jsonrows.Nested if given else ())
                 if isinstance(value, type):
                     problems.add(
                         self.name, "A list or an object stands where a text is expected.", line=line, column=name
@@ -108,8 +119,12 @@ class Table:
                 cells.append(value)
         return cells if self._sound(line, cells, names, problems) else None
 
-    def _sound(self, line: int, cells: Cells, names: Sequence[str], problems: Problems) -> bool:
-        for name, value in zip(names, cells, strict=True):
+    def _sound(self, line: int, cells: Sequence[Cell], names: Sequence[str], problems: Problems) -> bool:
+        flat = [(name, cell) for name, cell in zip(names, cells, strict=True) if not isinstance(cell, tuple)]
+        flat += [
+            (name, item) for name, cell in zip(names, cells, strict=True) if isinstance(cell, tuple) for item in cell
+        ]
+        for name, value in flat:
             if value is None:
                 continue
             if len(value) > self.limits.cell_chars:
@@ -222,7 +237,7 @@ def _find_header(rows: list[list[str]], options: Options, like: Table | None) ->
         return options.header == "true"
     if like is not None and like.layout.header is not None:
         return like.layout.header
-    named = {options.text_column, options.text_pair_column, options.label_column} - {""}
+    named = {options.text_column, options.text_pair_column, options.label_column, options.references_column} - {""}
     if named and named <= {cell.strip() for cell in rows[0]}:
         return True
     return delimited.find_header(rows, KNOWN)

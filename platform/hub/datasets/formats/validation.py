@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from hub.datasets.formats import answers
 from hub.datasets.formats import report as reports
 from hub.datasets.formats.columns import Roles, suggest
 from hub.datasets.formats.problems import Limits, Options, Problems, Unreadable
@@ -13,7 +14,6 @@ from hub.datasets.formats.rows import Row, sort_labels
 from hub.datasets.formats.splits import split_off
 from hub.datasets.formats.tables import Table, open_table
 
-MAX_LABEL_CHARS = 200
 TRAIN, VALIDATION, TEST = "train", "validation", "test"
 
 
@@ -44,11 +44,12 @@ def validate(files: Mapping[str, tuple[str, bytes]], options: Options, limits: L
         "text_column": roles.text,
         "text_pair_column": roles.text_pair,
         "label_column": roles.label,
+        "references_column": roles.references,
         "files": {TRAIN: train.layout.to_dict()},
     }
     splits: dict[str, list[Row]] = {}
     empty: dict[str, int] = {}
-    splits[TRAIN], empty[TRAIN] = read_rows(train, roles, outcome.problems)
+    splits[TRAIN], empty[TRAIN] = read_rows(train, roles, options, outcome.problems)
     train_is_sound = not outcome.problems
     for split in (VALIDATION, TEST):
         if split not in files:
@@ -58,11 +59,15 @@ def validate(files: Mapping[str, tuple[str, bytes]], options: Options, limits: L
         except Unreadable:
             continue
         outcome.found["files"][split] = table.layout.to_dict()
-        splits[split], empty[split] = read_rows(table, roles, outcome.problems)
+        splits[split], empty[split] = read_rows(table, roles, options, outcome.problems)
     uploaded = splits[TRAIN]
-    outcome.labels = sort_labels({row.label for row in uploaded})
-    if train_is_sound:  # else a label may be missing only because its row could not be read
-        _check_labels(files, splits, outcome.labels, limits, outcome.problems)
+    outcome.labels = sort_labels({label for row in uploaded for label in row.classes})
+    if not train_is_sound:
+        pass  # a label may be missing only because its row could not be read
+    elif options.task == "regression":
+        _check_numbers(files[TRAIN][0], uploaded, outcome.problems)
+    elif options.task != "generation":
+        _check_labels(files, splits, outcome.labels, options, limits, outcome.problems)
     if VALIDATION in files:
         outcome.found["validation"] = {"from": "file"}
     elif options.validation_share > 0:
@@ -83,47 +88,64 @@ def choose_roles(table: Table, options: Options, problems: Problems) -> Roles:
     roles = suggest(
         table.columns,
         table.sample(),
+        task=options.task,
         text=options.text_column,
         text_pair=options.text_pair_column,
         label=options.label_column,
+        references=options.references_column,
     )
+    text, label = ("source", "target") if options.task == "generation" else ("text", "label")
     if not roles.text or not roles.label:
-        problems.add(table.name, "No column is left for the text or the label; name both.", line=1)
+        problems.add(table.name, f"No column is left for the {text} or the {label}; name both.", line=1)
         raise Unreadable
-    chosen = [roles.text, roles.label, *([roles.text_pair] if roles.text_pair else [])]
+    chosen = [name for name in (roles.text, roles.label, roles.text_pair, roles.references) if name]
     if len(set(chosen)) < len(chosen):
-        problems.add(table.name, "The text, the second text and the label must be different columns.", line=1)
+        problems.add(table.name, f"The {text}, the {label} and the others must be different columns.", line=1)
         raise Unreadable
     return roles
 
 
-def read_rows(table: Table, roles: Roles, problems: Problems) -> tuple[list[Row], int]:
+def read_rows(table: Table, roles: Roles, options: Options, problems: Problems) -> tuple[list[Row], int]:
     """The table's sound rows, texts and labels without white space around them, and how many texts were empty."""
-    names = [roles.text, roles.label, *([roles.text_pair] if roles.text_pair else [])]
-    labels: dict[str, str] = {}
+    names = [roles.text, roles.label]
+    names += [name for name in (roles.text_pair, roles.references) if name]
+    lists = {"multilabel": {roles.label}, "generation": {roles.label, roles.references}}.get(options.task, set())
+    answer = answers.reader(options)
+    known: dict[Any, Any] = {}
     rows: list[Row] = []
     empty = 0
-    for line, cells in table.read(names, problems):
-        text, label, *pair = [(value or "").strip() for value in cells]
-        if not text or (pair and not pair[0]):
+    for line, (first, label, *others) in table.read(names, problems, lists=lists):
+        text = first.strip() if isinstance(first, str) else ""
+        pair = others[0].strip() if roles.text_pair and isinstance(others[0], str) else ""
+        if not text or (roles.text_pair and not pair):
             empty += 1
             problems.add(table.name, "The text is empty.", line=line, column=roles.text_pair if text else roles.text)
-        elif not label:
-            problems.add(table.name, "The label is missing.", line=line, column=roles.label)
-        elif len(label) > MAX_LABEL_CHARS:
-            message = f"The label has {len(label):,} characters; is this the label's column?"
-            problems.add(table.name, message, line=line, column=roles.label)
-        else:
-            rows.append(Row(line, text, pair[0] if pair else None, labels.setdefault(label, label)))
+            continue
+        references: tuple[str, ...] | None = None
+        try:
+            if options.task == "generation":
+                right = [*answers.texts(label), *(answers.texts(others[-1]) if roles.references else [])]
+                label, references = next(iter(right), None), tuple(dict.fromkeys(right[1:]))
+            found = answer(label)
+        except answers.BadAnswer as error:
+            problems.add(table.name, str(error), line=line, column=roles.label)
+            continue
+        rows.append(Row(line, text, pair if roles.text_pair else None, known.setdefault(found, found), references))
     if not rows and not problems:
         problems.add(table.name, "There are no rows in the file.")
     return rows, empty
+
+
+def _check_numbers(name: str, rows: list[Row], problems: Problems) -> None:
+    if len({row.label for row in rows}) < 2 and rows:
+        problems.add(name, f"All rows have the number {rows[0].label}; at least two different ones are needed.")
 
 
 def _check_labels(
     files: Mapping[str, tuple[str, bytes]],
     splits: dict[str, list[Row]],
     labels: list[str],
+    options: Options,
     limits: Limits,
     problems: Problems,
 ) -> None:
@@ -134,7 +156,10 @@ def _check_labels(
         )
         problems.add(name, message)
         return
-    if len(labels) < 2 and splits[TRAIN]:
+    if options.task == "multilabel":
+        if not labels and splits[TRAIN]:
+            problems.add(name, "No row has a label.")
+    elif len(labels) < 2 and splits[TRAIN]:
         problems.add(name, f'All rows have the label "{labels[0]}"; at least two classes are needed.')
     known = set(labels)
     for split, rows in splits.items():
@@ -142,8 +167,9 @@ def _check_labels(
             continue
         strange: dict[str, list[int]] = {}
         for row in rows:
-            if row.label not in known:
-                strange.setdefault(row.label, []).append(row.line)
+            for label in row.classes:
+                if label not in known:
+                    strange.setdefault(label, []).append(row.line)
         for label, lines in strange.items():
             message = f'The label "{label}" ({len(lines):,} rows) does not occur in the training rows.'
             problems.add(files[split][0], message, line=lines[0])

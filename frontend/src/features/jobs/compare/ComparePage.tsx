@@ -1,0 +1,226 @@
+import { Anchor, Button, MultiSelect, SimpleGrid, Table, Text } from "@mantine/core";
+import { useDebouncedValue } from "@mantine/hooks";
+import { useQueries } from "@tanstack/react-query";
+import { useMemo, useState } from "react";
+import { useTranslation } from "react-i18next";
+import { Link } from "react-router";
+import { api } from "@/api/client";
+import type { Job } from "@/api/types";
+import { Empty } from "@/components/Empty";
+import { ErrorNote } from "@/components/ErrorNote";
+import { useListAddress } from "@/components/listing";
+import { OverlayChart } from "@/components/OverlayChart";
+import { Page } from "@/components/Page";
+import { Section } from "@/components/Section";
+import { StateBadge } from "@/components/StateBadge";
+import { measureName, shown } from "@/features/jobs/report/MeasuresTable";
+import { type Measure, measuresOf } from "@/features/jobs/report/read";
+import { recordQuery } from "@/features/jobs/useJobRecord";
+import { dateTime, percent, real } from "@/lib/format";
+import { useWorkspace } from "@/session/session";
+import { columnNames, differing, linesOf, pointOf } from "./compare";
+import { ParetoPicture } from "./ParetoPicture";
+
+const MOST = 8;
+const tenths = (share: number) => percent(share, 1);
+const whole = (share: number) => percent(share, 0);
+
+export function Component() {
+  const { t } = useTranslation();
+  const { slug } = useWorkspace();
+  const { get, set } = useListAddress();
+  const ids = get("jobs").split(",").filter(Boolean).slice(0, MOST);
+  const found = useQueries({
+    queries: ids.map((id) => api.queryOptions("get", "/api/v1/jobs/{job_id}", { params: { path: { job_id: id } } })),
+  });
+  const jobs = found.flatMap(({ data }) => (data ? [data] : []));
+  const error = found.find((query) => query.error)?.error;
+  return (
+    <Page title={t("compare.title")} above={[{ label: t("jobs.title"), to: `/w/${slug}/jobs` }]}>
+      <Section title={t("compare.pick")} note={t("compare.pickNote", { most: MOST })}>
+        <Picker jobs={jobs} onChange={(chosen) => set("jobs", chosen.join(","))} />
+        {error && <ErrorNote error={error} />}
+      </Section>
+      {ids.length < 2 ? (
+        <Empty title={t("compare.none")} text={t("compare.noneText")}>
+          <Button component={Link} to={`/w/${slug}/jobs`} variant="default">
+            {t("compare.toJobs")}
+          </Button>
+        </Empty>
+      ) : (
+        jobs.length === ids.length && <Comparison jobs={jobs} />
+      )}
+    </Page>
+  );
+}
+
+function Picker({ jobs, onChange }: { jobs: Job[]; onChange: (ids: string[]) => void }) {
+  const { t } = useTranslation();
+  const { slug } = useWorkspace();
+  const [search, setSearch] = useState("");
+  const [settled] = useDebouncedValue(search, 250);
+  const list = api.useQuery("get", "/api/v1/jobs", {
+    params: { query: { workspace: slug, search: settled || undefined, page_size: 50 } },
+  });
+  const all = new Map([...jobs, ...(list.data?.results ?? [])].map((job) => [job.id, job]));
+  return (
+    <MultiSelect
+      label={t("compare.jobs")}
+      placeholder={t("common.search")}
+      data={[...all.values()].map((job) => ({
+        value: job.id,
+        label: `${job.name} · ${percent(job.plan.sparsity)} · ${dateTime(job.created_at)}`,
+      }))}
+      value={jobs.map(({ id }) => id)}
+      onChange={onChange}
+      searchValue={search}
+      onSearchChange={setSearch}
+      filter={({ options }) => options}
+      maxValues={MOST}
+      searchable
+      clearable
+      hidePickedOptions
+    />
+  );
+}
+
+function Comparison({ jobs }: { jobs: Job[] }) {
+  const { t } = useTranslation();
+  const names = useMemo(() => columnNames(jobs), [jobs]);
+  const records = useQueries({ queries: jobs.map(({ id }) => recordQuery(id)) });
+  const reports = useQueries({
+    queries: jobs.map(({ id, report_available }) =>
+      api.queryOptions(
+        "get",
+        "/api/v1/jobs/{job_id}/report",
+        { params: { path: { job_id: id } } },
+        { enabled: report_available, staleTime: Number.POSITIVE_INFINITY },
+      ),
+    ),
+  });
+  const labelled = names.map((label, at) => ({ label, record: records[at]?.data }));
+  const curves = (["loss", "score", "sparsity", "rate"] as const)
+    .map((series) => ({ series, lines: linesOf(labelled, series) }))
+    .filter(({ lines }) => lines.length > 0);
+  const points = names.flatMap((label, at) => pointOf(label, reports[at]?.data));
+  const titles = { loss: t("jobs.loss"), score: t("jobs.score"), sparsity: t("jobs.sparsity"), rate: t("jobs.rate") };
+  const formats = { loss: real, score: tenths, sparsity: whole, rate: real };
+  return (
+    <>
+      <Section title={t("compare.results")}>
+        <Results jobs={jobs} names={names} measures={reports.map(({ data }) => measuresOf(data))} />
+        {points.length > 0 && <ParetoPicture points={points} />}
+      </Section>
+      <Section title={t("compare.differences")} note={t("compare.differencesNote")}>
+        <Differences jobs={jobs} names={names} />
+      </Section>
+      {curves.length > 0 && (
+        <Section title={t("jobs.curves")} note={t("compare.curvesNote")}>
+          <SimpleGrid cols={{ base: 1, md: 2 }}>
+            {curves.map(({ series, lines }) => (
+              <OverlayChart key={series} title={titles[series]} lines={lines} format={formats[series]} />
+            ))}
+          </SimpleGrid>
+        </Section>
+      )}
+    </>
+  );
+}
+
+function Heads({ jobs, names }: { jobs: Job[]; names: string[] }) {
+  const { slug } = useWorkspace();
+  return jobs.map((job, at) => (
+    <Table.Th key={job.id} className="number">
+      <Anchor component={Link} to={`/w/${slug}/jobs/${job.id}`} size="sm">
+        {names[at]}
+      </Anchor>
+    </Table.Th>
+  ));
+}
+
+function Results({ jobs, names, measures }: { jobs: Job[]; names: string[]; measures: Measure[][] }) {
+  const { t } = useTranslation();
+  const lines = new Map<string, (Measure | undefined)[]>();
+  measures.forEach((own, at) => {
+    for (const measure of own) {
+      const name = measureName(t, measure);
+      const line = lines.get(name) ?? jobs.map(() => undefined);
+      line[at] = measure;
+      lines.set(name, line);
+    }
+  });
+  return (
+    <Table.ScrollContainer minWidth={240 + 130 * jobs.length}>
+      <Table aria-label={t("compare.results")}>
+        <Table.Thead>
+          <Table.Tr>
+            <Table.Th>{t("report.measure")}</Table.Th>
+            <Heads jobs={jobs} names={names} />
+          </Table.Tr>
+        </Table.Thead>
+        <Table.Tbody>
+          <Table.Tr>
+            <Table.Th scope="row" fw={400}>
+              {t("common.state")}
+            </Table.Th>
+            {jobs.map((job) => (
+              <Table.Td key={job.id} className="number">
+                <StateBadge state={job.state} />
+              </Table.Td>
+            ))}
+          </Table.Tr>
+          {[...lines].map(([name, line]) => (
+            <Table.Tr key={name}>
+              <Table.Th scope="row" fw={400}>
+                {name}
+              </Table.Th>
+              {line.map((measure, at) => (
+                <Table.Td key={jobs[at]?.id} className="number">
+                  {measure?.sparse ? shown(measure.unit, measure.sparse.value) : "–"}
+                </Table.Td>
+              ))}
+            </Table.Tr>
+          ))}
+        </Table.Tbody>
+      </Table>
+    </Table.ScrollContainer>
+  );
+}
+
+function Differences({ jobs, names }: { jobs: Job[]; names: string[] }) {
+  const { t } = useTranslation();
+  const rows = differing(jobs);
+  if (rows.length === 0) {
+    return (
+      <Text size="sm" c="dimmed">
+        {t("compare.same")}
+      </Text>
+    );
+  }
+  return (
+    <Table.ScrollContainer minWidth={240 + 130 * jobs.length}>
+      <Table aria-label={t("compare.differences")}>
+        <Table.Thead>
+          <Table.Tr>
+            <Table.Th>{t("compare.setting")}</Table.Th>
+            <Heads jobs={jobs} names={names} />
+          </Table.Tr>
+        </Table.Thead>
+        <Table.Tbody>
+          {rows.map(({ name, values }) => (
+            <Table.Tr key={name}>
+              <Table.Th scope="row" fw={400} className="mono">
+                {name}
+              </Table.Th>
+              {values.map((value, at) => (
+                <Table.Td key={jobs[at]?.id} className="number">
+                  {value == null ? "–" : String(value)}
+                </Table.Td>
+              ))}
+            </Table.Tr>
+          ))}
+        </Table.Tbody>
+      </Table>
+    </Table.ScrollContainer>
+  );
+}

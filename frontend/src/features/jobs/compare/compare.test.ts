@@ -1,0 +1,63 @@
+import { describe, expect, it } from "vitest";
+import type { Job } from "@/api/types";
+import { EMPTY } from "@/features/jobs/record";
+import { columnNames, differing, linesOf, pointOf } from "./compare";
+
+const job = (name: string, settings: object, sparsity = 0.9) =>
+  ({
+    name,
+    settings,
+    target: { sparsity },
+    dataset: { id: "d", name: "rows" },
+    base_model: "base/m@0",
+  }) as unknown as Job;
+
+describe("jobs beside each other", () => {
+  it("have names of their own", () => {
+    expect(columnNames([job("a", {}), job("b", {}), job("a", {})])).toEqual(["a", "b", "a (2)"]);
+  });
+
+  it("show what differs, a default counting as its value", () => {
+    const found = differing([job("a", { epochs: 12, seed: 1 }), job("b", { seed: 1 }, 0.8)]);
+    expect(found).toEqual([{ name: "target.sparsity", values: [0.9, 0.8] }]);
+    expect(differing([job("a", { method: "pst" }), job("b", { method: "dense" })])[0]?.values).toEqual([
+      "pst",
+      "dense",
+    ]);
+  });
+
+  it("are drawn from the beginning of the sparse training", () => {
+    const record = {
+      ...EMPTY,
+      time: [100, 110, 120],
+      loss: [9, 2, 1],
+      phases: [
+        { phase: "dense", attempt: 1, start: 90, end: 105 },
+        { phase: "train", attempt: 1, start: 108, end: null },
+      ],
+    };
+    expect(
+      linesOf(
+        [
+          { label: "a", record },
+          { label: "b", record: undefined },
+          { label: "c", record: EMPTY },
+        ],
+        "loss",
+      ),
+    ).toEqual([{ label: "a", times: [2, 12], values: [2, 1] }]);
+  });
+
+  it("have a place by quality and size, of the test split where there is one", () => {
+    const report = {
+      metrics: { validation: { accuracy: 0.9 }, test: { accuracy: 0.8 } },
+      dense: {},
+      bytes: { dense: 10, sparse: 5 },
+    };
+    expect(pointOf("a", report)).toMatchObject([{ label: "a", cost: 5, value: 0.8 }]);
+    expect(pointOf("a", { ...report, metrics: { validation: { accuracy: 0.9 }, test: null } })).toMatchObject([
+      { value: 0.9 },
+    ]);
+    expect(pointOf("a", {})).toEqual([]);
+  });
+});

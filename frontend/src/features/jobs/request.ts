@@ -1,0 +1,79 @@
+import type { Job, JobSubmission, Target, TrainSettings } from "@/api/types";
+import { changedSettings } from "./settings";
+import { KINDS, type Kind, MILLION } from "./target";
+
+/** What the form of a new job holds when it opens. */
+export interface Draft {
+  dataset: string;
+  /** A registry model's name, or null for the first there is. */
+  model: string | null;
+  publicName: string;
+  kind: Kind;
+  /** Percent, or millions. */
+  value: number | string;
+  settings: TrainSettings;
+  name: string;
+  modelName: string;
+  queue: string;
+}
+
+export const BLANK: Draft = {
+  dataset: "",
+  model: null,
+  publicName: "",
+  kind: "sparsity",
+  value: 90,
+  settings: {},
+  name: "",
+  modelName: "",
+  queue: "",
+};
+
+/** A job's request as the form would have sent it, to be changed and sent again. */
+export function draftOf(job: Job): Draft {
+  const kind = KINDS.find((name) => job.target[name] != null) ?? "sparsity";
+  const amount = job.target[kind] ?? 0;
+  return {
+    dataset: job.dataset.id,
+    model: job.public ? null : (job.base_model.split("@")[0] ?? null),
+    publicName: job.public ? job.base_model : "",
+    kind,
+    value: kind === "sparsity" ? Math.round(amount * 10_000) / 100 : amount / MILLION,
+    settings: Object.fromEntries(changedSettings(job.settings)) as TrainSettings,
+    name: job.name,
+    modelName: job.model_name,
+    queue: job.queue === "default" ? "" : job.queue,
+  };
+}
+
+/** As one word of a POSIX shell. */
+export function quoted(text: string): string {
+  return /^[\w@%+=:,./-]+$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`;
+}
+
+export function asCurl(origin: string, body: JobSubmission): string {
+  return [
+    `curl -X POST ${origin}/api/v1/jobs \\`,
+    '  -H "Authorization: Bearer $SPARSEWRIGHT_TOKEN" -H "Content-Type: application/json" \\',
+    `  -d ${quoted(JSON.stringify(body, null, 2))}`,
+  ].join("\n");
+}
+
+export function asCommand(body: JobSubmission): string {
+  const base = body.base_model;
+  const words: [string, unknown][] = [
+    ["--dataset", body.dataset],
+    typeof base === "string" ? ["--base-model", base] : ["--public-model", base.public],
+    ...Object.entries(body.target as Target).map(([name, amount]): [string, unknown] => [
+      `--${name.replaceAll("_", "-")}`,
+      amount,
+    ]),
+    ...Object.entries(body.settings ?? {}).map(([name, value]): [string, unknown] => ["--set", `${name}=${value}`]),
+    ["--name", body.name],
+    ["--model-name", body.model_name],
+    ["--queue", body.queue],
+    ["--workspace", body.workspace],
+  ];
+  const given = words.filter(([, value]) => value != null && value !== "");
+  return ["pst submit", ...given.map(([name, value]) => `  ${name} ${quoted(String(value))}`)].join(" \\\n");
+}

@@ -1,0 +1,80 @@
+import { Button, Group, Modal, NumberInput, Select, Stack } from "@mantine/core";
+import { useDisclosure } from "@mantine/hooks";
+import { type FormEvent, useState } from "react";
+import { useTranslation } from "react-i18next";
+import { api, reload } from "@/api/client";
+import type { Deployment } from "@/api/types";
+import { ErrorNote } from "@/components/ErrorNote";
+
+/** Another revision, or more or fewer nodes. */
+export function ChangeDeployment({ deployment }: { deployment: Deployment }) {
+  const { t } = useTranslation();
+  const [opened, { open, close }] = useDisclosure(false);
+  const [revision, setRevision] = useState(deployment.revision);
+  const [replicas, setReplicas] = useState<number | string>(deployment.replicas);
+  const [namespace = "", name = ""] = deployment.model.split("/");
+  const path = { namespace, name };
+  const model = api.useQuery("get", "/api/v1/models/{namespace}/{name}", { params: { path } }, { enabled: opened });
+  const versions = api.useQuery(
+    "get",
+    "/api/v1/models/{namespace}/{name}/versions",
+    { params: { path, query: { page_size: 200 } } },
+    { enabled: opened },
+  );
+  const change = api.useMutation("patch", "/api/v1/deployments/{deployment_id}", {
+    onSuccess: async () => {
+      await reload("/api/v1/deployments", "/api/v1/nodes");
+      close();
+    },
+  });
+  const options = new Map([
+    [deployment.revision, deployment.revision],
+    ...(model.data?.aliases ?? []).map(({ name: alias, version }) => [alias, `${alias} → v${version}`] as const),
+    ...(versions.data?.results ?? []).map(({ number }) => [`v${number}`, t("models.fixed", { number })] as const),
+  ]);
+  const submit = (event: FormEvent) => {
+    event.preventDefault();
+    change.mutate({
+      params: { path: { deployment_id: deployment.id } },
+      body: { revision, replicas: Number(replicas) },
+    });
+  };
+  return (
+    <>
+      <Button variant="default" size="xs" onClick={open}>
+        {t("serving.change")}
+      </Button>
+      <Modal opened={opened} onClose={close} title={t("serving.changeTitle", { name: deployment.name })} centered>
+        <form onSubmit={submit}>
+          <Stack>
+            <Select
+              label={t("models.revision")}
+              description={t("models.revisionNote")}
+              data={[...options].map(([value, label]) => ({ value, label }))}
+              value={revision}
+              onChange={(value) => value && setRevision(value)}
+              allowDeselect={false}
+            />
+            <NumberInput
+              label={t("models.replicas")}
+              value={replicas}
+              onChange={setReplicas}
+              min={1}
+              allowDecimal={false}
+              required
+            />
+            {change.error && <ErrorNote error={change.error} />}
+            <Group justify="flex-end">
+              <Button variant="default" onClick={close}>
+                {t("common.cancel")}
+              </Button>
+              <Button type="submit" loading={change.isPending}>
+                {t("serving.change")}
+              </Button>
+            </Group>
+          </Stack>
+        </form>
+      </Modal>
+    </>
+  );
+}

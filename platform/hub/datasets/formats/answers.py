@@ -1,0 +1,82 @@
+"""What stands in a row's label column, by the task of the data set."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+from hub.datasets.formats.problems import Options
+from hub.datasets.formats.rows import Label
+from hub.datasets.formats.tables import Cell
+
+MAX_LABEL_CHARS = 200
+MAX_ROW_LABELS = 100
+
+
+class BadAnswer(ValueError):
+    """A label that is none; the message is a sentence."""
+
+
+def one_label(cell: Cell) -> str:
+    """A class."""
+    label = _text(cell)
+    if not label:
+        raise BadAnswer("The label is missing.")
+    if len(label) > MAX_LABEL_CHARS:
+        raise BadAnswer(f"The label has {len(label):,} characters; is this the label's column?")
+    return label
+
+
+def number(cell: Cell) -> float:
+    """A finite number, written with a point."""
+    text = _text(cell)
+    if not text:
+        raise BadAnswer("The number is missing.")
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise BadAnswer(f'"{text[:50]}" is no number; write it like 3.5.')
+    return value
+
+
+def labels(cell: Cell, separator: str) -> tuple[str, ...]:
+    """Classes, each once, in the order written; an empty cell or list is a row without any."""
+    parts = [] if cell is None else cell.split(separator) if isinstance(cell, str) else list(cell)
+    found = tuple(dict.fromkeys(part.strip() for part in parts if part.strip()))
+    if len(found) > MAX_ROW_LABELS:
+        raise BadAnswer(f"The row has {len(found)} labels; {MAX_ROW_LABELS} are the most. Is the separator right?")
+    return tuple(one_label(part) for part in found)
+
+
+def target(cell: Cell) -> str:
+    """The text to generate."""
+    text = _text(cell)
+    if not text:
+        raise BadAnswer("The target is empty.")
+    return text
+
+
+def reader(options: Options) -> Callable[[Cell], Label]:
+    """How the task's labels are read. Its errors are :class:`BadAnswer`."""
+    if options.task == "multilabel":
+        return lambda cell: labels(cell, options.label_separator)
+    readers: dict[str, Callable[[Cell], Label]] = {
+        "classification": one_label,
+        "regression": number,
+        "generation": target,
+    }
+    return readers[options.task]
+
+
+def texts(cell: Cell) -> Sequence[str]:
+    """A cell's texts without white space around them: those of a list, or the one."""
+    parts = [] if cell is None else [cell] if isinstance(cell, str) else cell
+    return [part.strip() for part in parts if part.strip()]
+
+
+def _text(cell: Cell) -> str:
+    if isinstance(cell, tuple):
+        raise BadAnswer("A list stands where one value is expected.")
+    return (cell or "").strip()

@@ -1,0 +1,161 @@
+"""Asking a deployment through the platform, for those whose browser cannot reach the serving nodes.
+
+The node is asked as anybody asks it: with a token of the asking user, made for this one question, that only reads and
+only in the deployment's workspace. Whoever runs the node learns nothing from it that the node was not given already.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from datetime import timedelta
+from typing import Any
+
+import httpx
+import structlog
+from django.utils import timezone
+from pydantic import BaseModel, ValidationError
+
+from hub.accounts.actor import Actor
+from hub.accounts.addresses import Endpoint, RefusedAddress, resolve
+from hub.accounts.models import Role, TokenKind
+from hub.accounts.services import issue_token
+from hub.core.errors import Conflict, Forbidden, UserError
+from hub.serving.models import Deployment, HeldState, Placement
+
+log = structlog.get_logger(__name__)
+
+DEADLINE = 30.0
+"""Seconds for the whole answer."""
+MOST_BYTES = 1024 * 1024
+"""Of an answer."""
+TOKEN_LIVES = timedelta(seconds=60)
+MAX_MESSAGE = 500
+
+
+class NodeTrouble(UserError):
+    """The node can't be reached, or its answer can't be understood."""
+
+    status = 502
+    code = "node_unreachable"
+
+
+class Prediction(BaseModel):
+    """Of one input: a label with its score and every label's probability, or what the model wrote."""
+
+    label: str | list[str] | None = None
+    score: float | None = None
+    probabilities: dict[str, float] | None = None
+    text: str | None = None
+
+
+class NodeAnswer(BaseModel):
+    """What of a node's answer is passed on."""
+
+    version: int | None
+    commit: str
+    predictions: list[Prediction]
+    milliseconds: float
+
+
+class Answer(NodeAnswer):
+    deployment: str
+    node: str
+    round_trip_milliseconds: float
+
+
+def ask(*, actor: Actor, deployment: Deployment, question: dict[str, Any]) -> Answer:
+    """The deployment's answer to ``question``, a predict body of a serving node, from a node that is ready.
+
+    Raises Conflict when none is, UserError where the node refuses the question, NodeTrouble when none can be reached.
+    """
+    actor.require(deployment.workspace, Role.VIEWER)
+    if actor.user is None:
+        raise Forbidden("Only a user can ask through the platform; ask the node itself.")
+    placements = [
+        item
+        for item in Placement.objects.filter(deployment=deployment, state=HeldState.READY).select_related("node")
+        if item.node.online
+    ]
+    if not placements:
+        raise Conflict(f"No node is ready to answer for {deployment} yet.", code="not_ready")
+    token, secret = issue_token(
+        kind=TokenKind.USER,
+        name="playground",
+        user=actor.user,
+        workspace=deployment.workspace,
+        role=Role.VIEWER,
+        expires_at=timezone.now() + TOKEN_LIVES,
+    )
+    trouble: NodeTrouble | None = None
+    try:
+        for placement in placements:
+            try:
+                return _ask_node(placement, str(deployment), question, secret)
+            except NodeTrouble as error:
+                log.warning("node_unreachable", node=placement.node.name, error=error.message)
+                trouble = error
+    finally:
+        token.delete()
+    raise trouble or AssertionError("there was a placement to ask")
+
+
+def _ask_node(placement: Placement, name: str, question: dict[str, Any], secret: str) -> Answer:
+    node = placement.node
+    began = time.perf_counter()
+    try:
+        endpoint = resolve(f"{node.url.rstrip('/')}/v1/models/{name}/predict", inner=True)
+        status, body = asyncio.run(_post(endpoint, json.dumps(question).encode(), secret))
+    except RefusedAddress as error:
+        raise NodeTrouble(f"The node {node.name} can't be asked: {error.message}") from None
+    except (TimeoutError, httpx.TimeoutException):
+        raise NodeTrouble(f"The node {node.name} did not answer within {DEADLINE:g} seconds.") from None
+    except (httpx.HTTPError, httpx.InvalidURL):
+        raise NodeTrouble(f"The node {node.name} can't be reached at {node.url}.") from None
+    elapsed = (time.perf_counter() - began) * 1000
+    if status == 400:
+        raise UserError(_message(body) or f"The node {node.name} does not take these inputs.")
+    if status != 200:
+        raise NodeTrouble(_message(body) or f"The node {node.name} answered {status}.", code="node_failed")
+    try:
+        answer = NodeAnswer.model_validate_json(body)
+    except ValidationError:
+        raise NodeTrouble(
+            f"The node {node.name} answered what this platform does not understand; is it of the same version?",
+            code="node_failed",
+        ) from None
+    return Answer(**answer.model_dump(), deployment=name, node=node.name, round_trip_milliseconds=round(elapsed, 3))
+
+
+def _message(body: bytes) -> str:
+    """The sentence of an answer in the product's error shape."""
+    try:
+        message = json.loads(body)["error"]["message"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return ""
+    return message[:MAX_MESSAGE] if isinstance(message, str) else ""
+
+
+async def _post(endpoint: Endpoint, body: bytes, secret: str) -> tuple[int, bytes]:
+    """POST and return the status and the first bytes of the answer. Asynchronous for the deadline's sake."""
+    headers = {
+        "Host": endpoint.authority,
+        "Authorization": f"Bearer {secret}",
+        "Content-Type": "application/json",
+    }
+    # No proxy from the environment and no redirect: both would lead elsewhere than the address that was checked.
+    async with (
+        asyncio.timeout(DEADLINE),
+        httpx.AsyncClient(timeout=DEADLINE, trust_env=False, follow_redirects=False) as client,
+        client.stream(
+            "POST", endpoint.url, content=body, headers=headers, extensions={"sni_hostname": endpoint.host}
+        ) as response,
+    ):
+        parts, size = [], 0
+        async for part in response.aiter_bytes():
+            size += len(part)
+            if size > MOST_BYTES:
+                raise httpx.HTTPError("the answer is too long")
+            parts.append(part)
+        return response.status_code, b"".join(parts)

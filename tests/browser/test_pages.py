@@ -1,0 +1,282 @@
+"""Beside the main flow: both languages, an upload taken up again, report, comparison, members, playground."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Route, expect
+
+from hub.accounts.models import Role
+from hub.datasets.models import Dataset, Upload
+from hub.registry.models import Alias
+from hub.serving.models import Node
+from jobs.models import Job
+from tests.browser.conftest import Tab, sign_in
+from tests.factories.accounts import Person, person
+from tests.factories.jobs import queued_job, worker
+from tests.factories.serving import Answering, serving_node
+
+pytestmark = pytest.mark.browser
+
+HEADINGS = {"数据集": "datasets", "任务": "jobs", "模型": "models", "部署": "serving", "设置": "settings"}
+
+
+def test_every_page_speaks_chinese(tab: Tab) -> None:
+    page = tab.page
+    person("olga", workspace="acme")
+    tab.open("/")
+    expect(page.get_by_role("heading", name="Sign in")).to_be_visible()
+    page.get_by_role("button", name="简体中文").click()
+    expect(page.get_by_role("heading", name="登录")).to_be_visible()
+    assert page.evaluate("document.documentElement.lang") == "zh-CN"
+    tab.check("sign-in-zh")
+    page.reload()
+    page.get_by_label("用户名").fill("olga")
+    page.get_by_role("textbox", name="密码").fill("correct horse battery")
+    page.get_by_role("button", name="登录").click()
+    expect(page.get_by_role("heading", level=1, name="任务")).to_be_visible()
+    for heading, name in HEADINGS.items():
+        page.get_by_role("navigation", name="主导航").get_by_role("link", name=heading, exact=True).click()
+        expect(page.get_by_role("heading", level=1, name=heading)).to_be_visible()
+        tab.check(f"{name}-zh")
+        english = page.get_by_role("main").inner_text()
+        assert not re.findall(r"\b(?:the|and|of|your|no|all)\b", english), english
+    page.get_by_role("button", name="English").click()
+    expect(page.get_by_role("heading", level=1, name="Settings")).to_be_visible()
+
+
+def test_an_upload_is_taken_up_after_a_reload(tab: Tab, tmp_path: Path) -> None:
+    page = tab.page
+    person("olga", workspace="acme")
+    rows = tmp_path / "large.csv"
+    rows.write_text("text,label\n" + "".join(f"where is parcel number {n:07d},{'ab'[n % 2]}\n" for n in range(600_000)))
+    sign_in(tab, "olga")
+    sent: list[str] = []
+
+    def break_off(route: Route) -> None:
+        # The first piece arrives; then the line is dead.
+        if route.request.method == "PATCH":
+            sent.append(route.request.url)
+        if len(sent) > 1:
+            route.abort()
+        else:
+            route.continue_()
+
+    page.route("**/api/v1/uploads/*", break_off)
+    tab.open("/w/acme/datasets/new")
+    page.locator("input[type=file]").first.set_input_files(rows)
+    expect(page.get_by_role("table", name="The first rows")).to_be_visible()
+    page.get_by_role("button", name="Upload and validate").click()
+    expect(page.get_by_role("progressbar", name="Upload")).to_be_visible()
+    for _ in range(200):
+        if len(sent) > 1:
+            break
+        page.wait_for_timeout(50)
+    arrived = page.request.get(sent[0]).json()["offset"]
+    assert arrived == 8 * 1024 * 1024 < rows.stat().st_size
+
+    tab.open("/w/acme/datasets")
+    page.unroute_all(behavior="wait")
+    tab.open("/w/acme/datasets/new")
+    stopped = page.get_by_test_id("unfinished")
+    expect(stopped).to_contain_text("large.csv")
+    tab.check("upload-unfinished")
+    offsets: list[str] = []
+    page.on("request", lambda request: offsets.append(request.headers.get("upload-offset", "")))
+    page.locator("input[type=file]").first.set_input_files(rows)
+    page.get_by_role("button", name="Upload and validate").click()
+    page.wait_for_url(re.compile(r"/datasets/[0-9a-f-]{36}$"))
+    assert str(arrived) in offsets and "0" not in offsets
+    [file] = Dataset.objects.get().files.all()
+    assert (file.size, file.sha256) == (rows.stat().st_size, hashlib.sha256(rows.read_bytes()).hexdigest())
+    assert not Upload.objects.exists()
+
+
+def matrix(depth: int, kind: str, bins: int = 24) -> dict[str, Any]:
+    counts = {"edges": [-0.2, 0.2], "all": [4, 40, 200, 40, 4], "kept": [4, 20, 5, 20, 4]}
+    return {
+        "name": f"bert.encoder.layer.{depth}.{kind}.weight",
+        "group": "attention",
+        "stack": "encoder",
+        "depth": depth,
+        "kind": kind,
+        "shape": [384, 384],
+        "kept": 14_000 + 900 * depth,
+        "empty_rows": depth,
+        "empty_columns": 0,
+        "density": {"rows": [n / 200 for n in range(bins)], "columns": [0.1] * bins}
+        | ({"cells": [[(a * b % 7) / 40 for a in range(bins)] for b in range(bins)]} if depth == 0 else {}),
+        "weight": counts,
+        "score": counts,
+        "magnitude_overlap": {"jaccard": 0.4, "chance": 0.05, "shared": 0.6},
+    }
+
+
+def report(accuracy: float, size: int) -> dict[str, Any]:
+    matrices = [matrix(depth, kind) for depth in range(4) for kind in ("attention.self.query", "intermediate.dense")]
+    return {
+        "primary": "accuracy",
+        "metrics": {
+            "validation": {"accuracy": accuracy, "macro_f1": accuracy - 0.01, "interval": [accuracy - 0.05, 0.97]},
+            "test": None,
+        },
+        "dense": {"validation": {"accuracy": 0.94, "macro_f1": 0.93, "interval": [0.9, 0.97]}, "test": None},
+        "sparsity": {"target": 0.9, "reached": 0.9},
+        "params": {"total": 22_713_216, "nonzero": size // 4, "trainable": 900_000},
+        "bytes": {"dense": 90_861_234, "sparse": size},
+        "seconds": {"dense": 21.4, "train": 48.9},
+        "agreement": 0.97,
+        "confusion": {
+            "split": "validation",
+            "labels": ["billing", "returns", "shipping"],
+            "matrix": [[20, 1, 0], [2, 18, 1], [0, 0, 22]],
+        },
+        "measures": {
+            "quality": {
+                "metric": "accuracy",
+                "splits": {"validation": {"difference": accuracy - 0.94, "difference_interval": [-0.05, 0.01]}},
+            },
+            "robustness": {
+                "metric": "accuracy",
+                "kinds": {"typos": {"dense": {"value": 0.9}, "sparse": {"value": 0.85}}},
+            },
+        },
+        "pictures": {
+            "distributions": {"attention": {name: matrices[0][name] for name in ("weight", "score")}},
+            "matrices": matrices,
+        },
+        "errors": {
+            "split": "validation",
+            "count": 1,
+            "rows": [{"row": 3, "text": "where is it", "gold": "billing", "predicted": "returns", "dense": "billing"}],
+        },
+    }
+
+
+def finished_job(owner: Person, name: str, *, accuracy: float, size: int, **changes: Any) -> Job:
+    """A job that a worker took through its training to a version."""
+    job = queued_job(owner, name=name, **changes)
+    gpu = worker(f"gpu-{name}")
+    assert gpu.claim(job).status_code == 200
+    begin, seq = datetime.now(UTC) - timedelta(seconds=60), gpu.claim_answer["next_seq"]
+    events: list[dict[str, Any]] = [{"type": "phase", "data": {"phase": "train", "index": 1, "of": 7}}]
+    for step in range(20):
+        data = {"phase": "train", "step": step, "total_steps": 20, "loss": 2 / (step + 1), "sparsity": step / 20}
+        events.append({"type": "progress", "data": data | {"learning_rate": 1e-3, "metric": accuracy}})
+    stamped = [
+        event | {"seq": seq + at, "at": (begin + timedelta(seconds=at)).isoformat()} for at, event in enumerate(events)
+    ]
+    assert gpu.events(job, *stamped).status_code == 200
+    assert gpu.finish(job, gpu.success(job) | {"report": report(accuracy, size)}).status_code == 200
+    return job
+
+
+def test_reports_are_read_compared_and_taken_along(tab: Tab) -> None:
+    page = tab.page
+    owner = person("olga", workspace="acme")
+    jobs = [
+        finished_job(owner, "large", accuracy=0.93, size=60_000_000),
+        finished_job(owner, "small", accuracy=0.91, size=20_000_000, target={"sparsity": 0.95}),
+    ]
+    sign_in(tab, "olga")
+    page.get_by_role("link", name="large").click()
+    page.get_by_role("link", name="The whole report").click()
+    expect(page.get_by_role("heading", name="Report of large")).to_be_visible()
+    expect(page.get_by_role("img", name=re.compile("60 of 64 rows are right"))).to_be_visible()
+    expect(page.get_by_role("img", name=re.compile("Density of the mask: by rows from 0.00 %"))).to_be_visible()
+    page.get_by_role("combobox", name="Matrix").fill("layer.3.attention")
+    page.get_by_role("option", name="bert.encoder.layer.3.attention.self.query.weight").click()
+    expect(page.get_by_role("table", name="Rows that it got wrong").get_by_text("where is it")).to_be_visible()
+    tab.check("report")
+    page.get_by_role("button", name="Switch to dark").click()
+    tab.check("report-dark")
+    page.get_by_role("button", name="Switch to light").click()
+    with page.expect_download() as table:
+        page.get_by_role("button", name="Download as CSV").click()
+    assert "Accuracy (validation),share,0.94,0.9,0.97,0.93" in table.value.path().read_text("utf-8-sig")
+    with page.expect_download() as picture:
+        page.get_by_role("button", name="Save Density of the mask as PNG").click()
+    assert picture.value.path().read_bytes().startswith(b"\x89PNG")
+
+    tab.open(f"/w/acme/jobs/compare?jobs={jobs[0].id}")
+    expect(page.get_by_text("Pick at least two jobs")).to_be_visible()
+    page.get_by_role("combobox", name="Jobs").fill("small")
+    page.get_by_role("option", name=re.compile("small")).click()
+    expect(page.get_by_role("table", name="What differs").get_by_text("target.sparsity")).to_be_visible()
+    expect(page.get_by_role("img", name=re.compile("small: 91.0 % at 20.0 MB"))).to_be_visible()
+    expect(page.locator("[data-lines='2']").first).to_be_attached()
+    page.keyboard.press("Escape")
+    tab.check("compare")
+
+    tab.open(f"/w/acme/jobs/{jobs[1].id}")
+    page.get_by_role("link", name="Clone with changes").click()
+    expect(page.get_by_text("The settings of small are filled in")).to_be_visible()
+    expect(page.get_by_label("Sparsity, exactly")).to_have_value("95 %")
+    page.get_by_role("button", name="The same from a terminal").click()
+    expect(page.get_by_text("--sparsity 0.95")).to_be_visible()
+    tab.check("job-clone")
+
+
+def test_an_alias_moves_after_it_is_said_what_follows(tab: Tab) -> None:
+    page = tab.page
+    owner = person("olga", workspace="acme")
+    finished_job(owner, "one", accuracy=0.9, size=10_000_000, model_name="desk")
+    finished_job(owner, "two", accuracy=0.92, size=10_000_000, model_name="desk")
+    assert owner.client.put("/api/v1/models/acme/desk/aliases/production", {"version": 1}).status_code == 200
+    body = {"workspace": "acme", "model": "acme/desk", "revision": "production", "name": "answers"}
+    assert owner.client.post("/api/v1/deployments", body).status_code == 201
+    answering = Answering()
+    node = serving_node("edge-1")
+    Node.objects.filter(pk=node.id).update(url=answering.url)
+    node.hold("ready")
+
+    sign_in(tab, "olga")
+    tab.open("/w/acme/models/acme/desk")
+    page.get_by_role("button", name="Move from v1 to v2").click()
+    dialog = page.get_by_role("dialog")
+    expect(dialog).to_contain_text("answers (on 1 node)")
+    dialog.get_by_role("button", name="Move from v1 to v2").click()
+    expect(dialog).to_have_count(0)
+    assert Alias.objects.get(name="production").version.number == 2
+    tab.check("model-moved")
+
+    page.get_by_role("link", name="Serving", exact=True).click()
+    expect(page.get_by_text("0 of 1 nodes answer with v2")).to_be_visible()
+    node.hold("ready")
+    expect(page.get_by_text("1 of 1 nodes answer with v2")).to_be_visible()
+    page.get_by_role("link", name="Try it").click()
+    page.get_by_role("textbox", name="Text", exact=True).fill("where is my parcel")
+    page.get_by_role("button", name="Ask").click()
+    expect(page.get_by_test_id("probabilities").get_by_text("90.0 %")).to_be_visible()
+    expect(page.get_by_text("3.5 ms")).to_be_visible()
+    tab.check("playground")
+    answering.close()
+
+
+def test_owners_manage_members_and_read_the_log(tab: Tab) -> None:
+    page = tab.page
+    person("olga", workspace="acme")
+    person("carl", workspace="elsewhere", role=Role.OWNER)
+    sign_in(tab, "olga")
+    tab.open("/w/acme/settings")
+    page.get_by_role("tab", name="Members").click()
+    page.get_by_label("User name of a new member").fill("carl")
+    page.get_by_role("button", name="Add", exact=True).click()
+    row = page.get_by_role("row", name=re.compile("carl"))
+    expect(row).to_be_visible()
+    tab.check("members")
+    row.get_by_role("button", name="Remove").click()
+    expect(page.get_by_role("dialog")).to_contain_text("carl loses access to acme")
+    page.get_by_role("dialog").get_by_role("button", name="Remove").click()
+    expect(row).to_have_count(0)
+    page.get_by_role("tab", name="Audit log").click()
+    expect(page.get_by_role("cell", name="member.added")).to_be_visible()
+    page.get_by_label("Action").fill("member.removed")
+    expect(page.get_by_role("cell", name="member.added")).to_have_count(0)
+    expect(page).to_have_url(re.compile("action=member.removed"))
+    tab.check("audit")

@@ -1,0 +1,129 @@
+"""A job of each task, from the uploaded file to what its worker gets."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.core.files.uploadedfile import SimpleUploadedFile
+
+from hub.core import storage
+from hub.datasets.models import Dataset
+from hub.datasets.tasks import validate
+from hub.registry.cards import card
+from pst import spec
+from pst_client.contract import JobSpec
+from pst_worker.inputs import run_spec
+from tests.factories.accounts import Person
+from tests.factories.jobs import BERT, base_model, queued_job, worker
+
+pytestmark = pytest.mark.django_db
+
+GPT2 = {"model_type": "gpt2", "vocab_size": 100, "n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 64}
+T5 = {"model_type": "t5", "vocab_size": 100, "d_model": 32, "d_kv": 8, "d_ff": 64, "num_layers": 2, "num_heads": 4}
+
+ROWS: dict[str, tuple[str, str, list[str], dict[str, Any]]] = {
+    "classification": ("text,label\na,x\nb,y\nc,x\nd,y\n", "a.csv", ["x", "y"], {"text": "a", "label": "x"}),
+    "regression": ("text,score\na,1\nb,2.5\nc,3\nd,4\n", "a.csv", [], {"text": "a", "label": 1.0}),
+    "multilabel": (
+        "text,label\na,x;y\nb,y\nc,x\nd,\n",
+        "a.csv",
+        ["x", "y"],
+        {"text": "a", "label": ["x", "y"]},
+    ),
+    "generation": (
+        '{"source": "a", "target": "b", "references": ["b", "c"]}\n{"source": "d", "target": "e"}\n',
+        "a.jsonl",
+        [],
+        {"source": "a", "target": "b", "references": ["b", "c"]},
+    ),
+}
+
+
+def uploaded(owner: Person, task: str) -> Dataset:
+    content, name, _, _ = ROWS[task]
+    body = {
+        "file": SimpleUploadedFile(name, content.encode()),
+        "task": task,
+        "validation_share": "0",
+        **({"label_separator": ";"} if task == "multilabel" else {}),
+    }
+    answer = owner.client.post("/api/v1/datasets", body, format="multipart")
+    assert answer.status_code == 201, answer.content
+    validate(answer.json()["id"])
+    return Dataset.objects.get(pk=answer.json()["id"])
+
+
+@pytest.mark.parametrize("task", list(ROWS))
+def test_a_job_of_each_task_reaches_its_worker(owner: Person, task: str, tmp_path: Path) -> None:
+    dataset = uploaded(owner, task)
+    assert (dataset.state, dataset.task, dataset.labels) == ("ready", task, ROWS[task][2]), dataset.errors
+    shown = owner.client.get(f"/api/v1/datasets/{dataset.id}").json()
+    assert (shown["task"], shown["labels"]) == (task, ROWS[task][2])
+    first = owner.client.get(f"/api/v1/datasets/{dataset.id}/rows").json()["results"][0]
+    assert first["text"] == "a" and isinstance(first["label"], str)
+    base_model("writer", config=GPT2)
+    base = "base/writer" if task == "generation" else "base/tiny-bert"
+    base_model()
+    job = queued_job(owner, dataset=str(dataset.id), base_model=base)
+    estimate = owner.client.post(
+        "/api/v1/estimates", {"base_model": base, "target": {"sparsity": 0.9}, "dataset": str(dataset.id)}
+    ).json()
+    assert estimate["plan"]["total_params"] == job.plan["total_params"]
+    given = JobSpec.model_validate(worker().claim(job).json()["spec"])
+    assert (given.task, given.dataset.labels) == (task, ROWS[task][2])
+    with storage.open_blob(given.dataset.train.sha256) as blob:
+        assert json.loads(blob.readline()) == ROWS[task][3]
+    (tmp_path / "spec.json").write_text(json.dumps(run_spec(given, tmp_path)))
+    read = spec.read(tmp_path)
+    assert read.task == task
+    config = GPT2 if task == "generation" else BERT
+    planned, sparsity = spec.plan(read, config)
+    assert planned.total_params == job.plan["total_params"]
+    assert sparsity == {group["name"]: group["sparsity"] for group in job.plan["groups"]}
+
+
+def test_a_model_that_cannot_do_the_task_is_refused_at_submission(owner: Person) -> None:
+    base_model()
+    body = {"dataset": str(uploaded(owner, "generation").id), "base_model": "base/tiny-bert"}
+    answer = owner.client.post("/api/v1/jobs", body | {"target": {"sparsity": 0.9}})
+    assert answer.status_code == 400
+    assert "a model of type bert has no head for generation" in answer.json()["error"]["message"]
+
+
+def test_estimates_without_a_data_set_say_the_task(owner: Person) -> None:
+    base_model()
+    base_model("writer", config=GPT2)
+    base_model("rewriter", config=T5)
+    for name, task, labels in (("writer", "generation", None), ("rewriter", "generation", None)):
+        body = {"base_model": f"base/{name}", "target": {"sparsity": 0.9}, "task": task, "num_labels": labels}
+        assert owner.client.post("/api/v1/estimates", body).json()["plan"]["groups"]
+    body = {"base_model": "base/tiny-bert", "target": {"sparsity": 0.9}, "task": "regression"}
+    assert owner.client.post("/api/v1/estimates", body).json()["plan"]["total_params"] > 0
+    body["task"] = "multilabel"
+    assert owner.client.post("/api/v1/estimates", body).status_code == 400
+
+
+@pytest.mark.parametrize(
+    ("task", "config", "metrics", "pipeline", "line"),
+    [
+        ("generation", GPT2, {"bleu": 31.25}, "text-generation", "| test bleu | 40 | 31.25 |"),
+        ("generation", {"is_encoder_decoder": True}, {"rouge_l": 0.5}, "text2text-generation", "test rouge l"),
+        ("regression", BERT, {"pearson": 0.875, "mse": 0.5}, "text-classification", "| test pearson | 40 | 0.875 |"),
+        ("multilabel", BERT, {"micro_f1": 0.5}, "text-classification", "| test micro f1 | 4000.00% | 50.00% |"),
+    ],
+)
+def test_the_card_speaks_of_the_task(
+    owner: Person, task: str, config: dict[str, Any], metrics: dict[str, float], pipeline: str, line: str
+) -> None:
+    from hub.registry.models import ModelKind
+    from hub.registry.services import ensure_model
+
+    model = ensure_model(workspace=owner.workspace, name="tickets", kind=ModelKind.SPARSE)
+    report = {"task": task, "metrics": {"test": metrics}, "dense": {"test": dict.fromkeys(metrics, 40.0)}}
+    text = card(model=model, number=1, lineage={}, report=report, config=config)
+    assert f"pipeline_tag: {pipeline}\n" in text
+    assert line in text
+    assert "sparse classifier" not in text

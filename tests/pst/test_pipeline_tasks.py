@@ -1,0 +1,176 @@
+"""Whole runs of the tasks beside classification, and what their users get wrong."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+import transformers
+
+from pst import dense, pipeline, spec, verify
+from pst.__main__ import main
+from pst_serve.engine import ExpandingEngine, Input
+from tests.pst.conftest import LABELS, toy_rows, write_job, write_rows
+from tests.pst.texts import write_generator, write_text_job
+
+
+@pytest.fixture(autouse=True)
+def verify_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same check without a second process, which costs seconds: test_pipeline.py starts one."""
+
+    def run(command: list[str], **options: Any) -> subprocess.CompletedProcess[str]:
+        output = io.StringIO()
+        with contextlib.redirect_stdout(output):
+            code = verify.main(command[3:])
+        return subprocess.CompletedProcess(command, code, output.getvalue(), "")
+
+    monkeypatch.setattr(verify, "subprocess", SimpleNamespace(run=run))
+
+
+def change(folder: Path, **entries: Any) -> None:
+    value = json.loads((folder / "spec.json").read_text())
+    (folder / "spec.json").write_text(json.dumps({**value, **entries}))
+
+
+def run(folder: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    events: list[dict[str, Any]] = []
+    return pipeline.run(folder, emit=events.append, should_stop=lambda: False), events
+
+
+def numbers(count: int, seed: int) -> list[dict[str, Any]]:
+    return [{**row, "label": float(LABELS.index(row["label"]))} for row in toy_rows(count, seed)]
+
+
+def several(count: int, seed: int) -> list[dict[str, Any]]:
+    rows = toy_rows(count, seed)
+    pairs = zip(rows, reversed(rows), strict=True)
+    return [{"text": f"{a['text']} {b['text']}", "label": sorted({a["label"], b["label"]})} for a, b in pairs]
+
+
+@pytest.mark.parametrize(
+    "task,rows,primary", [("regression", numbers, "pearson_spearman"), ("multilabel", several, "micro_f1")]
+)
+def test_tasks_with_a_head_run_to_a_verified_export(
+    base: Path, tmp_path: Path, task: str, rows: Callable[[int, int], list[dict[str, Any]]], primary: str
+) -> None:
+    folder = write_job(tmp_path, base, target={"sparsity": 0.5}, epochs=16)
+    write_rows(folder / "data/train.jsonl", rows(96, 1))
+    write_rows(folder / "data/test.jsonl", rows(30, 2))
+    change(folder, task=task, labels=LABELS if task == "multilabel" else [])
+    report, _ = run(folder)
+    assert (report["task"], report["primary"], report["confusion"]) == (task, primary, None)
+    assert report["verify"]["ok"]
+    assert report["metrics"]["test"][primary] > 0.4
+    config = json.loads((folder / "export/config.json").read_text())
+    problem = {"regression": "regression", "multilabel": "multi_label_classification"}[task]
+    assert config["problem_type"] == problem
+    assert list(config["id2label"].values()) == (LABELS if task == "multilabel" else ["score"])
+    served = ExpandingEngine().load(folder / "export")
+    assert (served.task, list(served.labels)) == (task, LABELS if task == "multilabel" else ["score"])
+    model = transformers.AutoModelForSequenceClassification.from_pretrained(folder / "export")
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder / "export")
+    with torch.no_grad():
+        logits = model(**tokenizer(["the red dog"], return_tensors="pt")).logits[0]
+    wanted = (logits.sigmoid() if task == "multilabel" else logits).tolist()
+    assert served.predict([Input("the old saw", "new"), Input("the red dog")])[1] == pytest.approx(wanted, abs=1e-5)
+
+
+@pytest.mark.parametrize("family", ["gpt2", "t5"])
+def test_generation_runs_to_a_verified_export(tmp_path: Path, family: str) -> None:
+    folder = write_text_job(tmp_path / "job", write_generator(tmp_path / "base", family), distill_hidden_weight=1.0)
+    report, events = run(folder)
+    assert (report["task"], report["primary"]) == ("generation", "bleu")
+    assert report["verify"]["ok"]
+    names = {event["name"] for event in events if event["type"] == "metric"}
+    assert names == {"negative_loss"}
+    assert report["metrics"]["test"]["perplexity"] > 1
+    assert len(report["samples"]) == len({row["source"] for row in report["samples"]}) <= 10
+    export = folder / "export"
+    kind = transformers.AutoModelForCausalLM if family == "gpt2" else transformers.AutoModelForSeq2SeqLM
+    model, tokenizer = kind.from_pretrained(export), transformers.AutoTokenizer.from_pretrained(export)
+    first = report["samples"][0]
+    words = tokenizer(first["source"] + (" \n" if family == "gpt2" else ""), return_tensors="pt")
+    with torch.no_grad():
+        found = model.generate(**{k: v for k, v in words.items() if k != "token_type_ids"})[0]
+    said = found[words["input_ids"].shape[1] :] if family == "gpt2" else found
+    assert tokenizer.decode(said, skip_special_tokens=True).strip() == first["text"]
+    served = ExpandingEngine().load(export)
+    assert (served.task, tuple(served.labels)) == ("generation", ())
+    said = served.predict([Input(sample["source"]) for sample in report["samples"]])
+    assert said == [sample["text"] for sample in report["samples"]]
+    # another job of the same dense model takes it over
+    other = write_text_job(tmp_path / "other", tmp_path / "base", target={"sparsity": 0.7}, distill_hidden_weight=1.0)
+    (folder / "dense").rename(other / "dense")
+    again, events = run(other)
+    assert "dense" not in [event["phase"] for event in events if event["type"] == "phase"]
+    assert again["dense"] == report["dense"]
+    change(other, settings={**report["settings"], "dense_epochs": 1.0})
+    assert dense.load(other, dense.fingerprint(spec.read(other)), True) is None
+
+
+def test_a_trimmed_vocabulary_predicts_the_same(base: Path, tmp_path: Path) -> None:
+    quick = {"epochs": 2, "dense_epochs": 2, "evaluations": 2}
+    whole, _ = run(write_job(tmp_path / "whole", base, **quick))
+    folder = write_job(tmp_path / "trimmed", base, trim_vocabulary=True, **quick)
+    rows = [row for row in toy_rows(96, 1) if "wren" not in row["text"] and "file" not in row["text"]]
+    write_rows(folder / "data/train.jsonl", rows)
+    test = [row for row in toy_rows(30, 2) if "wren" not in row["text"] and "file" not in row["text"]]
+    write_rows(folder / "data/test.jsonl", test)
+    report, events = run(folder)
+    assert any("vocabulary is trimmed" in event.get("message", "") for event in events)
+    assert report["verify"]["ok"]
+    assert report["params"]["total"] < whole["params"]["total"]
+
+
+def test_structured_removes_neurons_from_the_export(base: Path, tmp_path: Path) -> None:
+    folder = write_job(tmp_path, base, target={"sparsity": 0.5}, structure="structured", epochs=2, evaluations=2)
+    report, events = run(folder)
+    assert any("neurons are removed" in event.get("message", "") for event in events)
+    config = json.loads((folder / "export/config.json").read_text())
+    assert config["intermediate_size"] < 64
+    assert report["verify"]["ok"]
+    state = transformers.AutoModelForSequenceClassification.from_pretrained(folder / "export").state_dict()
+    assert report["params"]["nonzero"] == sum(tensor.numel() for tensor in state.values())
+
+
+def long_target(folder: Path) -> None:
+    path = folder / "data/train.jsonl"
+    path.write_text(path.read_text() + json.dumps({"source": "red", "target": "dog " * 60}) + "\n")
+
+
+def bert(folder: Path) -> None:
+    path = Path(json.loads((folder / "spec.json").read_text())["base_model"]) / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "model_type": "bert"}))
+
+
+@pytest.mark.parametrize(
+    "spoil,words",
+    [
+        (long_target, "train.jsonl, line 61: the target has 61 tokens, more than the model's context of 40"),
+        (bert, "a model of type bert has no head for generation"),
+        (
+            lambda folder: change(folder, task="regression"),
+            "train.jsonl, line 1: the label of a regression row must be a number, not None",
+        ),
+        (lambda folder: change(folder, target={"groups": {"ffn": 1.0}}), "target groups ffn must be between 0 and"),
+        (lambda folder: change(folder, target={"groups": 3}), "target groups must be an object"),
+        (lambda folder: change(folder, plan={"ffn": 0.5}), "plan must give a sparsity for each of attention, ffn"),
+    ],
+)
+def test_what_the_user_gets_wrong_is_one_plain_sentence(
+    tmp_path: Path, spoil: Callable[[Path], None], words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = write_text_job(tmp_path / "job", write_generator(tmp_path / "base", "gpt2"))
+    spoil(folder)
+    assert main(["train", str(folder)]) == 1
+    errors = " ".join(capsys.readouterr().err.split())
+    assert "[2/7]" not in errors
+    assert words in errors[errors.index("error: ") :]

@@ -1,0 +1,82 @@
+"""Tiny random models that generate, with a tokenizer of whole words, and a toy task: say the words backwards."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import Split
+from tokenizers.processors import TemplateProcessing
+from transformers import PreTrainedTokenizerFast
+
+from tests.pst.tiny import TWO_STACKS, save_folder
+
+WORDS = ["red", "green", "dog", "horse", "saw", "drill", "old", "new"]
+VOCABULARY = ["<pad>", "</s>", "<unk>", "\n", *WORDS]
+
+
+def write_generator(folder: Path, family: str) -> Path:
+    """A base model's folder. Its end of text is token 1, its padding 0."""
+    changes: dict[str, Any] = {"vocab_size": len(VOCABULARY), "pad_token_id": 0, "eos_token_id": 1, "bos_token_id": 1}
+    if family.startswith("bart"):
+        changes |= {"decoder_start_token_id": 1, "forced_eos_token_id": None}
+    if family.startswith("t5"):
+        changes["num_decoder_layers"] = 2  # transformers' cache fails where the decoder is the deeper stack
+    save_folder(folder, family, "generation", **changes)
+    tokenizer = Tokenizer(WordLevel({word: index for index, word in enumerate(VOCABULARY)}, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = Split(" ", "removed")
+    if family in TWO_STACKS:
+        tokenizer.post_processor = TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
+    PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        model_max_length=40,
+        pad_token="<pad>",
+        eos_token="</s>",
+        unk_token="<unk>",
+        model_input_names=["input_ids", "attention_mask"],
+    ).save_pretrained(folder)
+    return folder
+
+
+def backwards(count: int, seed: int) -> list[dict[str, Any]]:
+    draw = random.Random(seed)
+    rows = []
+    for _ in range(count):
+        words = [draw.choice(WORDS) for _ in range(draw.randint(1, 3))]
+        rows.append({"source": " ".join(words), "target": " ".join(reversed(words))})
+    return rows
+
+
+def write_text_job(folder: Path, base: Path, *, target: dict[str, Any] | None = None, **settings: Any) -> Path:
+    """A job folder for the toy task; validation is split off by the library."""
+    for name, count, seed in (("train", 60, 1), ("test", 12, 2)):
+        path = folder / f"data/{name}.jsonl"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("".join(json.dumps(row) + "\n" for row in backwards(count, seed)), "utf-8")
+    quick = {
+        "epochs": 3,
+        "dense_epochs": 2,
+        "batch_size": 16,
+        "evaluations": 2,
+        "update_rank": 4,
+        "score_rank": 2,
+        "max_target_length": 6,
+        "max_length": 16,
+        "dense_learning_rate": 3e-3,
+        "learning_rate": 1e-2,
+        "score_learning_rate": 1e-2,
+    }
+    spec = {
+        "base_model": str(base),
+        "task": "generation",
+        "train": "data/train.jsonl",
+        "test": "data/test.jsonl",
+        "settings": {**quick, **settings},
+        "target": target or {"sparsity": 0.5},
+    }
+    (folder / "spec.json").write_text(json.dumps(spec), "utf-8")
+    return folder

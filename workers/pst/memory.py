@@ -1,0 +1,106 @@
+"""How many rows fit on the device at once.
+
+On a CUDA device a trial tells: forward and backward of the longest rows. On a CPU a trial of a whole batch would take as
+long as a step and the operating system hides what it costs, so the bytes that autograd keeps for one row, the longest,
+are counted by its hooks, and compared with what the machine has left:
+
+    rows = (share * available - fixed) / bytes of a row      fixed: gradients, moments, the largest masked weight
+
+Only a memory that is too small changes anything: where a whole batch fits, it is not split.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+SHARE = 0.8  # of the free memory that training may take
+WORKING = 1.5  # backward needs room for gradients of activations beside what is kept
+ROUTINE = 4  # rows below which recomputing activations is better than splitting further
+
+
+def is_out_of_memory(error: RuntimeError) -> bool:
+    """Whether torch ran out of memory, on a GPU or a CPU."""
+    return isinstance(error, torch.OutOfMemoryError) or "not enough memory" in str(error)
+
+
+def available_bytes() -> int:
+    """Free memory of this machine, or of this process's control group where that is less."""
+    try:
+        lines = Path("/proc/meminfo").read_text("ascii").splitlines()
+        free = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
+    except (OSError, StopIteration):  # not Linux: the whole memory is the best guess
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    group = Path("/sys/fs/cgroup")
+    try:
+        limit = (group / "memory.max").read_text("ascii").strip()
+        used = int((group / "memory.current").read_text("ascii"))
+    except OSError:
+        return free
+    return free if limit == "max" else min(free, max(0, int(limit) - used))
+
+
+def kept_bytes(forward: Callable[[], Tensor], model: nn.Module) -> int:
+    """Bytes that autograd keeps of a forward pass, weights and what lies in their storage left out."""
+    weights = {tensor.untyped_storage().data_ptr() for tensor in model.state_dict(keep_vars=True).values()}
+    seen: dict[int, int] = {}
+    alive: list[Tensor] = []  # so that no address is used twice
+
+    def pack(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in weights:
+            seen[storage.data_ptr()] = storage.nbytes()
+            alive.append(tensor)
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        forward()
+    return sum(seen.values())
+
+
+def fixed_bytes(trained: Mapping[str, nn.Parameter], model: nn.Module) -> int:
+    """Gradients and two moments of what is trained, and twice the largest matrix."""
+    sizes = [parameter.numel() * parameter.element_size() for parameter in trained.values()]
+    largest = max((p.numel() * p.element_size() for p in model.parameters()), default=0)
+    return 3 * sum(sizes) + 2 * largest
+
+
+def rows_that_fit(available: int, fixed: int, row: int, most: int) -> int:
+    """At most ``most`` rows, halved until they fit; 0 when not even one does."""
+    rows = most
+    while rows and fixed + WORKING * row * rows > SHARE * available:
+        rows //= 2
+    return rows
+
+
+def rows_by_trial(trial: Callable[[int], None], most: int) -> int:
+    """At most ``most`` rows, halved until ``trial(rows)`` runs without running out of memory; 0 when none does."""
+    rows = most
+    while rows:
+        try:
+            trial(rows)
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+        else:
+            return rows
+        release()
+        rows //= 2
+    return 0
+
+
+def release() -> None:
+    """Give back what a failed pass left behind."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def longest(lengths: Sequence[int], count: int) -> list[int]:
+    """Numbers of the ``count`` longest rows."""
+    return sorted(range(len(lengths)), key=lambda row: lengths[row], reverse=True)[:count]

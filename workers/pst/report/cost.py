@@ -1,0 +1,100 @@
+"""The measures of cost: operations, time, trained parameters, size; of the dense model and of the exported one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from pst.data import Encoded
+from pst.report import flops, timing
+from pst.tasks import Task
+
+LENGTH = 128
+BATCHES = (1, 8)
+MEMORY_BYTES = 4  # a parameter in memory: the serving node computes in float32
+FORMULA = (
+    "2 x tokens x weights of each linear map, plus 2 b m n k of each batched product in attention; "
+    "sparse counts the weights that are not zero; biases, norms and activations are left out"
+)
+
+
+def inputs_of(
+    task: Task, rows: Sequence[Encoded], batch: int, models: Sequence[PreTrainedModel]
+) -> tuple[dict[str, Tensor], dict[str, int]]:
+    """Inputs that all ``models`` take, and their shape: ``batch`` times one row, made from the first of ``rows`` by
+    repeating it up to a stated number of tokens. Tokens don't change what is counted or timed, so that those which a
+    trimmed vocabulary lacks may stand for others."""
+    row, length = rows[0], min(LENGTH, task.max_length)
+    if not models[0].config.is_encoder_decoder:
+        length = max(2, length - len(row.target))  # source and target stand in one line
+    known = min(model.get_input_embeddings().get_parameter("weight").shape[0] for model in models)
+    times = -(-length // len(row.input_ids))
+    tokens = [token % known for token in (row.input_ids * times)[: length - 1] + row.input_ids[-1:]]
+    kinds = None if row.token_type_ids is None else (row.token_type_ids * times)[:length]
+    target = tuple(token % known for token in row.target)
+    inputs, _ = task.collate([replace(row, input_ids=tokens, token_type_ids=kinds, target=target)] * batch)
+    shape = {"rows": batch, "tokens": inputs["input_ids"].shape[1]}
+    if "decoder_input_ids" in inputs:
+        shape["target_tokens"] = inputs["decoder_input_ids"].shape[1]
+    return inputs, shape
+
+
+def operations(task: Task, rows: Sequence[Encoded], dense: PreTrainedModel, sparse: PreTrainedModel) -> dict[str, Any]:
+    """FLOPs of one forward pass of one row."""
+    inputs, shape = inputs_of(task, rows, 1, (dense, sparse))
+    full, thin = flops.count(dense, inputs), flops.count(sparse, inputs)
+    ours, theirs = thin.kept + thin.attention, full.linear + full.attention
+    return {
+        "shape": shape,
+        "dense": {"linear": full.linear, "attention": full.attention, "total": theirs},
+        "sparse": {"linear": thin.kept, "attention": thin.attention, "total": ours},
+        "sparse_with_zeros": thin.linear + thin.attention,
+        "ratio": ours / theirs,
+        "formula": FORMULA,
+    }
+
+
+def times(
+    task: Task, rows: Sequence[Encoded], dense: PreTrainedModel, sparse: PreTrainedModel, seed: int
+) -> dict[str, Any]:
+    """Measured times of a forward pass on the CPU, dense and sparse in turns."""
+    shapes = []
+    for batch in BATCHES:
+        inputs, shape = inputs_of(task, rows, batch, (dense, sparse))
+        shapes.append(shape | timing.compare(dense, sparse, inputs, seed))
+    return {
+        "engine": f"torch {torch.__version__}, dense kernels, float32, on the CPU",
+        "threads": torch.get_num_threads(),
+        "note": "The serving node expands the compact file and computes with the same kernels: zeros bring no speed-up "
+        "there, removed neurons and heads do. The dense model has the base model's shape.",
+        "shapes": shapes,
+    }
+
+
+def trainable(trained: int, total: int) -> dict[str, Any]:
+    """``trained`` parameters of this method, of ``total`` that full fine-tuning trains."""
+    return {"dense": total, "sparse": trained, "share": trained / total}
+
+
+def size(folder: Path, dense: PreTrainedModel, sparse: PreTrainedModel) -> dict[str, Any]:
+    """Bytes of each file that holds weights in the exported ``folder``, bytes in memory, and nonzeros."""
+    files = sorted(folder.rglob("*.safetensors"))
+    parameters = {"dense": _parameters(dense), "sparse": _parameters(sparse)}
+    nonzeros = sum(int(torch.count_nonzero(tensor)) for tensor in sparse.parameters())
+    return {
+        "files": {file.relative_to(folder).as_posix(): file.stat().st_size for file in files},
+        "memory": {name: count * MEMORY_BYTES for name, count in parameters.items()},
+        "memory_note": "parameters in float32, as the serving node holds them",
+        "parameters": parameters,
+        "nonzeros": {"dense": parameters["dense"], "sparse": nonzeros},
+    }
+
+
+def _parameters(model: PreTrainedModel) -> int:
+    return sum(parameter.numel() for parameter in model.parameters())

@@ -1,0 +1,99 @@
+"""What each method of a job is, as far as planner, spec, pipeline and trainer must know: facts without torch.
+
+Standard library only: the planner (:mod:`pst.budget`) imports this module. The layers are in :mod:`pst.methods`.
+
+Trained in place of a pruned matrix (n, k), with r1 = min(update_rank, n, k) and r2 = min(score_rank, n, k):
+
+    pst            (r1 + r2) (n + k) + n + k      U, V, A, B, R, C
+    magnitude      n k                            W
+    movement, l0   2 n k                          W and a score (or log-alpha) per weight
+    smp            n k                            a score per weight
+    wanda, lora    r1 (n + k)                     U, V
+    dense          n k                            W
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from pst.config import Method, TrainSettings
+
+
+@dataclass(frozen=True, kw_only=True)
+class Traits:
+    """One method.
+
+    ``prunes``: it removes weights; one that doesn't runs at sparsity 0 whatever the target.
+    ``full``: every tensor of the model is trained (full fine-tuning).
+    ``one_shot``: the mask is chosen once, at the final sparsity, before the first step.
+    ``calibration_rows``: training rows whose activations are seen before the first step.
+    """
+
+    prunes: bool = True
+    full: bool = False
+    one_shot: bool = False
+    calibration_rows: int = 0
+
+
+TRAITS: dict[Method, Traits] = {
+    "pst": Traits(calibration_rows=128),
+    "magnitude": Traits(full=True),
+    "movement": Traits(full=True),
+    "l0": Traits(full=True),
+    "smp": Traits(),
+    "wanda": Traits(one_shot=True, calibration_rows=128),
+    "lora": Traits(prunes=False),
+    "dense": Traits(prunes=False, full=True),
+}
+
+
+class Sized(Protocol):
+    """What counting needs of a :class:`pst.families.TensorSpec`."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+    @property
+    def group(self) -> str | None: ...
+
+    @property
+    def head(self) -> bool: ...
+
+    @property
+    def numel(self) -> int: ...
+
+
+def trainable_params(method: Method, shape: Sequence[int], settings: TrainSettings) -> int:
+    """Numbers trained in place of one pruned matrix (n, k) or (k, n), its bias left out."""
+    n, k = shape
+    update, score = min(settings.update_rank, n, k), min(settings.score_rank, n, k)
+    counts: dict[Method, int] = {
+        "pst": (update + score + 1) * (n + k),
+        "magnitude": n * k,
+        "movement": 2 * n * k,
+        "l0": 2 * n * k,
+        "smp": n * k,
+        "wanda": update * (n + k),
+        "lora": update * (n + k),
+        "dense": n * k,
+    }
+    return counts[method]
+
+
+def trained_as_norm(spec: Sized) -> bool:
+    """Whether ``train_norms`` trains this tensor: LayerNorms and biases, the only tensors with one axis."""
+    return len(spec.shape) == 1
+
+
+def trainable_total(specs: Iterable[Sized], settings: TrainSettings) -> int:
+    """Numbers trained in the whole model that ``specs`` describe."""
+    full = TRAITS[settings.method].full
+    count = 0
+    for spec in specs:
+        if spec.group is not None:
+            count += trainable_params(settings.method, spec.shape, settings)
+        elif full or spec.head or (settings.train_norms and trained_as_norm(spec)):
+            count += spec.numel
+    return count
