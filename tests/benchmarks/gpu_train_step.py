@@ -1,5 +1,5 @@
-"""Whole training steps of a MiniLM-sized BERT classifier on a GPU, batch 32, 64 tokens: every method, captured as a CUDA
-graph and launched kernel by kernel.
+"""Whole training steps of a MiniLM-sized BERT classifier on a GPU, batch 32, 64 tokens: every method, captured as a
+CUDA graph and launched kernel by kernel.
 
     PYTHONPATH=workers:. python -m tests.benchmarks.gpu_train_step [--steps 60] [--check] [METHOD ...]
 
@@ -29,7 +29,12 @@ from pst.inject import inject, learning_rates
 from pst.train import Hooks, Trainer
 from tests.benchmarks.gpu_timing import machine, show
 
-SIZES = {"hidden_size": 384, "num_hidden_layers": 6, "num_attention_heads": 12, "intermediate_size": 1536}
+SIZES: dict[str, Any] = {
+    "hidden_size": 384,
+    "num_hidden_layers": 6,
+    "num_attention_heads": 12,
+    "intermediate_size": 1536,
+}
 LABELS, ROWS, LENGTH = [f"label {i}" for i in range(6)], 1024, 64
 METHODS = ["pst", "recipe", "magnitude", "movement", "l0", "smp", "wanda", "lora", "dense"]
 PUBLISHED = {
@@ -62,14 +67,13 @@ def trainer_of(
     else:
         changes = PUBLISHED | changes
     settings = TrainSettings(method=method, epochs=epochs, max_length=LENGTH, **changes)  # type: ignore[arg-type]
-    config = BertConfig(
-        **SIZES, num_labels=len(LABELS), hidden_dropout_prob=dropout, attention_probs_dropout_prob=dropout
-    )
+    config = BertConfig(**SIZES, hidden_dropout_prob=dropout, attention_probs_dropout_prob=dropout)
+    config.num_labels = len(LABELS)
     torch.manual_seed(0)
     model = BertForSequenceClassification(config)
     teacher = Teacher()
     if settings.distill_hidden_weight:
-        teacher = Teacher(model=BertForSequenceClassification(config).to(device).requires_grad_(False))
+        teacher = Teacher(model=BertForSequenceClassification(config).requires_grad_(False).to(device))  # type: ignore[arg-type]
     elif settings.distill and method != "dense":
         teacher = Teacher(logits=torch.randn(ROWS, len(LABELS)))
     specs = families.tensors(config.to_dict(), len(LABELS))

@@ -1,11 +1,11 @@
-"""One training step on a CPU at MiniLM's size (6 layers of 384), 90 % sparse, batch 32 x 64 tokens: PST against dense full
-fine-tuning and the authors' layer.
+"""One training step on a CPU at MiniLM's size (6 layers of 384), 90 % sparse, batch 32 x 64 tokens: PST against dense
+full fine-tuning and the authors' layer.
 
     PYTHONPATH=workers:. python -m tests.benchmarks.train_step [--authors FILE] [--repeats 7] [--threads 2]
 
-FILE is the authors' sparse.py (AliceMind, S4/PST/pst), which this project does not contain. A step is selection, forward,
-loss, backward, clipping and AdamW. The ways take turns in one process: each figure is the median of its turns, with the
-least and the most. ``cpu_ms`` is the processor time of all threads, which other programs on the machine disturb less.
+FILE is the authors' sparse.py (AliceMind, S4/PST/pst), which this project does not contain. A step is selection,
+forward, loss, backward, clipping and AdamW. The ways take turns in one process: each figure is the median of its
+turns, with the least and the most. ``cpu_ms`` is the processor time of all threads, which other programs disturb less.
 Peak memory is that of a process that does three steps one way and nothing else, less what such a process needs before
 it has a model. "pst": as published; "recipe": the default settings, without a teacher.
 """
@@ -54,9 +54,9 @@ def with_their_layers(path: Path) -> Callable[[], None]:
         for name, child in list(parent.named_children()):
             if isinstance(child, nn.Linear):
                 layer = authors_layer(path, child.weight.detach())
-                layer.weight.requires_grad_(False)  # type: ignore[union-attr]
+                layer.weight.requires_grad_(False)
                 setattr(parent, name, layer)
-    model.classifier.requires_grad_(True)  # type: ignore[union-attr]
+    model.classifier.requires_grad_(True)
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=1e-3, fused=True)
     trainer.model.train()

@@ -14,6 +14,8 @@ from django.conf import settings
 from playwright.sync_api import Browser, ConsoleMessage, Page, Response, expect, sync_playwright
 from pytest_django.live_server_helper import LiveServer
 
+from embedded.bootstrap import ROOT
+
 FLAGS = [
     "--disable-quic",
     "--no-first-run",
@@ -24,7 +26,7 @@ FLAGS = [
 ]
 PATIENCE = 20_000  # milliseconds; a busy machine is no fault
 WCAG = ["wcag2a", "wcag2aa", "wcag21aa", "wcag22aa"]
-AXE = settings.BASE_DIR / "frontend" / "node_modules" / "axe-core" / "axe.min.js"
+AXE = ROOT / "frontend" / "node_modules" / "axe-core" / "axe.min.js"
 DESKTOP = {"width": 1280, "height": 900}
 TELEPHONE = {"width": 390, "height": 844}
 

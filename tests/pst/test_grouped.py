@@ -10,9 +10,12 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from pst import layers as module
-from pst.grouped import group_layers, together
+from pst.grouped import Selector, group_layers, search, together
+from pst.inject import Site, select_all
 from pst.kernels.reference import Scales
-from pst.layers import PSTLinear
+from pst.layers import PrunableLinear, PSTLinear
+from pst.masks import Selection, kept_count, mask_of, select
+from pst.methods.magnitude import MagnitudeLinear
 
 
 def make(n: int, k: int, seed: int) -> PSTLinear:
@@ -98,3 +101,47 @@ def test_a_layer_in_8_bits_trains() -> None:
     layer(torch.randn(4, 10)).sum().backward()
     assert int((layer.masked() != 0).sum()) == 20
     assert layer.update_v.grad is not None and layer.weight.grad is None
+
+
+@pytest.mark.parametrize("kind", ["normal", "coarse", "negative", "equal"])
+def test_counts_on_the_device_select_as_counts_on_the_host(kind: str) -> None:
+    torch.manual_seed(3)
+    scores = torch.randn(4, 37, 53)
+    if kind == "coarse":
+        scores = (scores * 2).round() / 2  # many equal scores, -0.0 among them
+    elif kind == "negative":
+        scores = -scores.abs()
+    elif kind == "equal":
+        scores = torch.zeros_like(scores)
+    for kept in ([1, 37 * 53, 1000, 37], [2, 3, 1960, 500]):
+        found = search(scores.flatten(1), torch.tensor(kept))
+        for one, count, threshold, cut in zip(scores, kept, found.threshold, torch.as_tensor(found.cut), strict=True):
+            mask = mask_of(one, Selection(threshold, cut))
+            assert torch.equal(mask, mask_of(one, select(one.contiguous(), count)))
+            assert int(mask.sum()) == count
+
+
+@pytest.mark.parametrize("threshold", ["matrix", "global"])
+@pytest.mark.parametrize("method", ["pst", "magnitude"])
+def test_all_layers_are_selected_at_once_as_one_after_the_other(threshold: str, method: str) -> None:
+    shapes = [(12, 10), (7, 10), (12, 10), (10, 12), (12, 10)]
+    layers: list[PrunableLinear] = [make(n, k, seed) for seed, (n, k) in enumerate(shapes)]
+    if method == "magnitude":
+        layers = [MagnitudeLinear(layer.weight, layer.bias) for layer in layers]
+    sites = [Site(str(i), "attention" if i % 2 else "ffn", layer) for i, layer in enumerate(layers)]
+    shares = {"attention": 0.7, "ffn": 0.9}
+    select_all(sites, shares, threshold)
+    wanted = [layer.masked().clone() for layer in layers]
+    sizes = [(site.group, site.layer.weight.numel()) for site in sites]
+    if threshold == "global":
+        sizes = [(group, sum(n for g, n in sizes if g == group)) for group in ("ffn", "attention")]
+    kept = torch.tensor([kept_count(numel, shares[group]) for group, numel in sizes])
+    for layer in layers:
+        layer.select(layer.weight.numel())
+    x = {k: torch.randn(3, k) for _, k in shapes}
+    with Selector(sites, threshold).selected(kept):
+        for layer, masked in zip(layers, wanted, strict=True):
+            assert torch.equal(layer.masked(), masked)
+            inputs = x[masked.shape[1]]
+            torch.testing.assert_close(layer(inputs), torch.nn.functional.linear(inputs, masked, layer.bias))
+    assert all(layer.frozen is None for layer in layers)

@@ -8,7 +8,7 @@ import json
 import math
 import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -25,6 +25,7 @@ from pst.budget import Target, plan
 from pst.config import from_dict
 from pst.errors import BudgetError, FormatError, PSTError
 from pst.formats import bits, expand, read_sparse
+from pst.report import timing
 from tests.pst.conftest import LABELS, toy_rows, write_job, write_rows
 
 PHASES = ["prepare", "dense", "train", "merge", "export", "verify", "report"]
@@ -47,6 +48,13 @@ def run_whole(folder: Path) -> Done:
 def done(tmp_path_factory: pytest.TempPathFactory, base: Path) -> Done:
     folder = write_job(tmp_path_factory.mktemp("job"), base, distill=True, storage_dtype="bfloat16")
     return run_whole(folder)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _quick_timing() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(timing, "BUDGET_SECONDS", 0.05)
+        yield
 
 
 @pytest.fixture
@@ -243,7 +251,9 @@ def test_the_verifier_finds_a_tampered_folder(
     assert verify.main([str(copy), str(rows), str(predictions)]) == 1
 
 
-def test_a_failed_check_fails_the_run(done: Done, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_check_fails_the_run(
+    done: Done, tmp_path: Path, verify_here: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder = shutil.copytree(done.folder, tmp_path / "job")
     whole = pipeline.huggingface.export
 

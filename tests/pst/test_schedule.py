@@ -41,3 +41,14 @@ def test_rate_rises_to_one_and_falls(total: int, warmup: float) -> None:
     peak = rates.index(max(rates))
     assert rates[: peak + 1] == sorted(rates[: peak + 1])
     assert rates[peak:] == sorted(rates[peak:], reverse=True)
+
+
+def test_the_peak_is_held() -> None:
+    rates = [linear_rate(step, 100, warmup_ratio=0.1, hold_ratio=0.7) for step in range(100)]
+    assert rates[:11] == pytest.approx([(step + 1) / 11 for step in range(10)] + [1.0])
+    assert rates[10:71] == [1.0] * 61
+    assert rates[70:] == pytest.approx([(100 - step) / 30 for step in range(70, 100)])
+    assert [linear_rate(step, 100, warmup_ratio=0.1, hold_ratio=0.05) for step in range(100)] == [
+        linear_rate(step, 100, warmup_ratio=0.1) for step in range(100)
+    ]
+    assert linear_rate(0, 1, warmup_ratio=0.0, hold_ratio=0.99) == 1.0

@@ -134,7 +134,7 @@ def test_where_nothing_fits_activations_are_recomputed_and_then_it_is_an_error(b
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
 
     trainer.stepper.backward = full  # type: ignore[method-assign]
-    with pytest.raises(PSTError, match="Not even one row fits the memory of the device .CUDA out of memory"):
+    with pytest.raises(PSTError, match="Not even one row fits the memory of the device"):
         trainer.run()
     assert trainer.stepper.checkpointing and trainer.model.is_gradient_checkpointing
     assert all(p.grad is None for p in trainer.trained.values())

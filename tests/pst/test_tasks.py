@@ -197,9 +197,9 @@ def test_models_of_the_heads_answer_and_are_scored(base: Path, name: TaskName) -
     assert chances is None if name == "regression" else torch.allclose(chances.sum(-1), torch.ones(()))
     assert task.difference(answers, answers, "x") == 0
     assert task.gains(answers, answers, raw, 0)[task.primary] == [0.0, 0.0]
-    with pytest.raises(FormatError, match="x (differs from|gives another answer than) the trainer"):
+    with pytest.raises(FormatError, match=r"x (differs from|gives another answer than) the trainer"):
         task.difference({"logits": answers["logits"] + 0.1}, answers, "x")
-    with pytest.raises(FormatError, match="than the trainer|differs"):
+    with pytest.raises(FormatError, match=r"than the trainer|differs"):
         task.difference({"logits": -answers["logits"]}, answers, "x")
 
 
@@ -262,7 +262,7 @@ def test_generation_is_scored_and_compared(writer: Path) -> None:
     assert task.probabilities(answers) is None
     assert task.agreement(answers, answers) == 1
     assert task.difference(answers, answers, "x") == 0
-    with pytest.raises(FormatError, match="x differs from the trainer by 0.5"):
+    with pytest.raises(FormatError, match=r"x differs from the trainer by 0\.5"):
         task.difference({**answers, "loss": answers["loss"] + 0.5 * answers["tokens"]}, answers, "x")
     with pytest.raises(FormatError, match="x generates another text than the trainer for 100% of the rows"):
         task.difference({**answers, "generated": answers["generated"] + 1}, answers, "x")
@@ -272,7 +272,9 @@ def test_generation_is_scored_and_compared(writer: Path) -> None:
 def test_a_target_that_is_too_long_is_named(writer: Path) -> None:
     task = make(writer, "generation")
     row = Row("red", None, references=("dog " * 9,), place="train.jsonl, line 7")
-    with pytest.raises(PSTError, match="train.jsonl, line 7: the target has 10 tokens, more than max_target_length, 6"):
+    with pytest.raises(
+        PSTError, match=r"train\.jsonl, line 7: the target has 10 tokens, more than max_target_length, 6"
+    ):
         task.encode([row])
     if task.context > 10**6:
         return  # T5 has no table of positions

@@ -187,3 +187,36 @@ def test_bfloat16_activations_train(base: Path) -> None:
     trainer.run()
     assert trainer.metric is not None
     assert {p.dtype for p in trainer.trained.values()} == {torch.float32}
+
+
+def test_the_default_recipe_resumes_bit_equal(base: Path) -> None:
+    """One threshold a group, weighed inputs, trained norms, a live teacher, and micro-batches."""
+    settings = settings_of(
+        threshold="global",
+        activation_power=0.5,
+        train_norms=True,
+        distill_hidden_weight=10.0,
+        hold_ratio=0.7,
+        epochs=2,
+        evaluations=4,
+        micro_batch_size=6,
+    )
+    teacher = Teacher(model=model_of(base, seed=3))
+    whole = make(base, settings, teacher=teacher)
+    whole.run()
+    kept: list[tuple[dict[str, torch.Tensor], dict[str, Any]]] = []
+    calls = iter([False] * 5 + [True])
+
+    def save(trainer: Trainer) -> None:
+        tensors = {name: tensor.clone() for name, tensor in trainer.tensors().items()}
+        kept.append((tensors, trainer.state()))
+
+    first = make(base, settings, teacher=teacher, should_stop=lambda: next(calls), save=save)
+    with pytest.raises(Stopped):
+        first.run()
+    second = make(base, settings, teacher=teacher)
+    torch.randn(10)
+    second.load(*kept[-1])
+    second.run()
+    assert whole.state() == second.state()
+    assert all(torch.equal(tensor, second.tensors()[name]) for name, tensor in whole.tensors().items())

@@ -13,6 +13,7 @@ from tokenizers.pre_tokenizers import Split
 from tokenizers.processors import TemplateProcessing
 from transformers import PreTrainedTokenizerFast
 
+from tests.pst.conftest import PLAIN
 from tests.pst.tiny import TWO_STACKS, save_folder
 
 WORDS = ["red", "green", "dog", "horse", "saw", "drill", "old", "new"]
@@ -75,7 +76,7 @@ def write_text_job(folder: Path, base: Path, *, target: dict[str, Any] | None = 
         "task": "generation",
         "train": "data/train.jsonl",
         "test": "data/test.jsonl",
-        "settings": {**quick, **settings},
+        "settings": {**quick, **PLAIN, **settings},
         "target": target or {"sparsity": 0.5},
     }
     (folder / "spec.json").write_text(json.dumps(spec), "utf-8")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,7 @@ SPARSITY = {"attention": 0.8, "ffn": 0.9}
 METHODS = ["pst", "magnitude", "movement", "l0", "smp", "wanda", "lora", "dense"]
 
 
-PLAIN = {
+PLAIN: dict[str, Any] = {
     "activation_power": 0.0,
     "threshold": "matrix",
     "hold_ratio": 0.0,
@@ -39,7 +38,8 @@ PLAIN = {
 
 
 def settings_of(**changes: Any) -> TrainSettings:
-    return replace(TrainSettings(**(QUICK | PLAIN)), **changes)
+    values: dict[str, Any] = {**QUICK, **PLAIN, **changes}
+    return TrainSettings(**values)
 
 
 def task_of(base: Path, settings: TrainSettings) -> Task:

@@ -81,11 +81,6 @@ def load_model(folder: Path, task: str, labels: Sequence[str], seed: int) -> Pre
     return model
 
 
-def load_classifier(folder: Path, labels: Sequence[str], seed: int) -> PreTrainedModel:
-    """:func:`load_model` for the task "classification"."""
-    return load_model(folder, "classification", labels, seed)
-
-
 def model_class(task: str, two_stacks: bool) -> Any:
     """transformers' automatic class for a task."""
     if task != "generation":

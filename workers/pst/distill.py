@@ -1,8 +1,8 @@
 """What a sparse model learns from the dense fine-tuned one: its logits (in the task's loss) and its hidden states.
 
-Distance of hidden states, after TinyBERT (Jiao et al. 2020, arXiv 1909.10351, equation 8) and CoFi (Xia et al. 2022, arXiv
-2204.00408, section 2.3), layer by layer as both models have the same layers; each token's squared distance is taken
-relative to the teacher's state, so that layers, tokens and models of any scale weigh alike:
+Distance of hidden states, after TinyBERT (Jiao et al. 2020, arXiv 1909.10351, equation 8) and CoFi (Xia et al. 2022,
+arXiv 2204.00408, section 2.3), layer by layer as both models have the same layers; each token's squared distance is
+taken relative to the teacher's state, so that layers, tokens and models of any scale weigh alike:
 
     L_hidden = 1/N sum over layers and tokens of  |h - t|^2 / (|t|^2 + eps)
 

@@ -109,7 +109,7 @@ class GraphedSteps:
             teacher=None if batch.teacher is None else batch.teacher.clone(),
         )
         optimizer = self.stepper.optimizer
-        aside = torch.cuda.Stream()
+        aside = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         aside.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(aside):  # kernels are compiled and workspaces made before the capture
             for _ in range(WARMUPS):

@@ -144,13 +144,12 @@ def search(scores: Tensor, kept: Tensor) -> Selection:
     scores = scores.float() + 0.0  # -0.0 and 0.0 are equal scores
     bits = scores.view(torch.int32)
     keys = torch.where(bits < 0, bits ^ MAGNITUDE_BITS, bits)
-    threshold = torch.full((len(keys), 1), -(2**31), dtype=torch.int64, device=keys.device)
+    found = torch.full((len(keys), 1), -(2**31), dtype=torch.int32, device=keys.device)
     wanted = kept.view(-1, 1)
     for bit in range(31, -1, -1):
-        higher = threshold + (1 << bit)
-        count = (keys >= higher.int()).sum(1, keepdim=True)
-        threshold = torch.where(count >= wanted, higher, threshold)
-    found = threshold.int()
+        higher = found + (1 << bit) if bit < 31 else torch.zeros_like(found)
+        count = (keys >= higher).sum(1, keepdim=True, dtype=torch.int32)
+        found = torch.where(count >= wanted, higher, found)
     place = wanted - (keys > found).sum(1, keepdim=True)  # of the scores equal to the threshold, so many stay
     ties = F.pad((keys == found).int(), (0, -keys.shape[1] % CHUNK)).view(len(keys), -1, CHUNK)
     sums = ties.sum(2).cumsum(1)
@@ -183,7 +182,7 @@ class Selector:
             if id(site.layer) not in alone:
                 alike[site.layer.weight.shape].append(site.layer)
         self.others = list(alike.values())
-        order = [layer for group in self.groups for layer in group.layers]
+        order: list[PrunableLinear] = [layer for group in self.groups for layer in group.layers]
         order += [layer for layers in self.others for layer in layers]
         place = {site.layer: index for index, site in enumerate(sites)}
         device = sites[0].layer.weight.device
@@ -198,7 +197,7 @@ class Selector:
         """Within, every layer's selection keeps the wanted number of its scores as they stood at the entrance."""
         with torch.no_grad():
             for index, layer in self.own:
-                layer.select(kept[index])
+                layer.select(kept[index])  # type: ignore[arg-type]
             scores = [group.scores() for group in self.groups]
             scores += [torch.stack([layer.scores() for layer in layers]) for layers in self.others]
             found = self._pooled(scores, kept) if self.pooled else self._by_matrix(scores, kept)
@@ -211,7 +210,7 @@ class Selector:
             yield
 
     def _by_matrix(self, scores: Sequence[Tensor], kept: Tensor) -> list[Selection]:
-        parts = kept[self._places].split([len(stack) for stack in scores])
+        parts = torch.split(kept[self._places], [len(stack) for stack in scores])
         return [search(stack.flatten(1), part) for stack, part in zip(scores, parts, strict=True)]
 
     def _pooled(self, scores: Sequence[Tensor], kept: Tensor) -> list[Selection]:

@@ -1,8 +1,8 @@
 """How many rows fit on the device at once.
 
-On a CUDA device a trial tells: forward and backward of the longest rows. On a CPU a trial of a whole batch would take as
-long as a step and the operating system hides what it costs, so the bytes that autograd keeps for one row, the longest,
-are counted by its hooks, and compared with what the machine has left:
+On a CUDA device a trial tells: forward and backward of the longest rows. On a CPU a trial of a whole batch would take
+as long as a step and the operating system hides what it costs, so the bytes that autograd keeps for one row, the
+longest, are counted by its hooks, and compared with what the machine has left:
 
     rows = (share * available - fixed) / bytes of a row      fixed: gradients, moments, the largest masked weight
 
@@ -11,7 +11,6 @@ Only a memory that is too small changes anything: where a whole batch fits, it i
 
 from __future__ import annotations
 
-import gc
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -95,8 +94,7 @@ def rows_by_trial(trial: Callable[[int], None], most: int) -> int:
 
 
 def release() -> None:
-    """Give back what a failed pass left behind."""
-    gc.collect()
+    """Give back to the device what a failed pass left behind."""
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
 

@@ -10,8 +10,8 @@ The learning rate, as a factor on its peak, with h = max(w, floor(hold_ratio T))
            1                      for w <= t < h
            (T - t) / (T - h)      after: falls linearly to 0 at T
 
-Legend: t step (0-based), T total steps, t_i steps before sparsity rises, t_f steps at the final sparsity s_f, w steps of
-the warm-up, h the step up to which the peak is held.
+Legend: t step (0-based), T total steps, t_i steps before sparsity rises, t_f steps at the final sparsity s_f, w steps
+of the warm-up, h the step up to which the peak is held.
 """
 
 from __future__ import annotations

@@ -181,7 +181,8 @@ class Trainer:
         """Let graphs do the steps where the model is small, on a GPU, and its selections can be found there."""
         if not can_capture(self.model, self.device):
             return
-        if self.stepper.micro_batch or self.stepper.checkpointing or self.settings.structure != "unstructured":
+        split = 0 < self.stepper.micro_batch < self.settings.batch_size
+        if split or self.stepper.checkpointing or self.settings.structure != "unstructured":
             return
         for parameter in self.trained.values():
             if not self.optimizer.state[parameter]:

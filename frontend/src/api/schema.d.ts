@@ -1132,6 +1132,7 @@ export interface components {
             };
             readonly report: components["schemas"]["DatasetReport"];
             readonly errors: components["schemas"]["DatasetFoundError"][];
+            readonly task: components["schemas"]["TaskEnum"];
             readonly labels: string[];
             readonly text_pair: boolean;
             /** @description Hash over the canonical splits; empty until ready. */
@@ -1185,6 +1186,15 @@ export interface components {
         };
         /** @description A data set of files that have arrived over /uploads. */
         DatasetFromUploadsRequest: {
+            /**
+             * @description What the rows teach: a class, a number, any number of classes, or a text (source and target).
+             *
+             *     * `classification` - classification
+             *     * `regression` - regression
+             *     * `multilabel` - multilabel
+             *     * `generation` - generation
+             */
+            task?: components["schemas"]["TaskEnum"];
             format?: components["schemas"]["DatasetReadAs"];
             encoding?: components["schemas"]["DatasetEncodedAs"];
             /** @description "auto", "tab", or one character. */
@@ -1200,7 +1210,12 @@ export interface components {
             /** @description Without a header: column_1, column_2, ... */
             text_column?: string;
             text_pair_column?: string;
+            /** @description Class, number, classes, or the target text. */
             label_column?: string;
+            /** @description For generation in JSON: a list of more right texts. Several rows of one source do as well. */
+            references_column?: string;
+            /** @description For multilabel: stands between labels. */
+            label_separator?: string;
             /**
              * Format: double
              * @description Taken from the training rows where no file is uploaded.
@@ -1228,6 +1243,22 @@ export interface components {
          * @enum {string}
          */
         DatasetHeader: "auto" | "true" | "false";
+        DatasetLengthHistogram: {
+            /** @description Upper edge of the last stretch, which also holds what is longer. */
+            end: number;
+            /** @description Rows in equal stretches from 0. */
+            counts: number[];
+        };
+        DatasetNumbers: {
+            /** Format: double */
+            min: number;
+            /** Format: double */
+            mean: number;
+            /** Format: double */
+            max: number;
+            /** Format: double */
+            deviation: number;
+        };
         DatasetOverlap: {
             a: string;
             b: string;
@@ -1244,6 +1275,15 @@ export interface components {
         };
         /** @description How to read the files. What is not given is found. */
         DatasetPreviewUploadRequest: {
+            /**
+             * @description What the rows teach: a class, a number, any number of classes, or a text (source and target).
+             *
+             *     * `classification` - classification
+             *     * `regression` - regression
+             *     * `multilabel` - multilabel
+             *     * `generation` - generation
+             */
+            task?: components["schemas"]["TaskEnum"];
             format?: components["schemas"]["DatasetReadAs"];
             encoding?: components["schemas"]["DatasetEncodedAs"];
             /** @description "auto", "tab", or one character. */
@@ -1259,7 +1299,12 @@ export interface components {
             /** @description Without a header: column_1, column_2, ... */
             text_column?: string;
             text_pair_column?: string;
+            /** @description Class, number, classes, or the target text. */
             label_column?: string;
+            /** @description For generation in JSON: a list of more right texts. Several rows of one source do as well. */
+            references_column?: string;
+            /** @description For multilabel: stands between labels. */
+            label_separator?: string;
             /**
              * Format: double
              * @description Taken from the training rows where no file is uploaded.
@@ -1290,7 +1335,10 @@ export interface components {
              * @description Hash over the splits' hashes: the identity of the data.
              */
             sha256: string;
-            /** Labels */
+            /**
+             * Labels
+             * @description The classes; empty for regression and generation.
+             */
             labels: string[];
             /** Text Pair */
             text_pair: boolean;
@@ -1316,7 +1364,10 @@ export interface components {
             row: number;
             text: string;
             text_pair: string | null;
+            /** @description The class, the classes, the number or the target as a text. */
             label: string;
+            /** @description More right texts, of generation. */
+            references: string[];
         };
         DatasetSampleRequest: {
             /** @description Its slug; needed if you have several. */
@@ -1330,6 +1381,10 @@ export interface components {
             rows: number;
             classes: components["schemas"]["DatasetClassCount"][];
             text_length: components["schemas"]["DatasetTextLength"];
+            /** @description Of generation. */
+            target_length?: components["schemas"]["DatasetTextLength"] | null;
+            /** @description Of regression. */
+            numbers?: components["schemas"]["DatasetNumbers"] | null;
             duplicates: number;
             empty_texts: number;
         };
@@ -1342,6 +1397,15 @@ export interface components {
         DatasetState: "validating" | "ready" | "invalid";
         /** @description The options as they are stored: each one set. */
         DatasetStoredOptions: {
+            /**
+             * @description What the rows teach: a class, a number, any number of classes, or a text (source and target).
+             *
+             *     * `classification` - classification
+             *     * `regression` - regression
+             *     * `multilabel` - multilabel
+             *     * `generation` - generation
+             */
+            task?: components["schemas"]["TaskEnum"];
             format?: components["schemas"]["DatasetReadAs"];
             encoding?: components["schemas"]["DatasetEncodedAs"];
             /** @description "auto", "tab", or one character. */
@@ -1357,7 +1421,12 @@ export interface components {
             /** @description Without a header: column_1, column_2, ... */
             text_column?: string;
             text_pair_column?: string;
+            /** @description Class, number, classes, or the target text. */
             label_column?: string;
+            /** @description For generation in JSON: a list of more right texts. Several rows of one source do as well. */
+            references_column?: string;
+            /** @description For multilabel: stands between labels. */
+            label_separator?: string;
             /**
              * Format: double
              * @description Taken from the training rows where no file is uploaded.
@@ -1369,6 +1438,7 @@ export interface components {
             text_column: string;
             text_pair_column: string;
             label_column: string;
+            references_column: string;
         };
         DatasetTextLength: {
             unit: string;
@@ -1376,9 +1446,19 @@ export interface components {
             p50: number;
             p95: number;
             max: number;
+            histogram?: components["schemas"]["DatasetLengthHistogram"];
         };
         /** @description How to read the files. What is not given is found. */
         DatasetUploadRequest: {
+            /**
+             * @description What the rows teach: a class, a number, any number of classes, or a text (source and target).
+             *
+             *     * `classification` - classification
+             *     * `regression` - regression
+             *     * `multilabel` - multilabel
+             *     * `generation` - generation
+             */
+            task?: components["schemas"]["TaskEnum"];
             format?: components["schemas"]["DatasetReadAs"];
             encoding?: components["schemas"]["DatasetEncodedAs"];
             /** @description "auto", "tab", or one character. */
@@ -1394,7 +1474,12 @@ export interface components {
             /** @description Without a header: column_1, column_2, ... */
             text_column?: string;
             text_pair_column?: string;
+            /** @description Class, number, classes, or the target text. */
             label_column?: string;
+            /** @description For generation in JSON: a list of more right texts. Several rows of one source do as well. */
+            references_column?: string;
+            /** @description For multilabel: stands between labels. */
+            label_separator?: string;
             /**
              * Format: double
              * @description Taken from the training rows where no file is uploaded.
@@ -1499,33 +1584,34 @@ export interface components {
             /**
              * @default {
              *       "method": "pst",
-             *       "epochs": 12,
+             *       "epochs": 20,
              *       "batch_size": 32,
              *       "max_length": 128,
-             *       "learning_rate": 0.001,
-             *       "score_learning_rate": 0.001,
+             *       "learning_rate": 0.002,
+             *       "score_learning_rate": 0.002,
              *       "head_learning_rate": 0.001,
              *       "dense_learning_rate": 0.0002,
              *       "dense_epochs": 5,
              *       "warmup_ratio": 0.06,
-             *       "hold_ratio": 0,
+             *       "hold_ratio": 0.7,
              *       "weight_decay": 0,
              *       "max_grad_norm": 1,
              *       "update_rank": 16,
-             *       "score_rank": 8,
+             *       "score_rank": 6,
              *       "init_scale": 0.1,
              *       "beta": 1,
              *       "alpha1": 1,
              *       "alpha2": 1,
-             *       "gate_learning_rate": 0.01,
+             *       "gate_learning_rate": 0.1,
              *       "structure": "unstructured",
-             *       "threshold": "matrix",
+             *       "activation_power": 0.5,
+             *       "threshold": "global",
              *       "initial_sparsity": 0,
              *       "warmup_fraction": 0.1,
              *       "cooldown_fraction": 0.3,
              *       "distill": true,
              *       "distill_weight": 0.5,
-             *       "distill_hidden_weight": 0,
+             *       "distill_hidden_weight": 10,
              *       "distill_temperature": 2,
              *       "class_weights": false,
              *       "train_norms": false,
@@ -1545,8 +1631,14 @@ export interface components {
              */
             settings?: components["schemas"]["TrainSettings"];
             /**
+             * Task
+             * @description Of the rows; a data set says it itself.
+             * @default classification
+             */
+            task?: components["schemas"]["TaskEnum"];
+            /**
              * Num Labels
-             * @description Needed where no data set is given.
+             * @description Of classification and multilabel; needed where no data set is given.
              * @default null
              */
             num_labels?: number | null;
@@ -1909,10 +2001,16 @@ export interface components {
             binding?: string | null;
             /**
              * Reached
-             * @description False only for a dense run: nothing is pruned.
+             * @description False only for a method that prunes nothing.
              * @default null
              */
             reached?: boolean | null;
+            /**
+             * Notes
+             * @description What the plan can't do or know, in sentences.
+             * @default []
+             */
+            notes?: string[];
         };
         /**
          * JobSpec
@@ -1931,9 +2029,8 @@ export interface components {
             /**
              * Task
              * @default classification
-             * @constant
              */
-            task?: "classification";
+            task?: components["schemas"]["TaskEnum"];
             base_model: components["schemas"]["ModelRef"];
             dataset: components["schemas"]["DatasetRef"];
             settings: components["schemas"]["TrainSettings"];
@@ -1984,33 +2081,34 @@ export interface components {
             /**
              * @default {
              *       "method": "pst",
-             *       "epochs": 12,
+             *       "epochs": 20,
              *       "batch_size": 32,
              *       "max_length": 128,
-             *       "learning_rate": 0.001,
-             *       "score_learning_rate": 0.001,
+             *       "learning_rate": 0.002,
+             *       "score_learning_rate": 0.002,
              *       "head_learning_rate": 0.001,
              *       "dense_learning_rate": 0.0002,
              *       "dense_epochs": 5,
              *       "warmup_ratio": 0.06,
-             *       "hold_ratio": 0,
+             *       "hold_ratio": 0.7,
              *       "weight_decay": 0,
              *       "max_grad_norm": 1,
              *       "update_rank": 16,
-             *       "score_rank": 8,
+             *       "score_rank": 6,
              *       "init_scale": 0.1,
              *       "beta": 1,
              *       "alpha1": 1,
              *       "alpha2": 1,
-             *       "gate_learning_rate": 0.01,
+             *       "gate_learning_rate": 0.1,
              *       "structure": "unstructured",
-             *       "threshold": "matrix",
+             *       "activation_power": 0.5,
+             *       "threshold": "global",
              *       "initial_sparsity": 0,
              *       "warmup_fraction": 0.1,
              *       "cooldown_fraction": 0.3,
              *       "distill": true,
              *       "distill_weight": 0.5,
-             *       "distill_hidden_weight": 0,
+             *       "distill_hidden_weight": 10,
              *       "distill_temperature": 2,
              *       "class_weights": false,
              *       "train_norms": false,
@@ -2519,6 +2617,15 @@ export interface components {
         };
         /** @description How to read the files. What is not given is found. */
         PatchedDatasetPatchRequest: {
+            /**
+             * @description What the rows teach: a class, a number, any number of classes, or a text (source and target).
+             *
+             *     * `classification` - classification
+             *     * `regression` - regression
+             *     * `multilabel` - multilabel
+             *     * `generation` - generation
+             */
+            task?: components["schemas"]["TaskEnum"];
             format?: components["schemas"]["DatasetReadAs"];
             encoding?: components["schemas"]["DatasetEncodedAs"];
             /** @description "auto", "tab", or one character. */
@@ -2534,7 +2641,12 @@ export interface components {
             /** @description Without a header: column_1, column_2, ... */
             text_column?: string;
             text_pair_column?: string;
+            /** @description Class, number, classes, or the target text. */
             label_column?: string;
+            /** @description For generation in JSON: a list of more right texts. Several rows of one source do as well. */
+            references_column?: string;
+            /** @description For multilabel: stands between labels. */
+            label_separator?: string;
             /**
              * Format: double
              * @description Taken from the training rows where no file is uploaded.
@@ -2755,7 +2867,8 @@ export interface components {
         Split: "train" | "validation" | "test";
         /**
          * SplitRef
-         * @description Canonical rows of one split: JSON lines of ``{"text", "text_pair"?, "label"}``.
+         * @description Canonical rows of one split, JSON lines: ``{"text", "text_pair"?, "label"}``, where a label is a class, a number
+         *     or a list of classes; or of generation ``{"source", "target", "references"?}``.
          */
         SplitRef: {
             /** Path */
@@ -2810,7 +2923,23 @@ export interface components {
              * @default null
              */
             max_memory_bytes?: number | null;
+            /**
+             * Groups
+             * @description Instead of sparsity: a share for each group of matrices, or for all whose names begin so ("decoder"); groups that are left out stay dense.
+             * @default null
+             */
+            groups?: {
+                [key: string]: number;
+            } | null;
         };
+        /**
+         * @description * `classification` - classification
+         *     * `regression` - regression
+         *     * `multilabel` - multilabel
+         *     * `generation` - generation
+         * @enum {string}
+         */
+        TaskEnum: "classification" | "regression" | "multilabel" | "generation";
         /** @enum {string} */
         ThresholdEnum: "matrix" | "global";
         Token: {
@@ -2851,7 +2980,7 @@ export interface components {
             /**
              * Epochs
              * @description Passes over the training rows.
-             * @default 12
+             * @default 20
              */
             epochs?: number;
             /**
@@ -2869,13 +2998,13 @@ export interface components {
             /**
              * Learning Rate
              * @description Peak rate of the update U, V.
-             * @default 0.001
+             * @default 0.002
              */
             learning_rate?: number;
             /**
              * Score Learning Rate
              * @description Peak rate of the importance scores A, B, R, C.
-             * @default 0.001
+             * @default 0.002
              */
             score_learning_rate?: number;
             /**
@@ -2886,7 +3015,7 @@ export interface components {
             head_learning_rate?: number;
             /**
              * Dense Learning Rate
-             * @description Peak rate of full fine-tuning (dense, magnitude).
+             * @description Peak rate of full fine-tuning (dense, magnitude, movement, l0).
              * @default 0.0002
              */
             dense_learning_rate?: number;
@@ -2905,7 +3034,7 @@ export interface components {
             /**
              * Hold Ratio
              * @description Share of the steps up to which the rate stays at its peak.
-             * @default 0
+             * @default 0.7
              */
             hold_ratio?: number;
             /**
@@ -2929,7 +3058,7 @@ export interface components {
             /**
              * Score Rank
              * @description Rank r2 of the importance A B.
-             * @default 8
+             * @default 6
              */
             score_rank?: number;
             /**
@@ -2959,7 +3088,7 @@ export interface components {
             /**
              * Gate Learning Rate
              * @description Peak rate of one score a weight (movement, smp, l0).
-             * @default 0.01
+             * @default 0.1
              */
             gate_learning_rate?: number;
             /**
@@ -2969,9 +3098,15 @@ export interface components {
              */
             structure?: components["schemas"]["StructureEnum"];
             /**
+             * Activation Power
+             * @description Power of the input activations that weighs |D|; 0 is the published S.
+             * @default 0.5
+             */
+            activation_power?: number;
+            /**
              * Threshold
              * @description Scores compete within a matrix, or over all of a group.
-             * @default matrix
+             * @default global
              */
             threshold?: components["schemas"]["ThresholdEnum"];
             /**
@@ -3007,7 +3142,7 @@ export interface components {
             /**
              * Distill Hidden Weight
              * @description Weight of the distance to the dense hidden states.
-             * @default 0
+             * @default 10
              */
             distill_hidden_weight?: number;
             /**

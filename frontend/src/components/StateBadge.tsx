@@ -28,7 +28,13 @@ const COLORS: Record<State, string> = {
 export function StateBadge({ state }: { state: State }) {
   const { t } = useTranslation();
   return (
-    <Badge color={COLORS[state]} variant="light" tt="none" style={{ flexShrink: 0, minWidth: "max-content" }} data-state={state}>
+    <Badge
+      color={COLORS[state]}
+      variant="light"
+      tt="none"
+      style={{ flexShrink: 0, minWidth: "max-content" }}
+      data-state={state}
+    >
       {t(`state.${state}`)}
     </Badge>
   );

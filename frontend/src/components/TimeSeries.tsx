@@ -1,9 +1,10 @@
 import { Box, Text, useComputedColorScheme, VisuallyHidden } from "@mantine/core";
-import { useEffect, useRef } from "react";
+import { useEffect, useMemo, useRef } from "react";
 import { useTranslation } from "react-i18next";
 import uPlot from "uplot";
 import "uplot/dist/uPlot.min.css";
 import { locale } from "@/lib/format";
+import { zoomByWheel } from "./zoom";
 
 interface Props {
   title: string;
@@ -67,6 +68,7 @@ export function TimeSeries({ title, times, values, format, group, range, points 
       parent,
     );
     plot.current = made;
+    zoomByWheel(made, group);
     const observer = new ResizeObserver(() =>
       made.setSize({ width: Math.max(200, parent.clientWidth), height: HEIGHT }),
     );
@@ -90,25 +92,26 @@ export function TimeSeries({ title, times, values, format, group, range, points 
     if (zoomed) drawn.redraw();
   }, [times, values]);
 
-  const known = values.filter((value) => value !== null);
-  const summary =
-    known.length === 0
-      ? t("chart.empty", { title })
-      : t("chart.summary", {
-          title,
-          count: known.length,
-          first: format(known[0] ?? 0),
-          last: format(known.at(-1) ?? 0),
-          min: format(known.reduce((a, b) => Math.min(a, b))),
-          max: format(known.reduce((a, b) => Math.max(a, b))),
-        });
+  const [count, summary] = useMemo(() => {
+    const known = values.filter((value) => value !== null);
+    if (known.length === 0) return [0, t("chart.empty", { title })];
+    const words = {
+      title,
+      count: known.length,
+      first: format(known[0] ?? 0),
+      last: format(known.at(-1) ?? 0),
+      min: format(known.reduce((a, b) => Math.min(a, b))),
+      max: format(known.reduce((a, b) => Math.max(a, b))),
+    };
+    return [known.length, t("chart.summary", words)];
+  }, [values, title, format, t]);
   return (
     <Box component="figure" m={0} miw={0}>
       <Text component="figcaption" size="sm" fw={500}>
         {title}
         <VisuallyHidden>{summary}</VisuallyHidden>
       </Text>
-      <div ref={box} aria-hidden="true" data-points={known.length} />
+      <div ref={box} aria-hidden="true" data-points={count} />
     </Box>
   );
 }

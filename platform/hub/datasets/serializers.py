@@ -142,12 +142,18 @@ class DatasetClassCountSerializer(serializers.Serializer[Any]):
     share = serializers.FloatField()
 
 
+class DatasetLengthHistogramSerializer(serializers.Serializer[Any]):
+    end = serializers.IntegerField(help_text="Upper edge of the last stretch, which also holds what is longer.")
+    counts = serializers.ListField(child=serializers.IntegerField(), help_text="Rows in equal stretches from 0.")
+
+
 class DatasetTextLengthSerializer(serializers.Serializer[Any]):
     unit = serializers.CharField()
     min = serializers.IntegerField()
     p50 = serializers.IntegerField()
     p95 = serializers.IntegerField()
     max = serializers.IntegerField()
+    histogram = DatasetLengthHistogramSerializer(required=False)
 
 
 class DatasetNumbersSerializer(serializers.Serializer[Any]):

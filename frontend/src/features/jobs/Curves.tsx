@@ -1,7 +1,8 @@
-import { SimpleGrid } from "@mantine/core";
+import { Button, SimpleGrid } from "@mantine/core";
 import { useTranslation } from "react-i18next";
 import { Section } from "@/components/Section";
 import { TimeSeries } from "@/components/TimeSeries";
+import { zoomGroup } from "@/components/zoom";
 import { percent, real } from "@/lib/format";
 import { scoreName } from "./ProgressPanel";
 import type { JobRecord } from "./record";
@@ -14,7 +15,23 @@ const tenths = (share: number) => percent(share, 1);
 export function Curves({ record, jobId }: { record: JobRecord; jobId: string }) {
   const { t } = useTranslation();
   return (
-    <Section title={t("jobs.curves")} note={t("jobs.curvesNote")}>
+    <Section
+      title={t("jobs.curves")}
+      note={t("jobs.curvesNote")}
+      actions={
+        <Button.Group>
+          <Button variant="default" size="compact-sm" onClick={() => zoomGroup(jobId, 0.5)}>
+            {t("chart.zoomIn")}
+          </Button>
+          <Button variant="default" size="compact-sm" onClick={() => zoomGroup(jobId, 2)}>
+            {t("chart.zoomOut")}
+          </Button>
+          <Button variant="default" size="compact-sm" onClick={() => zoomGroup(jobId, 0)}>
+            {t("chart.zoomAll")}
+          </Button>
+        </Button.Group>
+      }
+    >
       <SimpleGrid cols={{ base: 1, md: 2 }}>
         <TimeSeries title={t("jobs.loss")} times={record.time} values={record.loss} format={real} group={jobId} />
         <TimeSeries

@@ -4,6 +4,8 @@ import { client, queries } from "@/api/client";
 import { EMPTY, type JobRecord, reduce } from "./record";
 
 const BATCH = 500;
+/** Milliseconds; drawing a long record after every batch would take longer than fetching it. */
+const SHOW_EVERY = 400;
 
 /** The query of a job's events, folded. Only what is new is fetched, and a long record shows as it comes. */
 export function recordQuery(id: string): UseQueryOptions<JobRecord> {
@@ -13,6 +15,7 @@ export function recordQuery(id: string): UseQueryOptions<JobRecord> {
     structuralSharing: false, // the lists only ever grow; comparing them would cost more than drawing them
     queryFn: async ({ signal }) => {
       let record = queries.getQueryData<JobRecord>(key) ?? EMPTY;
+      let shown = performance.now();
       for (;;) {
         const { data, error } = await client.GET("/api/v1/jobs/{job_id}/events", {
           params: { path: { job_id: id }, query: { after: record.last, limit: BATCH } },
@@ -21,7 +24,10 @@ export function recordQuery(id: string): UseQueryOptions<JobRecord> {
         if (error) throw error;
         record = reduce(record, data.events);
         if (data.events.length < BATCH) return record;
-        queries.setQueryData(key, record);
+        if (performance.now() - shown > SHOW_EVERY) {
+          queries.setQueryData(key, record);
+          shown = performance.now();
+        }
       }
     },
   };

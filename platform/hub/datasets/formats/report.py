@@ -12,6 +12,7 @@ from hub.datasets.formats.rows import Label, Row, sort_labels
 
 IMBALANCED = 0.8
 """From this share of one class on, a model that always answers it looks good."""
+BINS = 30
 
 
 def quantile(values: Sequence[int], share: float) -> int:
@@ -46,7 +47,17 @@ def _lengths(lengths: Sequence[int]) -> dict[str, Any]:
         "p50": quantile(lengths, 0.5) if lengths else 0,
         "p95": quantile(lengths, 0.95) if lengths else 0,
         "max": lengths[-1] if lengths else 0,
+        "histogram": _histogram(lengths),
     }
+
+
+def _histogram(lengths: Sequence[int]) -> dict[str, Any]:
+    """Rows in each of at most ``BINS`` equal stretches from 0 to the 99th percentile; longer ones count in the last."""
+    end = max(1, quantile(lengths, 0.99)) if lengths else 1
+    counts = [0] * min(BINS, end)
+    for length in lengths:
+        counts[min(len(counts) - 1, length * len(counts) // end)] += 1
+    return {"end": end, "counts": counts}
 
 
 def _numbers(numbers: Sequence[float]) -> dict[str, float]:

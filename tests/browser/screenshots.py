@@ -1,0 +1,106 @@
+"""Makes docs/screenshots: the stack of `make up`, the sample data, two real jobs on MiniLM, a browser, both themes.
+
+PYTHONPATH=platform:workers:deploy:. python -m tests.browser.screenshots [--epochs 4] [--folder docs/screenshots]
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import tempfile
+import time
+from pathlib import Path
+
+from playwright.sync_api import Page, sync_playwright
+
+from embedded.bootstrap import ROOT
+from embedded.stack import Stack
+from pst_client.client import Platform
+from tests.browser.conftest import FLAGS, chromium
+
+PASSWORD = "a long enough passphrase"
+BASE = "base/minilm-l6"
+TEXT = "It's been nine days and the tracking page still says label created. Has it even left the warehouse?"
+
+
+def prepare(platform: Platform, epochs: float) -> tuple[str, list[str]]:
+    """The id of the sample data set, and of two finished jobs on it; the first one's model is deployed."""
+    dataset = platform.datasets.wait(platform.datasets.create_sample()["id"])["id"]
+    settings = {"epochs": epochs, "dense_epochs": 2}
+    jobs = []
+    for name, sparsity in (("support desk, 90 %", 0.9), ("support desk, 75 %", 0.75)):
+        target = {"sparsity": sparsity}
+        job = platform.jobs.submit(
+            dataset=dataset, base_model=BASE, target=target, settings=settings, name=name, model_name="support-desk"
+        )
+        jobs.append(job["id"])
+        for _ in platform.jobs.follow(job["id"]):
+            pass
+        state = platform.jobs.get(job["id"])
+        if state["state"] != "succeeded":
+            raise SystemExit(f"{name}: {state['state']}: {state['error']}")
+    platform.models.move_alias("acme/support-desk", "production", version=1)
+    deployment = platform.serving.deploy(model="acme/support-desk", revision="production")
+    while not platform.serving.deployment(deployment["id"])["ready"]:
+        time.sleep(0.5)
+    return dataset, jobs
+
+
+def take(page: Page, url: str, folder: Path, dataset: str, jobs: list[str]) -> None:
+    """One picture of each page, in each theme."""
+    pages = {
+        "dataset": f"datasets/{dataset}",
+        "new-job": f"jobs/new?dataset={dataset}",
+        "jobs": "jobs",
+        "job": f"jobs/{jobs[0]}",
+        "report": f"jobs/{jobs[0]}/report",
+        "compare": f"jobs/compare?jobs={','.join(jobs)}",
+        "model": "models/acme/support-desk",
+        "serving": "serving",
+        "playground": "serving/playground",
+        "members": "settings?tab=members",
+        "audit": "settings?tab=audit",
+    }
+    for name, path in pages.items():
+        page.goto(f"{url}/w/acme/{path}")
+        page.get_by_role("heading", level=1).wait_for()
+        page.wait_for_load_state("networkidle")
+        if name == "playground":
+            page.get_by_role("textbox", name="Text", exact=True).fill(TEXT)
+            page.get_by_role("button", name="Ask").click()
+            page.get_by_test_id("probabilities").wait_for()
+        for theme, button in (("light", "Switch to light"), ("dark", "Switch to dark")):
+            if page.get_by_role("button", name=button).count():
+                page.get_by_role("button", name=button).click()
+            page.mouse.move(0, 0)
+            page.wait_for_timeout(600)
+            page.screenshot(path=folder / f"{name}-{theme}.png")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--epochs", type=float, default=4)
+    parser.add_argument("--folder", type=Path, default=ROOT / "docs" / "screenshots")
+    options = parser.parse_args()
+    options.folder.mkdir(parents=True, exist_ok=True)
+    with Stack(Path(tempfile.mkdtemp(prefix="sw-shots-"))) as stack, sync_playwright() as playwright:
+        with Platform(stack.url) as visitor:
+            me = visitor.accounts.setup(code=stack.setup_code, username="olga", password=PASSWORD, workspace="acme")
+            made = visitor.accounts.create_token(name="t", role="owner", workspace="acme", csrf_token=me["csrf_token"])
+        with Platform(stack.url, made["token"]) as platform:
+            dataset, jobs = prepare(platform, options.epochs)
+        flags = FLAGS + (["--no-sandbox"] if os.geteuid() == 0 else [])
+        browser = playwright.chromium.launch(executable_path=chromium(), args=flags)
+        page = browser.new_page(viewport={"width": 1280, "height": 900}, locale="en-GB")
+        page.set_default_timeout(60_000)
+        page.goto(stack.url)
+        page.get_by_label("User name").fill("olga")
+        page.get_by_role("textbox", name="Password").fill(PASSWORD)
+        page.get_by_role("button", name="Sign in").click()
+        page.get_by_role("heading", level=1, name="Jobs").wait_for()
+        take(page, stack.url, options.folder, dataset, jobs)
+        browser.close()
+
+
+if __name__ == "__main__":
+    main()

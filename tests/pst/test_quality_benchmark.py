@@ -1,0 +1,156 @@
+"""The quality benchmark's stacked model computes what transformers and the library's layers compute."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from transformers import BertConfig, BertForSequenceClassification
+
+from pst.config import TrainSettings
+from pst.distill import hidden_distance
+from pst.families import tensors
+from pst.inject import Site, calibrate, inject, select_all
+from tests.benchmarks.quality.methods import KINDS, LowRank, masks
+from tests.benchmarks.quality.model import MAPS, base_params, forward
+from tests.benchmarks.quality.train import Rows, input_scales
+
+CONFIG = BertConfig(
+    vocab_size=40, hidden_size=24, num_hidden_layers=2, num_attention_heads=12, intermediate_size=36, num_labels=3
+)
+SETTINGS = TrainSettings(update_rank=3, score_rank=2, init_scale=0.3)
+
+
+@pytest.fixture
+def model() -> BertForSequenceClassification:
+    torch.manual_seed(1)
+    made = BertForSequenceClassification(CONFIG).eval()
+    for parameter in made.parameters():
+        parameter.data.add_(torch.randn_like(parameter) * 0.2)
+    return made
+
+
+@pytest.fixture
+def rows() -> Rows:
+    generator = torch.Generator().manual_seed(2)
+    lengths = torch.tensor([16, 9, 12, 5])
+    ids = torch.randint(1, 40, (4, 16), generator=generator) * (torch.arange(16) < lengths[:, None])
+    return Rows(ids, (torch.arange(16) > 6).long().expand(4, -1), lengths, torch.tensor([0, 1, 2, 1]))
+
+
+def stacked(model: BertForSequenceClassification) -> dict[str, torch.Tensor]:
+    weights = {name.removeprefix("bert."): p.detach().numpy() for name, p in model.named_parameters()}
+    return base_params(weights, torch.device("cpu"))
+
+
+def one(base: dict[str, torch.Tensor], model: BertForSequenceClassification) -> dict[str, torch.Tensor]:
+    """The parameters of a stack of one experiment."""
+    shared = ("words", "places", "types")
+    params = {name: p if name in shared else p.unsqueeze(0) for name, p in base.items()}
+    head = {"head.weight": model.classifier.weight, "head.bias": model.classifier.bias}
+    return params | {name: p.detach().unsqueeze(0) for name, p in head.items()}
+
+
+def place_of(name: str) -> tuple[str, int]:
+    """Stack and place of a matrix by its name in the library."""
+    layer, _, rest = name.removeprefix("bert.encoder.layer.").partition(".")
+    for stack, names in MAPS.items():
+        if rest in names:
+            return stack, int(layer) * len(names) + names.index(rest)
+    raise AssertionError(name)
+
+
+def library_sites(model: BertForSequenceClassification, rows: Rows, method: LowRank) -> list[Site]:
+    """The library's layers in ``model``, with the factors of the stack's only experiment."""
+    sites = inject(model, tensors(CONFIG.to_dict(), 3), SETTINGS)
+    single = [
+        {"input_ids": rows.ids[row, None, :size], "token_type_ids": rows.types[row, None, :size]}
+        for row, size in enumerate(rows.lengths.tolist())
+    ]
+    calibrate(model, sites, single)
+    with torch.no_grad():
+        for site in sites:
+            stack, place = place_of(site.name)
+            for factor, key in zip(site.layer.factors(), "uvabrc", strict=True):  # type: ignore[attr-defined]
+                factor.copy_(method.params[f"{key}.{stack}"][0, place].reshape(factor.shape))
+    return sites
+
+
+def test_forward_equals_transformers(model: BertForSequenceClassification, rows: Rows) -> None:
+    ids, types, mask = rows.batch(torch.arange(4)[None])
+    params = one(stacked(model), model)
+    logits, blocks = forward(params, {name: params[f"weight.{name}"] for name in MAPS}, ids, types, mask, train=False)
+    wanted = model(ids[0], attention_mask=mask[0].long(), token_type_ids=types[0], output_hidden_states=True)
+    torch.testing.assert_close(logits[0], wanted.logits, rtol=1e-4, atol=1e-5)
+    for block, hidden in zip(blocks, wanted.hidden_states[1:], strict=True):
+        there = mask[0].reshape(-1)
+        torch.testing.assert_close(block[0][there], hidden.flatten(0, 1)[there], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("threshold", ["matrix", "global"])
+def test_pst_masks_and_gradients_equal_the_librarys(
+    model: BertForSequenceClassification, rows: Rows, threshold: str
+) -> None:
+    settings = replace(SETTINGS, threshold=threshold)
+    base = stacked(model)
+    method = LowRank(base, settings, [1], input_scales(base, rows, settings))
+    generator = torch.Generator().manual_seed(3)
+    for name, p in method.params.items():
+        if name[0] in "vbrc":
+            p.copy_(torch.randn(p.shape, generator=generator) * 0.1)
+        p.requires_grad_()
+    params = one(base, model)
+    applied, kept = method.apply(torch.tensor([0.8]), True, True)
+    ids, types, mask = rows.batch(torch.arange(4)[None])
+    logits, _ = forward(params, applied, ids, types, mask, train=False)
+    torch.nn.functional.cross_entropy(logits[0], rows.labels).backward()
+
+    sites = library_sites(model, rows, method)
+    select_all(sites, {"attention": 0.8, "ffn": 0.8}, threshold)
+    outputs = model(ids[0], attention_mask=mask[0].long(), token_type_ids=types[0], output_hidden_states=True)
+    torch.testing.assert_close(outputs.logits, logits[0], rtol=1e-4, atol=1e-5)
+    torch.nn.functional.cross_entropy(outputs.logits, rows.labels).backward()
+    for site in sites:
+        stack, place = place_of(site.name)
+        assert torch.equal(site.layer.masked() != 0, kept[stack][0, place] > 0), site.name
+        for factor, key in zip(site.layer.factors(), "uvabrc", strict=True):  # type: ignore[attr-defined]
+            grad = method.params[f"{key}.{stack}"].grad
+            assert grad is not None and factor.grad is not None
+            torch.testing.assert_close(factor.grad, grad[0, place].reshape(factor.shape), rtol=1e-3, atol=1e-5)
+
+
+def test_distance_of_hidden_states_equals_the_librarys(model: BertForSequenceClassification, rows: Rows) -> None:
+    ids, types, mask = rows.batch(torch.arange(4)[None])
+    inputs = {"attention_mask": mask[0].long(), "token_type_ids": types[0], "output_hidden_states": True}
+    ours = model(ids[0], **inputs)
+    model.bert.encoder.layer[0].intermediate.dense.weight.data.mul_(1.5)
+    theirs = model(ids[0], **inputs)
+    far = [
+        ((a - b).square().sum(-1) / b.square().sum(-1))[mask[0]].mean()
+        for a, b in zip(ours.hidden_states[1:], theirs.hidden_states[1:], strict=True)
+    ]
+    found = hidden_distance(ours, theirs, [mask[0].float()], torch.tensor([float(mask.sum()), 0.0]))
+    torch.testing.assert_close(found, torch.stack(far).mean(), rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("threshold", ["matrix", "global"])
+def test_masks_keep_the_exact_share(threshold: str) -> None:
+    torch.manual_seed(4)
+    scores = {
+        "attention": torch.randn(2, 8, 24, 24),
+        "inner": torch.randn(2, 2, 36, 24),
+        "outer": torch.randn(2, 2, 24, 36),
+    }
+    kept = masks(scores, torch.tensor([0.5, 0.9]), threshold)
+    for group in (("attention",), ("inner", "outer")):
+        total = sum(scores[name][0].numel() for name in group)
+        left = sum(kept[name].flatten(1).sum(1) for name in group)
+        for share, count in zip((0.5, 0.9), left.tolist(), strict=True):
+            assert abs(count - total * (1 - share)) <= 12  # a matrix may keep a part of a weight more
+
+
+def test_every_method_of_the_table_exists() -> None:
+    from tests.benchmarks.quality.__main__ import METHODS
+
+    assert {settings.method for settings, _ in METHODS.values()} == set(KINDS)
