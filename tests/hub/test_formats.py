@@ -367,7 +367,15 @@ def test_report() -> None:
     described = report["splits"]["train"]
     assert described["rows"] == 25 and described["duplicates"] == 2 and described["empty_texts"] == 0
     assert described["classes"][0] == {"label": "a", "count": 23, "share": 0.92}
-    assert described["text_length"] == {"unit": "characters", "min": 2, "p50": 3, "p95": 4, "max": 8}
+    assert described["text_length"] == {
+        "unit": "characters",
+        "min": 2,
+        "p50": 3,
+        "p95": 4,
+        "max": 8,
+        "histogram": described["text_length"]["histogram"],
+    }
+    assert sum(described["text_length"]["histogram"]["counts"]) == described["rows"]
     assert report["overlap"] == [{"a": "train", "b": "test", "rows": 1}] and report["majority_share"] == 0.92
     assert {item["code"] for item in report["warnings"]} == {
         "few_rows", "duplicates", "overlap", "contradictions", "imbalanced",

@@ -175,6 +175,13 @@ def test_what_nobody_continues_is_swept(owner: Person) -> None:
     assert owner.client.get(f"{URL}/{kept}").status_code == 404
 
 
+@pytest.mark.django_db
+def test_limits_are_told(owner: Person, api: APIClient, settings: Any) -> None:
+    settings.UPLOAD_MAX_BYTES = 77
+    assert owner.client.get("/api/v1/limits").json()["upload_bytes"] == 77
+    assert api.get("/api/v1/limits").status_code == 401
+
+
 PIECE = 1 << 20
 PIECES = 200
 NOISE = random.Random(7).randbytes(PIECE)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -177,3 +178,26 @@ def test_what_the_user_gets_wrong_is_one_plain_sentence(
     errors = " ".join(capsys.readouterr().err.split())
     assert "[2/7]" not in errors
     assert words in errors[errors.index("error: ") :]
+
+
+def test_a_run_that_goes_on_elsewhere_makes_its_teacher_again(base: Path, tmp_path: Path) -> None:
+    """A checkpoint alone does not hold the teacher's weights."""
+    quick = {"epochs": 2, "dense_epochs": 2, "evaluations": 2, "distill_hidden_weight": 1.0}
+    whole = write_job(tmp_path / "whole", base, **quick)
+    run(whole)
+    folder = write_job(tmp_path / "job", base, **quick)
+    events: list[dict[str, Any]] = []
+
+    def stop() -> bool:
+        return sum(event["type"] == "progress" and event["phase"] == "train" for event in events) > 0
+
+    with pytest.raises(pipeline.Stopped):
+        pipeline.run(folder, emit=events.append, should_stop=stop)
+    sorted((folder / "checkpoints").iterdir())[-1].rename(folder / "resume.safetensors")
+    shutil.rmtree(folder / "checkpoints")
+    shutil.rmtree(folder / "dense")
+    _, later = run(folder)
+    assert "dense" in [event["phase"] for event in later if event["type"] == "phase"]
+    assert next(e["step"] for e in later if e["type"] == "progress" and e["phase"] == "train") > 1
+    for name in ("model.safetensors", "sparse/model.sparse.safetensors"):
+        assert (folder / "export" / name).read_bytes() == (whole / "export" / name).read_bytes()

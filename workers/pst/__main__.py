@@ -1,6 +1,9 @@
 """``python -m pst train|export|report|expand|sweep FOLDER``: the library without the platform.
 
-Exit codes: 0 done, 1 a plain error, 2 wrong usage, 130 stopped with Ctrl-C (``train`` and ``sweep`` go on from there).
+``torchrun --nproc-per-node N -m pst train FOLDER`` trains on N GPUs (:mod:`pst.parallel`).
+
+Exit codes: 0 done, 1 a plain error, 2 wrong usage, 130 stopped with Ctrl-C or SIGTERM (``train`` and ``sweep`` go on
+from there).
 """
 
 from __future__ import annotations
@@ -16,7 +19,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
-from rich.table import Table
+from rich.table import Column, Table
 
 from pst import report
 from pst.errors import PSTError
@@ -65,8 +68,10 @@ def _shown(work: Callable[[Callable[[dict[str, Any]], None]], dict[str, Any]]) -
 
 def _stoppable(
     work: Callable[[Callable[[dict[str, Any]], None], Callable[[], bool]], dict[str, Any]],
+    *,
+    quiet: bool = False,
 ) -> dict[str, Any]:
-    """Do ``work(emit, should_stop)``, which the first Ctrl-C asks to stop; a second one ends at once.
+    """Do ``work(emit, should_stop)``, which the first Ctrl-C or SIGTERM asks to stop; a second one ends at once.
 
     Raises KeyboardInterrupt once it has stopped.
     """
@@ -77,22 +82,31 @@ def _stoppable(
     def stop(number: int, frame: FrameType | None) -> None:
         nonlocal stopping
         stopping = True
-        signal.signal(signal.SIGINT, before)
+        signal.signal(number, before[number])
 
-    before = signal.signal(signal.SIGINT, stop)
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        return _shown(lambda emit: work(emit, lambda: stopping))
+        return work(lambda event: None, lambda: stopping) if quiet else _shown(lambda emit: work(emit, lambda: stopping))
     except Stopped:
-        sys.stderr.write("Stopped. The same command goes on from the last checkpoint.\n")
+        if not quiet:
+            sys.stderr.write("Stopped. The same command goes on from the last checkpoint.\n")
         raise KeyboardInterrupt from None
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _train(options: argparse.Namespace) -> int:
+    from pst.parallel import joined
     from pst.pipeline import run
 
-    _print_card(_stoppable(lambda emit, should_stop: run(options.folder, emit=emit, should_stop=should_stop)))
+    with joined() as peers:
+        content = _stoppable(
+            lambda emit, should_stop: run(options.folder, emit=emit, should_stop=should_stop, peers=peers),
+            quiet=not peers.first,
+        )
+        if content:
+            _print_card(content)
     return 0
 
 
@@ -105,7 +119,11 @@ def _sweep(options: argparse.Namespace) -> int:
         lambda emit, should_stop: sweep.run(options.folder, search, emit=emit, should_stop=should_stop)
     )
     head, lines = sweep.table(content)
-    table = Table(*head, caption="* no other finished trial is better in one of metric and bytes without being worse")
+    # the state may not break over lines where a terminal is narrow
+    table = Table(
+        *(Column(name, no_wrap=name == head[-1], overflow="fold") for name in head),
+        caption="* no other finished trial is better in one of metric and bytes without being worse",
+    )
     for line in lines:
         table.add_row(*line)
     Console().print(table)

@@ -69,6 +69,7 @@ class TrainSettings:
         0.5, "Power of the input activations that weighs |D|; 0 is the published S.", ge=0, le=1
     )
     threshold: Threshold = setting("global", "Scores compete within a matrix, or over all of a group.")  # noqa: RUF009
+    mask_every: int = setting(1, "Steps between two selections; 1 is the published semantics.", ge=1, le=10_000)
     initial_sparsity: float = setting(0.0, "Sparsity s_0 at which the schedule starts.", ge=0, lt=1)
     warmup_fraction: float = setting(0.1, "Share t_i of the steps before sparsity starts to rise.", ge=0, lt=1)
     cooldown_fraction: float = setting(0.3, "Share t_f of the steps trained at the final sparsity.", gt=0, lt=1)

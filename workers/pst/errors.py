@@ -20,5 +20,9 @@ class TrainingError(PSTError):
     """Training produced a loss that is not a number."""
 
 
+class ProcessLost(PSTError):
+    """Another process of a run of several has ended: another attempt may go on."""
+
+
 class FormatError(PSTError):
     """A file of the compact format, or an exported folder, is damaged or incomplete."""

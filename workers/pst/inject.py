@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
@@ -24,7 +25,7 @@ from pst.config import Method, TrainSettings
 from pst.families import TensorSpec
 from pst.kernels.reference import Scales
 from pst.layers import PrunableLinear, PSTLinear
-from pst.masks import kept_count
+from pst.masks import Selection, explicit, kept_count
 from pst.methods.l0 import L0Linear
 from pst.methods.lora import LoRALinear
 from pst.methods.magnitude import MagnitudeLinear
@@ -247,6 +248,34 @@ def _by_group(sites: Sequence[Site]) -> dict[str, list[Site]]:
     for site in sites:
         groups[site.group].append(site)
     return groups
+
+
+def selections(sites: Sequence[Site]) -> dict[str, Tensor]:
+    """The selections of all sites, as tensors on the CPU; masks take a bit a weight."""
+    result = {}
+    for site in sites:
+        chosen, name = site.layer.selection, f"selection.{site.name}"
+        if chosen.mask is None:
+            result[f"{name}.threshold"] = chosen.threshold.cpu()
+            result[f"{name}.cut"] = torch.as_tensor(chosen.cut).cpu()
+        else:
+            result[f"{name}.mask"] = torch.from_numpy(np.packbits(chosen.mask.cpu().numpy()))
+        result |= {f"{name}.{kind}": getattr(site.layer, kind).cpu() for kind in site.layer.from_selection}
+    return result
+
+
+def restore_selections(sites: Sequence[Site], tensors: Mapping[str, Tensor]) -> None:
+    """Put back what :func:`selections` gave."""
+    for site in sites:
+        name, weight = f"selection.{site.name}", site.layer.weight
+        if f"{name}.mask" in tensors:
+            bits = np.unpackbits(tensors[f"{name}.mask"].numpy(), count=weight.numel())
+            site.layer.selection = explicit(torch.from_numpy(bits).bool().view(weight.shape).to(weight.device))
+        else:
+            threshold = tensors[f"{name}.threshold"].to(weight.device)
+            site.layer.selection = Selection(threshold, int(tensors[f"{name}.cut"]))
+        for kind in site.layer.from_selection:
+            setattr(site.layer, kind, tensors[f"{name}.{kind}"].to(weight.device))
 
 
 @contextmanager

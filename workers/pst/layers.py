@@ -90,6 +90,8 @@ class PrunableLinear(nn.Module):
     """
 
     device_select = False
+    from_selection: tuple[str, ...] = ()
+    """Names of tensors that this layer derives from the scores at the moment when it gets a selection."""
 
     weight: nn.Parameter
     bias: nn.Parameter | None

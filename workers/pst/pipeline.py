@@ -30,6 +30,7 @@ from pst.export import huggingface
 from pst.families import TensorSpec, architecture, max_tokens, unit_families
 from pst.inject import inject, learning_rates
 from pst.merge import MergedMatrix, merge, recount
+from pst.parallel import ALONE, Peers
 from pst.report.answers import Compared
 from pst.report.carbon import Carbon
 from pst.report.measures import complete
@@ -55,15 +56,18 @@ SAMPLES = 10  # generated texts shown in the report
 Emit = Callable[[dict[str, Any]], None]
 
 
-def run(folder: Path, *, emit: Emit, should_stop: Callable[[], bool], quick: bool = False) -> dict[str, Any]:
+def run(
+    folder: Path, *, emit: Emit, should_stop: Callable[[], bool], quick: bool = False, peers: Peers = ALONE
+) -> dict[str, Any]:
     """Do the whole job; returns the report, which is also written to ``folder/report.json``.
 
     ``quick`` leaves out the verifier and all that only the report measures: for trials whose model nobody will use.
+    With ``peers`` each process calls this; all but the first return an empty report once training has ended.
     Raises :class:`Stopped` after ``should_stop()`` was true (a checkpoint has been written), and
     :class:`pst.errors.PSTError` for what the user can put right.
     """
-    with Carbon(on=not quick) as carbon:
-        return _Run(folder, emit, should_stop, carbon, quick=quick).run()
+    with Carbon(on=not quick and peers.first) as carbon:
+        return _Run(folder, emit, should_stop, carbon, quick=quick, peers=peers).run()
 
 
 def export(folder: Path, *, emit: Emit) -> dict[str, Any]:
@@ -81,10 +85,18 @@ def export(folder: Path, *, emit: Emit) -> dict[str, Any]:
 
 class _Run:
     def __init__(
-        self, folder: Path, emit: Emit, should_stop: Callable[[], bool], carbon: Carbon, *, quick: bool = False
+        self,
+        folder: Path,
+        emit: Emit,
+        should_stop: Callable[[], bool],
+        carbon: Carbon,
+        *,
+        quick: bool = False,
+        peers: Peers = ALONE,
     ) -> None:
-        self.folder, self.emit, self.should_stop = folder.resolve(), emit, should_stop
-        self.carbon, self.quick = carbon, quick
+        self.folder, self.should_stop = folder.resolve(), should_stop
+        self.emit: Emit = emit if peers.first else lambda event: None
+        self.carbon, self.quick, self.peers = carbon, quick, peers
         self.spec: Spec = specs.read(folder)
         self.settings: TrainSettings = self.spec.settings
         self.storage = STORAGE[self.settings.storage_dtype]
@@ -101,6 +113,7 @@ class _Run:
         with self._phase("prepare"):
             self._prepare()
             found = self._resume()
+        self.peers.wait()  # nobody writes before all have read
         if "dense" in self.phases and not self._dense_is_known(export_only):
             with self._phase("dense"):
                 self._train_dense(found)
@@ -109,6 +122,8 @@ class _Run:
             if not export_only:
                 trainer.run()
                 trainer.checkpoint()
+        if not self.peers.first:
+            return {}
         trainer.load_best()
         with self._phase("merge"):
             reference = None if self.quick else self.task.load(self.base, self.settings.seed)
@@ -213,8 +228,9 @@ class _Run:
     def _trim(self) -> tasks.Task:
         """Go on with a copy of the base model that lacks the tokens of no row; returns the task with its tokenizer."""
         spec, before = self.spec, [row for rows in self.rows.values() for row in rows]
-        kept = trim(self.base, before, spec.task, spec.labels, self.settings.seed, self.folder / TRIMMED_FOLDER)
-        self.base = self.folder / TRIMMED_FOLDER
+        target = self.folder / (TRIMMED_FOLDER if self.peers.first else f"{TRIMMED_FOLDER}-{self.peers.rank}")
+        kept = trim(self.base, before, spec.task, spec.labels, self.settings.seed, target)
+        self.base = target
         held = int(self.config["vocab_size"])
         self.config = read_config(self.base)
         self.task = self._task()
@@ -259,21 +275,28 @@ class _Run:
             self.task,
             settings,
             {},
-            Hooks(self.emit, self.should_stop, self._save),
+            self._hooks(),
             phase="dense",
             epochs=settings.dense_epochs,
+            peers=self.peers,
         )
         if found is not None and found.state["phase"] == trainer.phase:
             trainer.load(found.tensors, found.state["trainer"])
         trainer.run()
-        trainer.load_best()
-        self.dense = self._answers(model, self.needed)
-        live = dense.teaches_live(self.task, self.settings)
-        if self.task.name != "generation":
-            self.dense["train"] = self.task.predict(model, self.rows["train"])
-        key = dense.fingerprint(self.spec)
-        dense.save(self.folder, self.dense, key, model if live else None, self.config, self.spec.task)
-        self._save(None)
+        live, key = dense.teaches_live(self.task, self.settings), dense.fingerprint(self.spec)
+        if self.peers.first:
+            trainer.load_best()
+            self.dense = self._answers(model, self.needed)
+            if self.task.name != "generation":
+                self.dense["train"] = self.task.predict(model, self.rows["train"])
+            dense.save(self.folder, self.dense, key, model if live else None, self.config, self.spec.task)
+            self._save(None)
+        self.peers.wait()
+        if not self.peers.first:
+            self.dense = dense.load(self.folder, key, live) or {}
+
+    def _hooks(self) -> Hooks:
+        return Hooks(self.emit, self.should_stop, self._save if self.peers.first else None)
 
     def _teacher(self) -> Teacher:
         if not self.settings.distill or not self.dense:
@@ -299,11 +322,12 @@ class _Run:
             self.task,
             settings,
             self.sparsity if sites else {},
-            Hooks(self.emit, self.should_stop, self._save),
+            self._hooks(),
             phase="train",
             epochs=settings.dense_epochs if settings.method == "dense" else settings.epochs,
             teacher=teacher,
             units=unit_families(self.config, self.spec.task) if structured else (),
+            peers=self.peers,
         )
         torch.manual_seed(settings.seed)  # dropout does not depend on how many numbers the layers drew
         if found is not None and found.state["phase"] == trainer.phase and found.state["trainer"] is not None:

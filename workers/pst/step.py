@@ -1,7 +1,8 @@
 """One optimiser step: batches in micro-batches that fit, losses that add up to the whole batch's mean.
 
 A micro-batch's loss is its rows' part of the batch's mean (the task divides by the whole batch's denominators), so the
-gradients of the micro-batches add up to those of the unsplit batch.
+gradients of the micro-batches add up to those of the unsplit batch; and so do those of several processes
+(:mod:`pst.parallel`), of which each takes its share of the rows.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from pst import memory
 from pst.config import TrainSettings
 from pst.distill import Teacher, hidden_distance, token_counts, token_masks
 from pst.errors import PSTError
+from pst.parallel import ALONE, Peers
 from pst.tasks import Length, Task
 
 
@@ -60,9 +62,11 @@ class Stepper:
         settings: TrainSettings,
         teacher: Teacher,
         log: Callable[[str, str], None],
+        peers: Peers = ALONE,
     ) -> None:
         self.model, self.trained, self.optimizer = model, trained, optimizer
         self.task, self.settings, self.teacher, self.log = task, settings, teacher, log
+        self.peers = peers
         if teacher.model is not None:
             teacher.model.eval()
         self.device = next(model.parameters()).device
@@ -74,20 +78,25 @@ class Stepper:
     # batches
 
     def micro_batches(self, rows: Sequence[int]) -> list[Batch]:
-        """The rows of one optimiser step, at most ``micro_batch`` at once."""
-        size = self.micro_batch or len(rows)
-        return self._batches([rows[at : at + size] for at in range(0, len(rows), size)])
+        """This process's share of the rows of one optimiser step, at most ``micro_batch`` at once."""
+        mine = self.peers.share(rows)
+        size = self.micro_batch or max(1, len(mine))
+        return self._batches([mine[at : at + size] for at in range(0, len(mine), size)], self.peers.others(rows))
 
     def padded(self, rows: Sequence[int], length: Length, count: int) -> Batch:
         """All rows in one, padded to a length and a number of rows."""
         return self._batches([rows], length=length, count=count)[0]
 
-    def _batches(self, parts: Sequence[Sequence[int]], **pad: Any) -> list[Batch]:
+    def _batches(self, parts: Sequence[Sequence[int]], others: Sequence[int] = (), **pad: Any) -> list[Batch]:
+        """Of ``parts``, which with the ``others`` are the whole batch."""
+        if not parts:
+            return []
         collated = [self.task.collate([self.task.train[row] for row in part], **pad) for part in parts]
-        norm = torch.stack([self.task.norm(gold) for _, gold in collated]).sum(0)
-        tokens = torch.stack(
-            [token_counts(inputs, gold, len(part)) for (inputs, gold), part in zip(collated, parts, strict=True)]
-        ).sum(0)
+        counted = [(*both, len(part)) for both, part in zip(collated, parts, strict=True)]
+        if others:
+            counted.append((*self.task.collate([self.task.train[row] for row in others]), len(others)))
+        norm = torch.stack([self.task.norm(gold) for _, gold, _ in counted]).sum(0)
+        tokens = torch.stack([token_counts(inputs, gold, count) for inputs, gold, count in counted]).sum(0)
         return [
             self._moved(Batch(inputs, gold, norm, tokens, self._logits(part, len(gold)), torch.tensor(len(part))))
             for (inputs, gold), part in zip(collated, parts, strict=True)
@@ -162,8 +171,9 @@ class Stepper:
                 shortage = str(error).splitlines()[0]
             self.optimizer.zero_grad(set_to_none=True)
             memory.release()
-            self._shrink(len(rows), shortage)
-        note(losses[0] if len(losses) == 1 else torch.stack(losses).sum())
+            self._shrink(len(self.peers.share(rows)), shortage)
+        loss = losses[0] if len(losses) == 1 else torch.stack(losses or [torch.zeros((), device=self.device)]).sum()
+        note(self.peers.add_up(self.trained.values(), loss))
         self.apply()
 
     def _shrink(self, rows: int, shortage: str) -> None:
@@ -189,7 +199,7 @@ class Stepper:
         return True
 
     def restore(self, micro_batch: int, checkpointing: bool) -> None:
-        """What a checkpointed run found to fit: another split would round differently."""
+        """What a checkpointed run, or another process, found to fit: another split would round differently."""
         self.micro_batch = micro_batch
         if checkpointing:
             self.checkpoint()
@@ -204,10 +214,10 @@ class Stepper:
             raise PSTError("gradient_checkpointing is on, but this model can't recompute its activations.")
         if self.settings.micro_batch_size:
             return
-        most = min(self.settings.batch_size, len(self.task.train))
-        fitting = self._fitting(most)
+        most = -(-min(self.settings.batch_size, len(self.task.train)) // self.peers.size)
+        fitting = self.peers.least(self._fitting(most))
         if fitting < min(memory.ROUTINE, most) and asked == "auto" and self.checkpoint():
-            fitting = max(fitting, self._fitting(most))
+            fitting = max(fitting, self.peers.least(self._fitting(most)))
         if not fitting:
             raise PSTError("Not even one row fits the memory of the device; lower max_length.")
         if fitting < most or self.checkpointing:
@@ -229,7 +239,7 @@ class Stepper:
             else:
                 self._row = row
             fixed = memory.fixed_bytes(self.trained, self.model)
-            return memory.rows_that_fit(memory.available_bytes(), fixed, row, most)
+            return memory.rows_that_fit(memory.available_bytes() // self.peers.size, fixed, row, most)
 
     def _trial(self, rows: Sequence[int]) -> None:
         """Forward and backward, with room for the optimiser's two moments."""

@@ -22,7 +22,8 @@ from pst.data import epoch_batches, steps_per_epoch
 from pst.distill import Teacher
 from pst.errors import TrainingError
 from pst.graphs import GraphedSteps, can_capture
-from pst.inject import Site, begin_step, calibrate, frozen, mean_sparsity, select_all
+from pst.inject import Site, begin_step, calibrate, frozen, mean_sparsity, restore_selections, select_all, selections
+from pst.parallel import ALONE, Peers
 from pst.patterns import UnitFamily
 from pst.schedule import cooldown_start, cubic_sparsity, linear_rate
 from pst.step import Stepper, total
@@ -33,6 +34,7 @@ PROGRESS_SECONDS = 0.5
 CHECKPOINT_SECONDS = 15.0
 DENSE_CHECKPOINT_SECONDS = 60.0  # the dense model's checkpoints are large, and the phase is short
 CHECKPOINT_SHARE = 0.05  # of the time that may go into writing checkpoints
+WHOLE = 2**62  # more rows than any batch has: no micro-batches
 
 
 class Stopped(Exception):
@@ -53,6 +55,7 @@ class Trainer:
     ``sparsity`` each group's target.
 
     Only an evaluation at the final sparsity may become the best; for a method that doesn't prune any may.
+    ``peers`` are the processes that train together; only the first needs ``hooks`` that do something.
     """
 
     def __init__(
@@ -69,7 +72,9 @@ class Trainer:
         epochs: float,
         teacher: Teacher | None = None,
         units: Sequence[UnitFamily] = (),
+        peers: Peers = ALONE,
     ) -> None:
+        self.peers = peers
         self.model, self.sites, self.task, self.settings = model, sites, task, settings
         self.traits, self.units = TRAITS[settings.method], units
         self.sparsity = {site.group: sparsity[site.group] if self.traits.prunes else 0.0 for site in sites}
@@ -87,7 +92,9 @@ class Trainer:
         self.trained = {name: p for name, p in model.named_parameters() if name in rates}
         self.optimizer = self._optimizer(rates)
         self.steady = not self.traits.prunes or self.traits.one_shot  # the masks are those of the first step
-        self.stepper = Stepper(model, self.trained, self.optimizer, task, settings, teacher or Teacher(), self._log)
+        self.stepper = Stepper(
+            model, self.trained, self.optimizer, task, settings, teacher or Teacher(), self._log, peers
+        )
         self.graphs: GraphedSteps | None = None
         count = settings.evaluations if sites else min(settings.evaluations, math.ceil(epochs))
         self.evaluations = {math.ceil((i + 1) * self.total / count) for i in range(count)}
@@ -129,8 +136,9 @@ class Trainer:
             self._capture()
         begin, first = time.monotonic(), self.step
         while self.step < self.total and not self.ended:
-            if self.hooks.should_stop():
+            if self._shall_stop():
                 self.checkpoint()
+                self.peers.wait()  # an ended process would end the first, which still writes
                 raise Stopped
             self._optimise()
             self.step += 1
@@ -142,6 +150,17 @@ class Trainer:
                 self.checkpoint()
         self._check_losses()
         self.graphs = None
+
+    def _shall_stop(self) -> bool:
+        """Whether any process is asked to. Where memory ran out in one, all go on as that one does: a checkpoint says
+        it for all."""
+        asked = self.hooks.should_stop()
+        if self.peers.size == 1:
+            return asked
+        micro_batch = self.stepper.micro_batch or WHOLE
+        stop, again, least = self.peers.most(int(asked), int(self.stepper.checkpointing), -micro_batch)
+        self.stepper.restore(0 if -least == WHOLE else -least, bool(again))
+        return bool(stop)
 
     def sparsities(self, step: int) -> dict[str, float]:
         """Scheduled sparsity of each group at ``step``."""
@@ -164,6 +183,10 @@ class Trainer:
         """Whether ``step`` runs at the final sparsity."""
         return not self.sites or self.steady or step >= cooldown_start(self.total, self.settings.cooldown_fraction)
 
+    def _renews(self, step: int) -> bool:
+        """Whether ``step`` selects anew: every ``mask_every``-th does, and the first at the final sparsity."""
+        return step % self.settings.mask_every == 0 or (self.is_final(step) and not self.is_final(step - 1))
+
     def rate(self, step: int) -> float:
         """Factor on the peak learning rates."""
         s = self.settings
@@ -178,8 +201,9 @@ class Trainer:
         return self._batches[1][place]
 
     def _capture(self) -> None:
-        """Let graphs do the steps where the model is small, on a GPU, and its selections can be found there."""
-        if not can_capture(self.model, self.device):
+        """Let graphs do the steps where the model is small, on a GPU, and its selections can be found there, in every
+        step. Several processes must speak within a step, which no graph does here."""
+        if not can_capture(self.model, self.device) or self.peers.size > 1 or self.settings.mask_every > 1:
             return
         split = 0 < self.stepper.micro_batch < self.settings.batch_size
         if split or self.stepper.checkpointing or self.settings.structure != "unstructured":
@@ -210,6 +234,7 @@ class Trainer:
     def _optimise(self) -> None:
         """One optimiser step."""
         rows = self.batch_rows(self.step)
+        self.peers.draw(self.settings.seed, self.step)
         if self.graphs is not None:
             final = self.is_final(self.step)
             try:
@@ -223,7 +248,8 @@ class Trainer:
         self.stepper.step(rows, self._begin, self._note)
 
     def _begin(self) -> None:
-        self._select(self.sparsities(self.step))
+        if self._renews(self.step):
+            self._select(self.sparsities(self.step))
         begin_step(self.sites, self.is_final(self.step))
         factor = self.rate(self.step)
         for group in self.optimizer.param_groups:
@@ -267,8 +293,12 @@ class Trainer:
         self._check_losses()
         sparsity = self.sparsities(self.step - 1)
         self._select(sparsity)
-        with torch.no_grad(), frozen(self.sites) if self.sites else nullcontext():
-            score = self.task.score(self.model)  # type: ignore[arg-type]
+        self.peers.check_equal(self.trained, self.sites)
+        found = None
+        if self.peers.first:
+            with torch.no_grad(), frozen(self.sites) if self.sites else nullcontext():
+                found = self.task.score(self.model)  # type: ignore[arg-type]
+        score = self.peers.told(found)
         self.metric = score[0]
         self.hooks.emit(
             {
@@ -293,6 +323,8 @@ class Trainer:
             self._log("info", f"Stopped early at step {self.step}: step {self.best_step} was the best.")
 
     def _progress(self, begin: float, first: int) -> None:
+        if not self.peers.first:  # what follows goes by the clock
+            return
         now, done = time.monotonic(), self.step == self.total or self.ended
         if now - self._reported < PROGRESS_SECONDS and not done:
             return
@@ -354,6 +386,8 @@ class Trainer:
             if moments:
                 result[f"exp_avg.{name}"] = moments["exp_avg"].cpu()
                 result[f"exp_avg_sq.{name}"] = moments["exp_avg_sq"].cpu()
+        if self.settings.mask_every > 1:
+            result |= selections(self.sites)
         return result | {f"best.{name}": tensor.cpu() for name, tensor in self.best.items()}
 
     def state(self) -> dict[str, Any]:
@@ -387,6 +421,8 @@ class Trainer:
                 }
             if self.best_score is not None:
                 self.best[name] = tensors[f"best.{name}"].to(self.device)
+        if self.settings.mask_every > 1:
+            restore_selections(self.sites, tensors)
         torch.set_rng_state(tensors["rng"])
         if "rng_cuda" in tensors and self.device.type == "cuda":
             torch.cuda.set_rng_state(tensors["rng_cuda"], self.device)

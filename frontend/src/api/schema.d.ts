@@ -344,6 +344,23 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/limits": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** @description How much one may send, as whoever runs the installation has set it. */
+        get: operations["getLimits"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/me": {
         parameters: {
             query?: never;
@@ -1606,6 +1623,7 @@ export interface components {
              *       "structure": "unstructured",
              *       "activation_power": 0.5,
              *       "threshold": "global",
+             *       "mask_every": 1,
              *       "initial_sparsity": 0,
              *       "warmup_fraction": 0.1,
              *       "cooldown_fraction": 0.3,
@@ -2103,6 +2121,7 @@ export interface components {
              *       "structure": "unstructured",
              *       "activation_power": 0.5,
              *       "threshold": "global",
+             *       "mask_every": 1,
              *       "initial_sparsity": 0,
              *       "warmup_fraction": 0.1,
              *       "cooldown_fraction": 0.3,
@@ -2159,6 +2178,22 @@ export interface components {
              * @description Length of the lease; a heartbeat renews it by as much.
              */
             seconds: number;
+        };
+        /** @description What this installation takes. */
+        Limits: {
+            /** @description Of one file of rows. */
+            upload_bytes: number;
+            /** @description How long an upload that stopped may be taken up again. */
+            upload_hours: number;
+            /** @description Under way at once, for each user. */
+            uploads: number;
+            dataset_rows: number;
+            dataset_columns: number;
+            dataset_cell_characters: number;
+            dataset_classes: number;
+            base_model_bytes: number;
+            /** @description Whether workers may fetch models of the public Hub by name. */
+            public_models: boolean;
         };
         Me: {
             user: components["schemas"]["MeUser"] | null;
@@ -3109,6 +3144,12 @@ export interface components {
              * @default global
              */
             threshold?: components["schemas"]["ThresholdEnum"];
+            /**
+             * Mask Every
+             * @description Steps between two selections; 1 is the published semantics.
+             * @default 1
+             */
+            mask_every?: number;
             /**
              * Initial Sparsity
              * @description Sparsity s_0 at which the schedule starts.
@@ -4260,6 +4301,33 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["Job"];
+                };
+            };
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+        };
+    };
+    getLimits: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Limits"];
                 };
             };
             default: {

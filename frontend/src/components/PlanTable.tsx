@@ -1,4 +1,4 @@
-import { Stack, Table } from "@mantine/core";
+import { Stack, Table, Text } from "@mantine/core";
 import { useTranslation } from "react-i18next";
 import type { JobPlan } from "@/api/types";
 import { Stats } from "@/components/Stat";
@@ -60,6 +60,11 @@ export function PlanTable({ plan }: { plan: JobPlan }) {
           </Table.Tbody>
         </Table>
       </Table.ScrollContainer>
+      {plan.notes?.map((note) => (
+        <Text key={note} size="sm" c="dimmed">
+          {note}
+        </Text>
+      ))}
     </Stack>
   );
 }

@@ -112,16 +112,16 @@ export function drawHistogram(
   box: Box,
   { edges, all, kept }: { edges: [number, number]; all: number[]; kept: number[] },
   colors: Colors,
+  scale: (count: number) => number = Math.sqrt, // the few large weights matter, and linear bars would hide them
 ): void {
   const foot = 18;
   const height = box.height - foot;
-  // By the square root: the few large weights matter, and linear bars would hide them.
-  const most = Math.sqrt(Math.max(1, ...all));
+  const most = scale(Math.max(1, ...all));
   const width = box.width / Math.max(1, all.length);
   const bars = (counts: number[], color: string) => {
     pen.fillStyle = color;
     counts.forEach((count, at) => {
-      const tall = (Math.sqrt(count) / most) * height;
+      const tall = (scale(count) / most) * height;
       pen.fillRect(box.x + at * width, box.y + height - tall, Math.max(1, width - 1), tall);
     });
   };

@@ -92,6 +92,7 @@ class L0Linear(GatedLinear):
     """A linear layer with ``weight`` and log alpha, its ``score`` (n, k). Evaluation and the last phase are exact."""
 
     device_select = True
+    from_selection = ("shift", "final_shift")
     score: nn.Parameter
 
     def __init__(self, weight: Tensor, bias: Tensor | None, *, generator: torch.Generator) -> None:

@@ -1,4 +1,4 @@
-import { Alert, Button, Group, List, Stack, Text } from "@mantine/core";
+import { Alert, Badge, Button, Group, List, Stack, Text } from "@mantine/core";
 import { useTranslation } from "react-i18next";
 import { Link, useNavigate, useParams } from "react-router";
 import { api, reload } from "@/api/client";
@@ -63,7 +63,14 @@ function DatasetView({ dataset }: { dataset: Dataset }) {
     <Page
       title={dataset.name}
       above={[{ label: t("datasets.title"), to: list }]}
-      badge={<StateBadge state={dataset.state} />}
+      badge={
+        <>
+          <StateBadge state={dataset.state} />
+          <Badge variant="light" color="gray" tt="none">
+            {t(`task.${dataset.task}`)}
+          </Badge>
+        </>
+      }
       note={t("datasets.madeBy", { who: dataset.created_by ?? "–", when: dateTime(dataset.created_at) })}
       actions={actions}
     >
@@ -79,7 +86,7 @@ function DatasetView({ dataset }: { dataset: Dataset }) {
       {report && (
         <>
           <ReportSummary report={report} />
-          <ClassBalance report={report} />
+          {dataset.labels.length > 0 && <ClassBalance report={report} />}
         </>
       )}
       {dataset.state === "ready" && <Rows dataset={dataset} />}

@@ -15,18 +15,22 @@ import { count, dateTime } from "@/lib/format";
 import { useWorkspace } from "@/session/session";
 
 const STATES = ["validating", "ready", "invalid"] as const;
+const ORDERS = ["-created_at", "created_at", "name", "state"] as const;
 
 export function Component() {
   const { t } = useTranslation();
   const { slug, canEdit } = useWorkspace();
   const { get, set, page } = useListAddress();
   const state = STATES.find((known) => known === get("state"));
+  const ordering = ORDERS.find((known) => known === get("ordering"));
   const search = get("search");
   const setSearch = useDebouncedCallback((text: string) => set("search", text), 300);
   const query = api.useQuery(
     "get",
     "/api/v1/datasets",
-    { params: { query: { workspace: slug, state, search: search || undefined, page, page_size: PAGE_SIZE } } },
+    {
+      params: { query: { workspace: slug, state, ordering, search: search || undefined, page, page_size: PAGE_SIZE } },
+    },
     {
       placeholderData: keepPreviousData,
       refetchInterval: ({ state: { data } }) =>
@@ -61,6 +65,14 @@ export function Component() {
             value={state ?? null}
             onChange={(value) => set("state", value ?? "")}
             clearable
+            w={{ base: "100%", xs: 180 }}
+          />
+          <Select
+            aria-label={t("common.order")}
+            data={ORDERS.map((value) => ({ value, label: t(`jobs.order.${value}`) }))}
+            value={ordering ?? ORDERS[0]}
+            onChange={(value) => set("ordering", value === ORDERS[0] ? "" : (value ?? ""))}
+            allowDeselect={false}
             w={{ base: "100%", xs: 180 }}
           />
         </Group>

@@ -6,7 +6,7 @@ import { api, reload } from "@/api/client";
 import type { Dataset } from "@/api/types";
 import { ErrorNote } from "@/components/ErrorNote";
 import { ReadingFields } from "./ReadingFields";
-import { AUTOMATIC, type Reading } from "./reading";
+import { AUTOMATIC, type Reading, taskOf } from "./reading";
 
 /** Changes how the uploaded files are read, and validates them again. */
 export function ReadAgain({ dataset }: { dataset: Dataset }) {
@@ -19,6 +19,9 @@ export function ReadAgain({ dataset }: { dataset: Dataset }) {
         .map((name) => [name, String(values[name])]),
     ) as Partial<Reading>;
   const [reading, setReading] = useState<Reading>({ ...AUTOMATIC, ...texts(dataset.options) });
+  // A separator is one character or is not said.
+  const { label_separator, task, ...others } = reading;
+  const body = { ...others, task: taskOf(reading), ...(label_separator ? { label_separator } : {}) };
   const change = api.useMutation("patch", "/api/v1/datasets/{dataset_id}", {
     onSuccess: async () => {
       await reload("/api/v1/datasets");
@@ -45,7 +48,7 @@ export function ReadAgain({ dataset }: { dataset: Dataset }) {
             </Button>
             <Button
               loading={change.isPending}
-              onClick={() => change.mutate({ params: { path: { dataset_id: dataset.id } }, body: reading as never })}
+              onClick={() => change.mutate({ params: { path: { dataset_id: dataset.id } }, body: body as never })}
             >
               {t("datasets.readAgainDo")}
             </Button>

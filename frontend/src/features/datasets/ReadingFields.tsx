@@ -1,6 +1,8 @@
-import { Select, SimpleGrid } from "@mantine/core";
+import { Select, SimpleGrid, TextInput } from "@mantine/core";
 import { useTranslation } from "react-i18next";
-import { DELIMITERS, ENCODINGS, FORMATS, HEADERS, type Reading } from "./reading";
+import { DELIMITERS, ENCODINGS, FORMATS, HEADERS, type Reading, TASKS, taskOf } from "./reading";
+
+const OPTIONAL = ["text_pair_column", "references_column"];
 
 interface Props {
   reading: Reading;
@@ -37,23 +39,45 @@ export function ReadingFields({ reading, onChange, found = {}, columns }: Props)
     if (value === "false") return t("common.no");
     return value === "tab" || value === "\t" ? t("datasets.reading.tab") : value;
   };
-  const column = (name: "text_column" | "text_pair_column" | "label_column") => (
+  const task = taskOf(reading);
+  const column = (name: "text_column" | "text_pair_column" | "label_column" | "references_column") => (
     <Select
       key={name}
       label={t(`datasets.reading.${name}`)}
-      description={t(`datasets.reading.${name}_note`)}
+      description={name === "label_column" ? t(`datasets.labelOf.${task}`) : t(`datasets.reading.${name}_note`)}
       data={columns}
       value={reading[name] || found[name] || null}
       onChange={set(name)}
-      placeholder={name === "text_pair_column" ? t("datasets.reading.none") : t("datasets.reading.choose")}
-      clearable={name === "text_pair_column"}
-      allowDeselect={name === "text_pair_column"}
+      placeholder={OPTIONAL.includes(name) ? t("datasets.reading.none") : t("datasets.reading.choose")}
+      clearable={OPTIONAL.includes(name)}
+      allowDeselect={OPTIONAL.includes(name)}
       disabled={columns.length === 0}
       searchable={columns.length > 8}
     />
   );
   return (
     <>
+      <SimpleGrid cols={{ base: 1, sm: 2 }}>
+        <Select
+          label={t("datasets.task")}
+          description={t(`datasets.taskNote.${task}`)}
+          data={TASKS.map((value) => ({ value, label: t(`task.${value}`) }))}
+          value={task}
+          onChange={set("task")}
+          allowDeselect={false}
+        />
+        {task === "multilabel" && (
+          <TextInput
+            label={t("datasets.reading.label_separator")}
+            description={t("datasets.reading.label_separator_note")}
+            placeholder={t("datasets.reading.auto")}
+            value={reading.label_separator}
+            maxLength={1}
+            onChange={(event) => set("label_separator")(event.currentTarget.value)}
+          />
+        )}
+        {task === "generation" && column("references_column")}
+      </SimpleGrid>
       <SimpleGrid cols={{ base: 1, xs: 2, md: 4 }}>
         {choice("format", FORMATS)}
         {choice("encoding", ENCODINGS)}

@@ -1,7 +1,10 @@
-import { Alert, List, Table } from "@mantine/core";
+import { Alert, List, SimpleGrid, Table } from "@mantine/core";
+import { useCallback } from "react";
 import { useTranslation } from "react-i18next";
+import { Picture } from "@/components/Picture";
 import { Section } from "@/components/Section";
 import { Stats } from "@/components/Stat";
+import { type Colors, drawHistogram } from "@/lib/draw";
 import { count, percent } from "@/lib/format";
 import { type FullReport, splitsOf } from "./report";
 
@@ -66,6 +69,64 @@ export function ReportSummary({ report }: { report: FullReport }) {
           </Table.Tbody>
         </Table>
       </Table.ScrollContainer>
+      <Lengths report={report} />
     </Section>
+  );
+}
+
+/** How long the texts are: rows in equal stretches of characters, for each split. */
+function Lengths({ report }: { report: FullReport }) {
+  const { t } = useTranslation();
+  return (
+    <SimpleGrid cols={{ base: 1, xs: 3 }}>
+      {splitsOf(report).map((name) => {
+        const length = report.splits[name]?.text_length;
+        return (
+          length?.histogram && (
+            <LengthPicture key={name} title={t(`split.${name}`)} histogram={length.histogram} median={length.p50} />
+          )
+        );
+      })}
+    </SimpleGrid>
+  );
+}
+
+interface LengthProps {
+  title: string;
+  histogram: { end: number; counts: number[] };
+  median: number;
+}
+
+function LengthPicture({ title, histogram: { end, counts }, median }: LengthProps) {
+  const { t } = useTranslation();
+  const draw = useCallback(
+    (pen: CanvasRenderingContext2D, width: number, height: number, colors: Colors) =>
+      drawHistogram(
+        pen,
+        { x: 0, y: 4, width, height: height - 4 },
+        { edges: [0, end], all: counts, kept: counts },
+        colors,
+        (rows) => rows,
+      ),
+    [end, counts],
+  );
+  const point = useCallback(
+    (x: number, _: number, width: number) => {
+      const bin = Math.floor((x / width) * counts.length);
+      const rows = counts[bin];
+      if (rows === undefined) return "";
+      const edge = (at: number) => count(Math.round((at * end) / counts.length));
+      return t("datasets.lengthBin", { low: edge(bin), high: edge(bin + 1), rows: count(rows) });
+    },
+    [end, counts, t],
+  );
+  return (
+    <Picture
+      title={t("datasets.lengthOf", { split: title })}
+      alt={t("datasets.lengthAlt", { median: count(median), end: count(end) })}
+      height={110}
+      draw={draw}
+      point={point}
+    />
   );
 }

@@ -18,8 +18,8 @@ import { ReadingFields } from "./ReadingFields";
 import { AUTOMATIC, beginning, type Reading, readingFields, stem } from "./reading";
 import { Unfinished } from "./Unfinished";
 
-function usePreview(file: File | null, { format, encoding, delimiter, header }: Reading) {
-  const options = { ...AUTOMATIC, format, encoding, delimiter, header };
+function usePreview(file: File | null, { task, format, encoding, delimiter, header }: Reading) {
+  const options = { ...AUTOMATIC, task, format, encoding, delimiter, header };
   return useQuery({
     queryKey: ["preview", file?.name, file?.size, file?.lastModified, options],
     enabled: file !== null,

@@ -1,5 +1,6 @@
 /** How a file is to be read; "auto" or empty: the platform finds it. The names are those of the API's form fields. */
 export interface Reading {
+  task: string;
   format: string;
   encoding: string;
   delimiter: string;
@@ -7,9 +8,12 @@ export interface Reading {
   text_column: string;
   text_pair_column: string;
   label_column: string;
+  references_column: string;
+  label_separator: string;
 }
 
 export const AUTOMATIC: Reading = {
+  task: "",
   format: "auto",
   encoding: "auto",
   delimiter: "auto",
@@ -17,7 +21,17 @@ export const AUTOMATIC: Reading = {
   text_column: "",
   text_pair_column: "",
   label_column: "",
+  references_column: "",
+  label_separator: "",
 };
+
+/** What rows can teach; the first one where nothing is said. */
+export const TASKS = ["classification", "multilabel", "regression", "generation"] as const;
+export type Task = (typeof TASKS)[number];
+
+export function taskOf(reading: Reading): Task {
+  return TASKS.find((task) => task === reading.task) ?? TASKS[0];
+}
 
 export const FORMATS = ["auto", "csv", "tsv", "json", "jsonl"];
 export const ENCODINGS = ["auto", "utf-8", "utf-8-sig", "utf-16", "gb18030", "latin-1"];

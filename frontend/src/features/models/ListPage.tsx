@@ -1,4 +1,4 @@
-import { Anchor, Badge, Group, SegmentedControl, Table, TextInput } from "@mantine/core";
+import { Anchor, Badge, Group, SegmentedControl, Select, Table, TextInput } from "@mantine/core";
 import { useDebouncedCallback } from "@mantine/hooks";
 import { keepPreviousData } from "@tanstack/react-query";
 import { useTranslation } from "react-i18next";
@@ -12,11 +12,14 @@ import { Section } from "@/components/Section";
 import { bytes, dateTime } from "@/lib/format";
 import { useWorkspace } from "@/session/session";
 
+const ORDERS = ["-created_at", "created_at", "name"] as const;
+
 export function Component() {
   const { t } = useTranslation();
   const { slug } = useWorkspace();
   const { get, set, page } = useListAddress();
   const kind = get("kind") === "base" ? "base" : "sparse";
+  const ordering = ORDERS.find((known) => known === get("ordering"));
   const search = get("search");
   const setSearch = useDebouncedCallback((text: string) => set("search", text), 300);
   const query = api.useQuery(
@@ -28,6 +31,7 @@ export function Component() {
           // Base models belong to the installation, so they are shown in every workspace.
           workspace: kind === "base" ? undefined : slug,
           kind,
+          ordering,
           search: search || undefined,
           page,
           page_size: PAGE_SIZE,
@@ -52,6 +56,14 @@ export function Component() {
             defaultValue={search}
             onChange={(event) => setSearch(event.currentTarget.value)}
             w={{ base: "100%", xs: 240 }}
+          />
+          <Select
+            aria-label={t("common.order")}
+            data={ORDERS.map((value) => ({ value, label: t(`jobs.order.${value}`) }))}
+            value={ordering ?? ORDERS[0]}
+            onChange={(value) => set("ordering", value === ORDERS[0] ? "" : (value ?? ""))}
+            allowDeselect={false}
+            w={{ base: "100%", xs: 180 }}
           />
         </Group>
         <Loaded query={query}>

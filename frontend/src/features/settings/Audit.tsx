@@ -65,7 +65,7 @@ export function Audit() {
                     {list.results.map((event) => (
                       <Table.Tr key={event.id}>
                         <Table.Td className="nowrap">{dateTime(event.at)}</Table.Td>
-                        <Table.Td className="breakable">{event.actor}</Table.Td>
+                        <Table.Td className="nowrap">{event.actor}</Table.Td>
                         <Table.Td className="mono">{event.action}</Table.Td>
                         <Table.Td>
                           {event.object_type}

@@ -14,6 +14,7 @@ import { Section } from "@/components/Section";
 import { dateTime } from "@/lib/format";
 import { useWorkspace } from "@/session/session";
 import { Audit } from "./Audit";
+import { Limits } from "./Limits";
 import { Members } from "./Members";
 import { PasswordForm } from "./PasswordForm";
 
@@ -21,7 +22,7 @@ export function Component() {
   const { t } = useTranslation();
   const { isOwner } = useWorkspace();
   const [params, setParams] = useSearchParams();
-  const tabs = ["tokens", "members", ...(isOwner ? (["audit"] as const) : [])] as const;
+  const tabs = ["tokens", "members", ...(isOwner ? (["audit"] as const) : []), "limits"] as const;
   const tab = tabs.find((name) => name === params.get("tab")) ?? "tokens";
   return (
     <Page title={t("settings.title")}>
@@ -48,7 +49,7 @@ export function Component() {
   );
 }
 
-const PARTS = { tokens: <Tokens />, members: <Members />, audit: <Audit /> };
+const PARTS = { tokens: <Tokens />, members: <Members />, audit: <Audit />, limits: <Limits /> };
 
 /** For programs, and for oneself. */
 function Tokens() {

@@ -1,6 +1,7 @@
 import { describe, expect, it } from "vitest";
 import type { Job } from "@/api/types";
 import { EMPTY } from "@/features/jobs/record";
+import { SETTINGS } from "@/features/jobs/settings";
 import { columnNames, differing, linesOf, pointOf } from "./compare";
 
 const job = (name: string, settings: object, sparsity = 0.9) =>
@@ -18,7 +19,10 @@ describe("jobs beside each other", () => {
   });
 
   it("show what differs, a default counting as its value", () => {
-    const found = differing([job("a", { epochs: 12, seed: 1 }), job("b", { seed: 1 }, 0.8)]);
+    const found = differing([
+      job("a", { epochs: SETTINGS.find(({ name }) => name === "epochs")?.default, seed: 1 }),
+      job("b", { seed: 1 }, 0.8),
+    ]);
     expect(found).toEqual([{ name: "target.sparsity", values: [0.9, 0.8] }]);
     expect(differing([job("a", { method: "pst" }), job("b", { method: "dense" })])[0]?.values).toEqual([
       "pst",
