@@ -27,7 +27,7 @@ from jobs.planning import BaseModel
 from jobs.present import present, related
 from jobs.services import control, submission
 
-MAX_EVENTS = 500
+MAX_EVENTS = 2000
 
 
 def _base_model(actor: Actor, name: str | schemas.PublicModel) -> BaseModel:

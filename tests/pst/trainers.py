@@ -15,6 +15,7 @@ from pst.config import TrainSettings
 from pst.data import Row
 from pst.distill import Teacher
 from pst.inject import inject, learning_rates
+from pst.parallel import ALONE, Peers
 from pst.tasks import Task
 from pst.train import Hooks, Trainer
 from tests.pst.conftest import LABELS, QUICK, toy_rows
@@ -67,6 +68,7 @@ def make(
     teacher: Teacher | None = None,
     sparsity: dict[str, float] = SPARSITY,
     change: Callable[[nn.Module], Any] = lambda model: None,
+    peers: Peers = ALONE,
 ) -> Trainer:
     """``change`` may alter the model before it gets its layers."""
     model = model_of(base, settings.seed)
@@ -79,5 +81,5 @@ def make(
     torch.manual_seed(settings.seed)
     return Trainer(
         model, sites, rates, task, settings, sparsity if sites else {}, hooks,
-        phase="train", epochs=settings.epochs, teacher=teacher,
+        phase="train", epochs=settings.epochs, teacher=teacher, peers=peers,
     )  # fmt: skip

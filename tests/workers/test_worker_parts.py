@@ -359,15 +359,7 @@ def test_a_host_s_name_becomes_a_node_s_name(monkeypatch: pytest.MonkeyPatch, ho
     assert NodeRegistration(name=name, kind="worker", version="1").name.endswith("-worker")
 
 
-@pytest.mark.parametrize(
-    ("line", "expected"),
-    [
-        ("NVIDIA H200, 143771", {"name": "NVIDIA H200", "memory_bytes": 143771 * 2**20}),
-        ("NVIDIA GB10, [N/A]", {"name": "NVIDIA GB10", "memory_bytes": None}),
-    ],
-)
-def test_a_gpu_is_described_without_torch(line: str, expected: dict[str, Any]) -> None:
-    assert hardware.parse_gpu(line) == expected
+def test_the_machine_is_described_without_torch() -> None:
     described = hardware.describe()
     assert described["cpus"] >= 1
     assert described["memory_bytes"] > 2**28

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import os
 import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -29,7 +29,7 @@ from torch import Tensor, nn
 
 from pst import memory
 from pst.errors import ProcessLost, PSTError
-from pst.inject import Site
+from pst.masks import Selection
 
 LONGEST_WAIT = timedelta(days=2)  # the others wait while the first evaluates; the death of a process is noticed at once
 
@@ -101,11 +101,11 @@ class Peers:
             parameter.grad = gradient.view_as(parameter).to(parameter.dtype)
         return total.reshape(()).to(loss.dtype, copy=True)
 
-    def check_equal(self, trained: Mapping[str, Tensor], sites: Sequence[Site]) -> None:
-        """Raise :class:`PSTError` unless all processes hold the same trained tensors and the same masks."""
+    def check_equal(self, trained: Mapping[str, Tensor], chosen: Callable[[], Sequence[Selection]]) -> None:
+        """Raise :class:`PSTError` unless all processes hold the same trained tensors and the same selections."""
         if self.size == 1:
             return
-        found = checksum(trained, sites)
+        found = checksum(trained, chosen())
         most, least = self.most(found, -found)
         if most != -least:
             raise PSTError(
@@ -117,17 +117,16 @@ class Peers:
 ALONE = Peers()
 
 
-def checksum(trained: Mapping[str, Tensor], sites: Sequence[Site]) -> int:
-    """Of all trained tensors and selections, as they stand."""
+def checksum(trained: Mapping[str, Tensor], chosen: Sequence[Selection]) -> int:
+    """Of all trained tensors and selections, as they stand; of a mask, its counts by row and column."""
     code = 0
     for tensor in trained.values():
         code = _add(tensor, code)
-    for site in sites:
-        chosen = site.layer.selection
-        if chosen.mask is None:
-            code = _add(torch.as_tensor(chosen.cut), _add(chosen.threshold, code))
+    for selection in chosen:
+        if selection.mask is None:
+            code = _add(torch.as_tensor(selection.cut), _add(selection.threshold, code))
         else:
-            code = _add(chosen.mask.sum(1), _add(chosen.mask.sum(0), code))
+            code = _add(selection.mask.sum(1), _add(selection.mask.sum(0), code))
     return code
 
 

@@ -293,7 +293,7 @@ class Trainer:
         self._check_losses()
         sparsity = self.sparsities(self.step - 1)
         self._select(sparsity)
-        self.peers.check_equal(self.trained, self.sites)
+        self.peers.check_equal(self.trained, lambda: [site.layer.selection for site in self.sites])
         found = None
         if self.peers.first:
             with torch.no_grad(), frozen(self.sites) if self.sites else nullcontext():

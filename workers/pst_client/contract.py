@@ -222,7 +222,11 @@ class HeldVersion(Message):
 class NodeStatus(Message):
     node_id: UUID
     held: list[HeldVersion] = []
-    load: dict[str, Any] = {}
+    load: dict[str, Any] = Field(
+        default={},
+        description="busy, job_id, cpu_load, memory_available_bytes and, of each GPU, name, memory_bytes, "
+        "memory_used_bytes and utilisation (0 to 1).",
+    )
 
 
 class WantedVersion(Message):

@@ -10,6 +10,8 @@ from importlib import metadata
 from typing import Any
 
 QUERY_SECONDS = 20.0
+LOAD_SECONDS = 2.0  # a heartbeat must not wait longer
+FIELDS = ("index", "uuid", "name", "memory.total", "memory.used", "utilization.gpu")
 
 
 def version() -> str:
@@ -31,21 +33,58 @@ def describe() -> dict[str, Any]:
     }
 
 
+def load() -> dict[str, Any]:
+    """``{"cpu_load", "memory_available_bytes", "gpus": [{"name", "memory_bytes", "memory_used_bytes", "utilisation"}]}``
+    as it is now: the processes that wanted to run over the last minute, and the share of the last moment in which
+    a GPU was busy."""
+    return {
+        "cpu_load": round(os.getloadavg()[0], 2),
+        "memory_available_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES"),
+        "gpus": [
+            {
+                "name": gpu["name"],
+                "memory_bytes": _mebibytes(gpu["memory.total"]),
+                "memory_used_bytes": _mebibytes(gpu["memory.used"]),
+                "utilisation": int(gpu["utilization.gpu"]) / 100 if gpu["utilization.gpu"].isdigit() else None,
+            }
+            for gpu in _visible(LOAD_SECONDS)
+        ],
+    }
+
+
 def gpus() -> list[dict[str, Any]]:
-    """The NVIDIA GPUs that this process may use; none where there is no driver."""
+    """The NVIDIA GPUs that this process may use, as CUDA_VISIBLE_DEVICES says; none where there is no driver."""
+    return [{"name": gpu["name"], "memory_bytes": _mebibytes(gpu["memory.total"])} for gpu in _visible(QUERY_SECONDS)]
+
+
+def _visible(seconds: float) -> list[dict[str, str]]:
     program = shutil.which("nvidia-smi")
     if program is None:
         return []
-    command = [program, "--query-gpu=name,memory.total", "--format=csv,noheader,nounits"]
+    command = [program, f"--query-gpu={','.join(FIELDS)}", "--format=csv,noheader,nounits"]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=QUERY_SECONDS, check=True)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=seconds, check=True)
     except (subprocess.SubprocessError, OSError):
         return []
-    return [parse_gpu(line) for line in done.stdout.splitlines() if line.strip()]
+    return visible(done.stdout, os.environ.get("CUDA_VISIBLE_DEVICES"))
 
 
-def parse_gpu(line: str) -> dict[str, Any]:
-    """One line ``name, MiB``; the memory of a GPU that doesn't tell (``[N/A]``) is None."""
-    name, _, memory = line.rpartition(",")
-    mebibytes = memory.strip()
-    return {"name": name.strip(), "memory_bytes": int(mebibytes) * 2**20 if mebibytes.isdigit() else None}
+def visible(table: str, wanted: str | None) -> list[dict[str, str]]:
+    """The GPUs of nvidia-smi's ``table`` of FIELDS that CUDA_VISIBLE_DEVICES (``wanted``) names by number or by the
+    beginning of their uuid; as in CUDA, a name that is none ends the list. A slice of a GPU (MIG) is none."""
+    rows = [[value.strip() for value in line.split(",")] for line in table.splitlines() if line.strip()]
+    found = [dict(zip(FIELDS, row, strict=True)) for row in rows]
+    if wanted is None:
+        return found
+    result: list[dict[str, str]] = []
+    for name in (part.strip() for part in wanted.split(",")):
+        named = [gpu for gpu in found if name == gpu["index"] or (name.startswith("GPU-") and gpu["uuid"].startswith(name))]
+        if len(named) != 1 or named[0] in result:
+            break
+        result += named
+    return result
+
+
+def _mebibytes(value: str) -> int | None:
+    """Bytes; None for a GPU that doesn't tell (``[N/A]``)."""
+    return int(value) * 2**20 if value.isdigit() else None

@@ -145,7 +145,8 @@ class Agent:
         self._platform.node.heartbeat(NodeStatus(node_id=self._node_id, load=self._load()))
 
     def _load(self) -> dict[str, Any]:
-        return {"busy": self._job is not None, "job_id": None if self._job is None else str(self._job)}
+        job = None if self._job is None else str(self._job)
+        return {"busy": job is not None, "job_id": job, **hardware.load()}
 
     def _ring_again(self, ring: Callable[[UUID], None]) -> None:
         """Messages can be lost, rows can't: whoever is idle asks for the row and rings for it again."""

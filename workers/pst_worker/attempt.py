@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from pst_client import hardware
 from pst_client.api.worker import Leased
 from pst_client.client import Platform, file_sha256
 from pst_client.contract import Claim, Directive, EventType, FileRef, Finish, Phase, Release
@@ -78,7 +79,7 @@ class Attempt:
             self._finish(Finish(outcome="failed", error=error.message, retriable=error.passing))
             return
         fetching.result()
-        child = Child(self._folder, self._stream.from_child)
+        child = Child(self._folder, self._stream.from_child, processes=max(1, len(hardware.gpus())))
         try:
             reason = self._watch(child)
         finally:

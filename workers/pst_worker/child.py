@@ -22,19 +22,19 @@ SOURCE_ROOT = Path(__file__).resolve().parents[1]
 
 
 class Child:
-    """Starts at once, in a session and process group of its own. ``on_event`` is called in a reader thread.
+    """Starts at once, in a session and process group of its own, and trains with so many ``processes``, one a GPU.
+    ``on_event`` is called in a reader thread.
 
     Make it in a thread that outlives it: the kernel kills the child when that thread ends.
     """
 
-    def __init__(self, folder: Path, on_event: Callable[[dict[str, Any]], None]) -> None:
+    def __init__(self, folder: Path, on_event: Callable[[dict[str, Any]], None], processes: int = 1) -> None:
         self.folder = folder
         self._on_event = on_event
         reading, writing = os.pipe()
-        command = [sys.executable, "-m", "pst_worker.run", str(folder), "--events", str(writing)]
         with (folder / LOG).open("wb") as log:
             self._process = subprocess.Popen(
-                [*command, "--parent", str(os.getpid())],
+                command(folder, writing, processes),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -99,6 +99,12 @@ class Child:
                     # A child killed in the middle of a line leaves a piece of one.
                     event = {"type": "log", "level": "warning", "message": f"unreadable event: {line[:200]!r}"}
                 self._on_event(event)
+
+
+def command(folder: Path, events: int, processes: int) -> list[str]:
+    """The command line of the child of this process."""
+    run = [sys.executable, "-m", "pst_worker.run", str(folder), "--events", str(events), "--parent", str(os.getpid())]
+    return [*run, "--processes", str(processes)] if processes > 1 else run
 
 
 def environment() -> dict[str, str]:

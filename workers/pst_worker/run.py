@@ -1,11 +1,13 @@
 """The child that owns the accelerator: runs the job in a folder that the parent has filled.
 
-``python -m pst_worker.run FOLDER --events FD [--parent PID]``. Events go to the file descriptor FD as JSON lines;
-``FOLDER/outcome.json`` says how it ended; stdout and stderr are free for whatever libraries print.
+``python -m pst_worker.run FOLDER --events FD [--parent PID] [--processes N]``. Events go to the file descriptor FD as
+JSON lines; ``FOLDER/outcome.json`` says how it ended; stdout and stderr are free for whatever libraries print. With N
+above 1 it is torchrun that is started here, and this program again N times (:mod:`pst_worker.several`): those know by
+torchrun's environment variables which they are, and their events go to their parent's file descriptor.
 
 Exit codes: 0 the folder ``export`` and ``report.json`` are ready; 65 the user's data or settings can't work
-(outcome.json has the sentence); 70 the program failed (outcome.json has the traceback); 75 stopped on SIGTERM after
-writing a checkpoint. A child that dies of a signal leaves no outcome.json.
+(outcome.json has the sentence); 70 the program failed (outcome.json has the traceback); 71 one of several processes
+died; 75 stopped on SIGTERM after writing a checkpoint. A child that dies of a signal leaves no outcome.json.
 """
 
 from __future__ import annotations
@@ -18,10 +20,13 @@ import signal
 import sys
 import threading
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-SUCCEEDED, REFUSED, BROKEN, STOPPED = 0, 65, 70, 75
+SUCCEEDED, REFUSED, BROKEN, DIED, STOPPED = 0, 65, 70, 71, 75
+CODES = {"succeeded": SUCCEEDED, "refused": REFUSED, "broken": BROKEN, "died": DIED, "stopped": STOPPED}
 OUTCOME = "outcome.json"
 PR_SET_PDEATHSIG = 1
 
@@ -43,9 +48,11 @@ def out_of_memory(error: BaseException) -> bool:
 
 def describe(error: Exception) -> dict[str, Any]:
     """The outcome of a run that raised: a sentence for the user and the traceback for the operator."""
-    from pst.errors import PSTError
+    from pst.errors import ProcessLost, PSTError
 
     detail = "".join(traceback.format_exception(error))[-20_000:]
+    if isinstance(error, ProcessLost):
+        return {"outcome": "died", "error": str(error), "detail": detail}
     if isinstance(error, PSTError):
         return {"outcome": "refused", "error": str(error), "detail": detail}
     if out_of_memory(error):
@@ -57,12 +64,29 @@ def describe(error: Exception) -> dict[str, Any]:
     return {"outcome": "broken", "error": sentence, "detail": detail}
 
 
-def run(folder: Path, events: int) -> int:
-    """Run the job and return the exit code."""
+def outcome_name(rank: int) -> str:
+    return OUTCOME if rank == 0 else f"outcome-{rank}.json"
+
+
+@contextmanager
+def peers() -> Iterator[dict[str, Any]]:
+    """What the pipeline is told of the other processes that torchrun started; nothing where there are none."""
+    if "RANK" not in os.environ:
+        yield {}
+        return
+    from pst.parallel import joined
+
+    with joined() as found:
+        yield {"peers": found}
+
+
+def run(folder: Path, events: int | str, rank: int = 0) -> int:
+    """Run the job, writing events to a descriptor or path, and return the exit code."""
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda signum, frame: stop.set())
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    with os.fdopen(events, "w", encoding="utf-8", buffering=1) as stream:
+    name = outcome_name(rank)
+    with open(events, "w", encoding="utf-8", buffering=1) as stream:
 
         def emit(event: dict[str, Any]) -> None:
             stream.write(json.dumps(event) + "\n")
@@ -70,19 +94,24 @@ def run(folder: Path, events: int) -> int:
         try:
             from pst import pipeline  # here, so that a failing import is reported too
         except Exception as error:
-            return end(folder, BROKEN, describe(error))
+            return end(folder, BROKEN, describe(error), name)
         try:
-            report = pipeline.run(folder, emit=emit, should_stop=stop.is_set)
+            with peers() as more:
+                report = pipeline.run(folder, emit=emit, should_stop=stop.is_set, **more)
         except pipeline.Stopped:
-            return end(folder, STOPPED, {"outcome": "stopped"})
+            outcome = {"outcome": "stopped"}
         except Exception as error:
             outcome = describe(error)
-            return end(folder, REFUSED if outcome["outcome"] == "refused" else BROKEN, outcome)
-    return end(folder, SUCCEEDED, {"outcome": "succeeded", "report": report})
+            return end(folder, CODES[outcome["outcome"]], outcome, name)
+        else:
+            outcome = {"outcome": "succeeded", "report": report}
+    if rank:  # torchrun would end the first, which still writes, for an exit code
+        return SUCCEEDED
+    return end(folder, CODES[outcome["outcome"]], outcome)
 
 
-def end(folder: Path, code: int, outcome: dict[str, Any]) -> int:
-    (folder / OUTCOME).write_text(json.dumps(outcome), encoding="utf-8")
+def end(folder: Path, code: int, outcome: dict[str, Any], name: str = OUTCOME) -> int:
+    (folder / name).write_text(json.dumps(outcome), encoding="utf-8")
     return code
 
 
@@ -91,11 +120,20 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--events", type=int, required=True, metavar="FD", help="open file descriptor for events")
     parser.add_argument("--parent", type=int, metavar="PID", help="die when this parent dies")
+    parser.add_argument("--processes", type=int, default=1, metavar="N", help="train on so many GPUs")
     options = parser.parse_args(arguments)
-    os.set_inheritable(options.events, False)
+    folder = options.folder.resolve()
     if options.parent is not None:
         die_with_parent(options.parent)
-    return run(options.folder.resolve(), options.events)
+    if "RANK" in os.environ:
+        rank = int(os.environ["RANK"])
+        return run(folder, os.devnull if rank else f"/proc/{os.getppid()}/fd/{options.events}", rank)
+    os.set_inheritable(options.events, False)
+    if options.processes > 1:
+        from pst_worker import several
+
+        return several.run(folder, options.events, options.processes)
+    return run(folder, options.events)
 
 
 if __name__ == "__main__":

@@ -2428,6 +2428,7 @@ export interface components {
             held?: components["schemas"]["HeldVersion"][];
             /**
              * Load
+             * @description busy, job_id, cpu_load, memory_available_bytes and, of each GPU, name, memory_bytes, memory_used_bytes and utilisation (0 to 1).
              * @default {}
              */
             load?: {
@@ -4166,7 +4167,7 @@ export interface operations {
             query?: {
                 /** @description Only entries with a greater id; 0 from the start. */
                 after?: number;
-                /** @description At most so many; 200 by default, 500 at most. */
+                /** @description At most so many; 200 by default, 2000 at most. */
                 limit?: number;
             };
             header?: never;

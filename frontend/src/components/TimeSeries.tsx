@@ -58,7 +58,7 @@ export function TimeSeries({ title, times, values, format, group, range, points 
           {
             label: title,
             stroke: line,
-            width: 1.5,
+            width: 1, // a hairline is drawn several times as fast as anything wider: 100,000 points stay smooth
             points: points ? { show: true, size: 6, fill: line } : { show: false },
             value: (_, value) => (value == null ? "–" : format(value)),
           },

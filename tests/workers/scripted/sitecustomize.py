@@ -6,6 +6,7 @@ child is tested with real processes and signals, without the seconds that torch 
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -16,7 +17,7 @@ class Stopped(Exception):
     pass
 
 
-def run(folder, *, emit, should_stop):
+def run(folder, *, emit, should_stop, peers=None):
     from pst.errors import PSTError
 
     script = os.environ["SCRIPT"]
@@ -54,6 +55,14 @@ def run(folder, *, emit, should_stop):
     if script == "descendant":
         started = subprocess.Popen(["sleep", "600"])
         emit({"type": "log", "level": "info", "message": f"descendant {started.pid}"})
+    while script in ("peers", "peer dies"):
+        step += 1
+        if script == "peer dies" and peers.rank == 1 and step == 5:
+            os.kill(os.getpid(), signal.SIGKILL)
+        if peers.most(should_stop())[0]:
+            raise Stopped
+        emit({"type": "progress", "phase": "train", "step": step, "total_steps": 100000, "loss": 0.5})
+        time.sleep(0.02)
     while script in ("long", "deaf", "descendant"):
         step += 1
         emit({"type": "progress", "phase": "train", "step": step, "total_steps": 100000, "loss": float("nan")})

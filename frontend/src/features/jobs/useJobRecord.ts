@@ -3,7 +3,7 @@ import { useEffect } from "react";
 import { client, queries } from "@/api/client";
 import { EMPTY, type JobRecord, reduce } from "./record";
 
-const BATCH = 500;
+const BATCH = 2000;
 /** Milliseconds; drawing a long record after every batch would take longer than fetching it. */
 const SHOW_EVERY = 400;
 
