@@ -61,7 +61,10 @@ def test_two_processes_train_as_one(base: Path, both: Path, name: str) -> None:
 
 def test_a_run_of_two_resumes_bit_equal(both: Path) -> None:
     for rank in (0, 1):
-        (whole, state), (again, resumed) = read(both / f"whole-{rank}.safetensors"), read(both / f"resumed-{rank}.safetensors")
+        (whole, state), (again, resumed) = (
+            read(both / f"whole-{rank}.safetensors"),
+            read(both / f"resumed-{rank}.safetensors"),
+        )
         assert state == resumed
         assert whole.keys() == again.keys()
         assert all(torch.equal(tensor, again[key]) for key, tensor in whole.items())
@@ -106,7 +109,9 @@ def test_processes_that_differ_are_noticed(monkeypatch: pytest.MonkeyPatch) -> N
     assert checksum({"a": torch.arange(4.0).add(1e-6)}, chosen) != known
     assert checksum(trained, [Selection(torch.tensor(0.5), 2)]) != known
     peers = Peers(0, 2)
-    monkeypatch.setattr(Peers, "most", lambda self, *values: [max(one, two) for one, two in zip(values, (7, -7), strict=True)])
+    monkeypatch.setattr(
+        Peers, "most", lambda self, *values: [max(one, two) for one, two in zip(values, (7, -7), strict=True)]
+    )
     with pytest.raises(PSTError, match="no longer hold the same weights and masks"):
         peers.check_equal(trained, lambda: chosen)
 

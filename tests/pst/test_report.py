@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import random
 import time
@@ -31,6 +32,7 @@ from pst.report import carbon, timing
 from pst.report.against import compare
 from pst.report.answers import closeness, word_overlap
 from pst.report.flops import count
+from pst.report.mistakes import confusion, wrong_rows
 from pst.report.perturb import KINDS, answers_needed, chosen, perturbations
 from pst.report.pictures import density, overlap, picture_data, place_of
 from tests.pst.runs import run_unchecked
@@ -232,7 +234,9 @@ def test_the_speed_up_is_the_ratio_of_the_medians() -> None:
 
 
 def _site(name: str, weight: torch.Tensor, scores: torch.Tensor, kept: int) -> Site:
-    layer = SimpleNamespace(weight=weight, scores=lambda: scores, selection=select(scores, kept))
+    layer = SimpleNamespace(
+        weight=weight, scores=lambda: scores, selection=select(scores, kept), unscaled=lambda held: held
+    )
     return Site(name, "ffn", layer)  # type: ignore[arg-type]
 
 
@@ -274,7 +278,29 @@ def test_chance_is_what_random_masks_give() -> None:
     one, other = torch.rand(400, 400, generator=generator) < 0.1, torch.rand(400, 400, generator=generator) < 0.3
     found = overlap(one, other)
     assert found["jaccard"] == pytest.approx(found["chance"], rel=0.05)
-    assert density(torch.ones(200, 3, dtype=torch.bool), 128)["columns"] == [1.0, 1.0, 1.0]
+    assert density(torch.ones(200, 3, dtype=torch.bool), 128, 24)["columns"] == [1.0, 1.0, 1.0]
+
+
+def test_cells_are_means_of_their_part_of_the_mask() -> None:
+    mask = torch.rand(37, 50, generator=torch.Generator().manual_seed(1)) > 0.7
+    cells = density(mask, 16, 5)["cells"]
+    wanted = [
+        [round(float(cell.float().mean()), 3) for cell in band.tensor_split(5, 1)] for band in mask.tensor_split(5)
+    ]
+    assert [[pytest.approx(share, abs=0.002) for share in row] for row in wanted] == cells
+    assert len(density(mask[:3], 16, 24)["cells"]) == 3
+
+
+def test_wrong_rows_come_the_surest_first() -> None:
+    rows = [Row(text, None, label) for text, label in (("a", 0), ("b", 1), ("c", 1), ("d", 0))]
+    logits = torch.tensor([[0.0, 3.0], [0.0, 1.0], [5.0, 0.0], [2.0, 0.0]])
+    found = wrong_rows("test", ["no", "yes"], logits, -logits, rows)
+    assert found["count"] == 2 and [row["row"] for row in found["rows"]] == [3, 1]
+    assert found["rows"][0] | {"probability": 0} == {
+        "row": 3, "text": "c", "text_pair": None, "gold": "yes", "predicted": "no", "dense": "yes", "probability": 0
+    }  # fmt: skip
+    assert found["rows"][0]["probability"] == pytest.approx(1 / (1 + math.exp(-5)), abs=1e-4)
+    assert confusion("test", ["no", "yes"], logits, rows)["matrix"] == [[1, 1], [1, 1]]
     assert place_of("classifier") == ("", 0, "classifier")
 
 

@@ -220,3 +220,60 @@ def test_the_default_recipe_resumes_bit_equal(base: Path) -> None:
     second.run()
     assert whole.state() == second.state()
     assert all(torch.equal(tensor, second.tensors()[name]) for name, tensor in whole.tensors().items())
+
+
+def test_between_two_selections_the_threshold_stays(base: Path) -> None:
+    settings = settings_of(epochs=6, mask_every=5, evaluations=4, micro_batch_size=16)
+    trainer = make(base, settings)
+    start = cooldown_start(trainer.total, settings.cooldown_fraction)
+    assert start % 5 and start not in trainer.evaluations
+    thresholds: list[float] = []
+    counts: dict[int, int] = {}
+    layer = trainer.sites[0].layer
+    backward, score = trainer.stepper.backward, trainer.task.score
+
+    def watched(batch: Any) -> torch.Tensor:
+        loss = backward(batch)
+        thresholds.append(float(layer.selection.threshold))
+        return loss
+
+    def scored(model: Any) -> Any:
+        for site in trainer.sites:
+            kept = int(mask_of(site.layer.scores(), site.layer.selection).sum())
+            share = trainer.sparsities(trainer.step - 1)[site.group]
+            assert kept == kept_count(site.layer.weight.numel(), share)
+        counts[trainer.step] = kept
+        return score(model)
+
+    trainer.stepper.backward = watched  # type: ignore[method-assign]
+    trainer.task.score = scored  # type: ignore[method-assign]
+    trainer.run()
+    assert set(counts) == trainer.evaluations  # exact at each of them
+    renewed = {step for step in range(1, trainer.total) if thresholds[step] != thresholds[step - 1]}
+    allowed = {*range(0, trainer.total, 5), start, *trainer.evaluations}
+    assert {10, 15, start} <= renewed <= allowed
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"structure": "2:4"}, {"method": "l0"}, {"method": "wanda"}, {"method": "movement", "threshold": "global"}],
+)
+def test_kept_selections_survive_a_stop(base: Path, changes: dict[str, Any]) -> None:
+    settings = settings_of(epochs=3, evaluations=3, mask_every=5, **changes)
+    sparsity = {"attention": 0.5, "ffn": 0.5}
+    whole = make(base, settings, sparsity=sparsity)
+    whole.run()
+    kept: list[tuple[dict[str, torch.Tensor], dict[str, Any]]] = []
+    calls = iter([False] * 7 + [True])
+
+    def save(trainer: Trainer) -> None:
+        kept.append(({name: tensor.clone() for name, tensor in trainer.tensors().items()}, trainer.state()))
+
+    first = make(base, settings, sparsity=sparsity, should_stop=lambda: next(calls), save=save)
+    with pytest.raises(Stopped):
+        first.run()
+    second = make(base, settings, sparsity=sparsity)
+    second.load(*kept[-1])
+    second.run()
+    assert whole.state() == second.state()
+    assert all(torch.equal(tensor, second.tensors()[name]) for name, tensor in whole.tensors().items())

@@ -86,7 +86,9 @@ def _stoppable(
 
     before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        return work(lambda event: None, lambda: stopping) if quiet else _shown(lambda emit: work(emit, lambda: stopping))
+        return (
+            work(lambda event: None, lambda: stopping) if quiet else _shown(lambda emit: work(emit, lambda: stopping))
+        )
     except Stopped:
         if not quiet:
             sys.stderr.write("Stopped. The same command goes on from the last checkpoint.\n")

@@ -32,6 +32,7 @@ from pst.sizes import (
     pick,
     predicted_units,
 )
+from pst.training_memory import training_memory
 from pst.traits import TRAITS, trainable_total
 
 __all__ = ["TRAITS", "BudgetError", "GroupPlan", "Plan", "Target", "groups", "plan"]
@@ -79,7 +80,8 @@ class GroupPlan:
 class Plan:
     """The planner's answer. Bytes are file or memory sizes; ``sparsity`` is the share of prunable weights removed.
 
-    ``dense_bytes`` is the size of the dense model's file. ``reached`` is False only for a method that prunes nothing
+    ``dense_bytes`` is the size of the dense model's file, ``training_memory_bytes`` what one training process needs for
+    rows of the greatest length (:mod:`pst.training_memory`). ``reached`` is False only for a method that prunes nothing
     whatever the target. ``notes`` are sentences about what the plan can't do or know.
     """
 
@@ -93,6 +95,7 @@ class Plan:
     sparse_bytes: int
     memory_bytes: int
     trainable_params: int
+    training_memory_bytes: int
     binding: str
     reached: bool
     notes: list[str] = field(default_factory=list)
@@ -202,6 +205,7 @@ class _Planner:
         self.able = {family.group for family in self.families} if self.structured else set(self.names)
         self.dense_bytes = container_bytes((spec.name, self.code, list(spec.shape)) for spec in self.specs)
         self.trainable = trainable_total(self.specs, settings)
+        self.training = training_memory(config, self.specs, settings, task).total
         self.levels = [0, round(HALF * GRID)] if settings.structure == "2:4" else range(round(MOST_SPARSITY * GRID) + 1)
 
     def wanted(self, target: Target) -> dict[str, float]:
@@ -280,6 +284,7 @@ class _Planner:
             sparse_bytes=container_bytes(compact),
             memory_bytes=sum(spec.numel for spec in specs) * ENGINE_ITEM_BYTES + ENGINE_OVERHEAD_BYTES,
             trainable_params=self.trainable,
+            training_memory_bytes=self.training,
             binding=binding,
             reached=True,
             notes=self._notes(wanted),

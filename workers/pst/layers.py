@@ -110,6 +110,10 @@ class PrunableLinear(nn.Module):
         """The weight (n, k) that the layer applies, in the dtype of ``weight``; a pruned weight is +0.0."""
         raise NotImplementedError
 
+    def unscaled(self, weight: Tensor) -> Tensor:
+        """A weight (n, k) as x meets it, from one as the layer holds it; differentiable."""
+        return weight
+
     def product(self, x: Tensor) -> Tensor:
         """y (..., n) from x (..., k), with gradients."""
         raise NotImplementedError
@@ -243,9 +247,8 @@ class PSTLinear(PrunableLinear):
     def masked(self) -> Tensor:
         return self.unscaled(self._masked())
 
-    def unscaled(self, masked: Tensor) -> Tensor:
-        """What x meets, from M * D as the kernels give it; differentiable."""
-        return masked if self.input_scale is None else masked / self.input_scale.to(masked.dtype)
+    def unscaled(self, weight: Tensor) -> Tensor:
+        return weight if self.input_scale is None else weight / self.input_scale.to(weight.dtype)
 
     @torch.no_grad()
     def _masked(self) -> Tensor:

@@ -34,12 +34,12 @@ from pst.parallel import ALONE, Peers
 from pst.report.answers import Compared
 from pst.report.carbon import Carbon
 from pst.report.measures import complete
+from pst.report.mistakes import confusion, wrong_rows
 from pst.report.perturb import answers_needed, limit_of
 from pst.report.pictures import picture_data, weights_of
 from pst.rounding import round_
 from pst.spec import Spec
 from pst.tasks import Answers
-from pst.tasks.scores import confusion_matrix
 from pst.train import Hooks, Stopped, Trainer
 from pst.traits import TRAITS
 from pst.vocabulary import trim
@@ -401,6 +401,7 @@ class _Run:
             "agreement": self.task.agreement(answers[split], known[split]),
             "agreement_split": split,
             "confusion": None,
+            "errors": None,
             "sparsity": {
                 "target": wanted if prunes else 0.0,
                 "reached": 1 - kept / pruned_from if pruned_from else 0.0,
@@ -432,7 +433,9 @@ class _Run:
             "verify": verified,
         }
         if self.task.name == "classification":
-            result["confusion"] = _confusion(split, self.spec.labels, answers[split]["logits"], self.raw_rows[split])
+            logits, labels, rows = answers[split]["logits"], self.spec.labels, self.raw_rows[split]
+            result["confusion"] = confusion(split, labels, logits, rows)
+            result["errors"] = wrong_rows(split, labels, logits, known[split]["logits"], rows)
         if self.task.name == "generation":
             texts = self.task.texts(answers[split]), self.task.texts(known[split])  # type: ignore[attr-defined]
             result["samples"] = [
@@ -440,9 +443,3 @@ class _Run:
                 for row, ours, theirs in zip(self.raw_rows[split][:SAMPLES], *texts, strict=False)
             ]
         return result
-
-
-def _confusion(split: str, labels: Sequence[str], logits: Tensor, rows: Sequence[Row]) -> dict[str, Any]:
-    gold = torch.tensor([row.label for row in rows])
-    matrix = confusion_matrix(logits.argmax(-1), gold, len(labels))
-    return {"split": split, "labels": list(labels), "matrix": matrix.tolist()}

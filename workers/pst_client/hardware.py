@@ -78,7 +78,9 @@ def visible(table: str, wanted: str | None) -> list[dict[str, str]]:
         return found
     result: list[dict[str, str]] = []
     for name in (part.strip() for part in wanted.split(",")):
-        named = [gpu for gpu in found if name == gpu["index"] or (name.startswith("GPU-") and gpu["uuid"].startswith(name))]
+        named = [
+            gpu for gpu in found if name == gpu["index"] or (name.startswith("GPU-") and gpu["uuid"].startswith(name))
+        ]
         if len(named) != 1 or named[0] in result:
             break
         result += named

@@ -86,7 +86,7 @@ export function OverlayChart({ title, lines, format }: Props) {
         {title}
         <VisuallyHidden>: {t("chart.lastOf", { values: last.join("; ") })}</VisuallyHidden>
       </Text>
-      <div ref={box} aria-hidden="true" data-lines={lines.length} />
+      <div ref={box} aria-hidden="true" data-lines={lines.length} style={{ overflow: "hidden" }} />
     </Box>
   );
 }

@@ -111,7 +111,7 @@ export function TimeSeries({ title, times, values, format, group, range, points 
         {title}
         <VisuallyHidden>{summary}</VisuallyHidden>
       </Text>
-      <div ref={box} aria-hidden="true" data-points={count} />
+      <div ref={box} aria-hidden="true" data-points={count} style={{ overflow: "hidden" }} />
     </Box>
   );
 }

@@ -12,6 +12,7 @@ Legend: M, N masks of one matrix; Jaccard |M & N| / |M | N|; chance: its value f
 
 from __future__ import annotations
 
+import math
 import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -29,6 +30,7 @@ SCATTER = 32  # bins along each axis of weight against score
 GROUP_BINS = 64
 MATRIX_BINS = 32
 MOST_DENSITY_BINS, FEWEST_DENSITY_BINS = 128, 16
+MOST_CELLS, CELLS = 24, 24_000  # along each axis of a heat-map of the mask; of all heat-maps together
 NUMBERS = 24_000  # of all density strips together: keeps the report of a large model readable
 SAMPLE = 50_000  # values of a matrix from which the edges of the bins are taken
 TAIL = 0.0005  # share at each end that falls into the outermost bins
@@ -59,9 +61,17 @@ def overlap(mask: Tensor, other: Tensor) -> dict[str, float]:
     }
 
 
-def density(mask: Tensor, bins: int) -> dict[str, list[float]]:
-    """Share of ones in each row and column of ``mask`` (n, k), averaged over at most ``bins`` equal stretches."""
-    return {"rows": _stretches(mask.float().mean(1), bins), "columns": _stretches(mask.float().mean(0), bins)}
+def density(mask: Tensor, bins: int, cells: int) -> dict[str, Any]:
+    """Share of ones in each row and column of ``mask`` (n, k), averaged over at most ``bins`` equal stretches, and in
+    each cell of at most ``cells`` by ``cells`` equal stretches."""
+    ones = mask.float()
+    bands = torch.stack([part.mean(0) for part in ones.tensor_split(min(cells, len(ones)))])
+    grid = torch.stack([part.mean(1) for part in bands.tensor_split(min(cells, bands.shape[1]), 1)], 1)
+    return {
+        "rows": _stretches(ones.mean(1), bins),
+        "columns": _stretches(ones.mean(0), bins),
+        "cells": [[round(share, 3) for share in row] for row in grid.tolist()],
+    }
 
 
 def _stretches(values: Tensor, bins: int) -> list[float]:
@@ -72,6 +82,11 @@ def _stretches(values: Tensor, bins: int) -> list[float]:
 def density_bins(matrices: int) -> int:
     """Stretches of a density strip for a model of so many matrices."""
     return max(FEWEST_DENSITY_BINS, min(MOST_DENSITY_BINS, NUMBERS // (2 * max(1, matrices))))
+
+
+def density_cells(matrices: int) -> int:
+    """Stretches along each axis of a heat-map for a model of so many matrices."""
+    return max(4, min(MOST_CELLS, math.isqrt(CELLS // max(1, matrices))))
 
 
 def weights_of(model: nn.Module, sites: Sequence[Site]) -> dict[str, Tensor]:
@@ -87,13 +102,13 @@ def weights_of(model: nn.Module, sites: Sequence[Site]) -> dict[str, Tensor]:
 @torch.no_grad()
 def picture_data(sites: Sequence[Site], pretrained: Mapping[str, Tensor]) -> dict[str, Any]:
     """The whole ``pictures`` entry of a report. ``pretrained`` gives each site's weight (n, k) before training."""
-    bins = density_bins(len(sites))
+    bins, cells = density_bins(len(sites)), density_cells(len(sites))
     groups: dict[str, list[Site]] = defaultdict(list)
     for site in sites:
         groups[site.group].append(site)
     return {
         "distributions": {name: _distribution(members) for name, members in groups.items()},
-        "matrices": [_matrix(site, pretrained.get(site.name), bins) for site in sites],
+        "matrices": [_matrix(site, pretrained.get(site.name), bins, cells) for site in sites],
     }
 
 
@@ -102,7 +117,7 @@ def _parts(site: Site) -> tuple[Tensor, Tensor, Tensor]:
     scores = site.layer.scores()
     mask = mask_of(scores, site.layer.selection)
     return (
-        site.layer.weight.detach().float().cpu().reshape(-1),
+        site.layer.unscaled(site.layer.weight.detach()).float().cpu().reshape(-1),
         torch.nan_to_num(scores.float()).cpu().reshape(-1),
         mask.cpu().reshape(-1),
     )
@@ -141,7 +156,7 @@ def _distribution(sites: Sequence[Site]) -> dict[str, Any]:
     }
 
 
-def _matrix(site: Site, pretrained: Tensor | None, bins: int) -> dict[str, Any]:
+def _matrix(site: Site, pretrained: Tensor | None, bins: int, cells: int) -> dict[str, Any]:
     weight, score, mask = _parts(site)
     stack, depth, kind = place_of(site.name)
     weight_edges, score_edges = _edges([_sample(weight)], MATRIX_BINS), _edges([_sample(score)], MATRIX_BINS)
@@ -161,7 +176,7 @@ def _matrix(site: Site, pretrained: Tensor | None, bins: int) -> dict[str, Any]:
         "kept": kept,
         "empty_rows": int((~whole.any(1)).sum()),
         "empty_columns": int((~whole.any(0)).sum()),
-        "density": density(whole, bins),
+        "density": density(whole, bins, cells),
         "weight": _histogram(weight_edges, _counts(weight, weight_edges), _counts(weight[mask], weight_edges)),
         "score": _histogram(score_edges, _counts(score, score_edges), _counts(score[mask], score_edges)),
         "magnitude_overlap": similar,

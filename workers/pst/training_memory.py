@@ -1,0 +1,151 @@
+"""How much memory training needs, from ``config.json`` and settings alone. Standard library only.
+
+    total      = weights + trained + teacher + max(step, evaluation)
+    weights    = 4 P
+    trained    = 4 (two moments, the best) T, and 4 more where the numbers trained are not the model's own
+    teacher    = 4 P where it is asked at every step
+    step       = layer + max(selection, kept + work, 4 T + one + work)     backward ends with all gradients, and begins
+                                                                          with all that was kept
+    layer      = 16 n k of the largest matrix: M * D, D, S and G
+    selection  = 11 bytes for each weight of the largest group, where scores compete over a group; else of a matrix
+    kept       = b sum over layers of the floats below; with checkpointing w of each block, and all of one layer
+    one        = the same of the largest layer alone
+    evaluation = 4 N: every M * D at once
+
+of rows all as long as ``max_length``. A block keeps for backward, in floats a token (d: dropout; else 0):
+
+    attention      c w + 2 i + 2 m + (1 + 2 d) a L + (1 + d) w       without d, a fused kernel keeps no a L
+    feed-forward   c w + 2 f (gated: 4 f) + (1 + d) w
+    hidden states that a teacher is compared with: 3 w
+
+Work is what backward holds beside it: 2 a L or 2 f.
+
+Legend: P numbers of the model, T trained ones, N prunable ones; b bytes of an activation; w width; i size of all query
+heads, m of all key heads; a heads; f neurons; L tokens; c copies of a block's input: one for each map where PST weighs
+its inputs (activation_power), else one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pst.config import TrainSettings
+from pst.families import Attention, FeedForward, TensorSpec, blocks
+from pst.traits import TRAITS, trainable_total
+
+ITEM = 4  # models are trained from float32 weights
+SELECTING = 11  # scores, their copy in one piece, and comparisons
+LASTING = 3  # two moments, the best state
+DROPOUT = {"t5": "dropout_rate", "mt5": "dropout_rate", "gpt2": "attn_pdrop"}
+"""The config's entry by model type; of the others it is one of these two."""
+USUAL = "attention_dropout", "attention_probs_dropout_prob"
+WITHOUT = {"llama", "mistral", "qwen2", "qwen3", "bart", "mbart"}  # unless the config says so; others have a tenth
+
+
+@dataclass(frozen=True)
+class TrainingMemory:
+    """Bytes, as the module says: ``activations`` is kept + work, ``gradients`` 4 T + one + work."""
+
+    weights: int
+    trained: int
+    teacher: int
+    layer: int
+    selection: int
+    activations: int
+    gradients: int
+    evaluation: int
+
+    @property
+    def total(self) -> int:
+        step = self.layer + max(self.selection, self.activations, self.gradients)
+        return self.weights + self.trained + self.teacher + max(step, self.evaluation)
+
+
+def training_memory(
+    config: Mapping[str, Any],
+    specs: Sequence[TensorSpec],
+    settings: TrainSettings,
+    task: str,
+    *,
+    checkpointing: bool | None = None,
+) -> TrainingMemory:
+    """What one process needs. ``checkpointing`` None is what the settings say ("auto": off)."""
+    traits, model = TRAITS[settings.method], sum(spec.numel for spec in specs)
+    trained = trainable_total(specs, settings)
+    own = sum(spec.numel for spec in specs if traits.full or spec.head)  # trained in place
+    pruned = [spec.numel for spec in specs if spec.group is not None]
+    replaced = bool(pruned) and settings.method != "dense"
+    groups: dict[str, int] = {}
+    for spec in specs:
+        if spec.group is not None:
+            groups[spec.group] = groups.get(spec.group, 0) + spec.numel
+    pooled = settings.threshold == "global" and settings.structure != "structured"
+    competing = max((groups.values() if pooled else pruned), default=0) if traits.prunes else 0
+    live = settings.method != "dense" and settings.distill
+    live = live and (settings.distill_hidden_weight > 0 or task == "generation")
+    again = settings.gradient_checkpointing == "on" if checkpointing is None else checkpointing
+    kept, one = _activations(config, specs, settings, task, again, live)
+    return TrainingMemory(
+        weights=ITEM * model,
+        trained=ITEM * (LASTING * trained + max(0, trained - own)),
+        teacher=ITEM * model if live else 0,
+        layer=4 * ITEM * max(pruned, default=0) if replaced else 0,
+        selection=SELECTING * competing,
+        activations=kept,
+        gradients=ITEM * trained + one,
+        evaluation=ITEM * sum(pruned) if replaced else 0,
+    )
+
+
+def _activations(
+    config: Mapping[str, Any], specs: Sequence[TensorSpec], settings: TrainSettings, task: str, again: bool, live: bool
+) -> tuple[int, int]:
+    """Of all layers, and of the largest alone, each with the work of the largest block."""
+    size = 2 if settings.precision == "bfloat16" else ITEM
+    rows = settings.micro_batch_size or settings.batch_size
+    random = _drops(config)
+    weighed = settings.method == "pst" and settings.activation_power > 0
+    inputs = work = 0
+    layers: dict[tuple[str, int], int] = {}
+    parts = blocks(config, task)
+    for block in parts:
+        decoder = block.group.startswith("decoder.")
+        length = settings.max_target_length if decoder else settings.max_length
+        floats, most = _block(block, length, random, weighed)
+        if live and isinstance(block, FeedForward) and settings.distill_hidden_weight > 0:
+            floats += 3 * block.width
+        at = block.group.rpartition(".")[0], block.layer
+        layers[at] = layers.get(at, 0) + length * floats
+        inputs, work = inputs + length * block.width, max(work, length * most)
+    words = 0
+    if task == "generation":
+        vocabulary = max(spec.shape[0] for spec in specs if spec.embedding)
+        two = any(block.group.startswith("decoder.") for block in parts)
+        length = settings.max_target_length if two else settings.max_length
+        words = ITEM * (5 if live else 3) * length * vocabulary
+    one = max(layers.values(), default=0)
+    kept = inputs + one if again else sum(layers.values())
+    return rows * (size * (kept + work) + words), rows * size * (one + work)
+
+
+def _block(block: Attention | FeedForward, length: int, random: bool, weighed: bool) -> tuple[int, int]:
+    """Floats a token that a block keeps, and that its backward needs besides."""
+    after = (2 if random else 1) * block.width
+    if isinstance(block, FeedForward):
+        maps = len(block.inputs)
+        copies = maps if weighed else 1
+        return copies * block.width + (2 if maps == 1 else 4) * block.inner + after, 2 * block.inner
+    queries, keys = block.heads * block.head_dim, block.kv_heads * block.head_dim
+    copies = 3 if weighed and block.query != block.key else 1
+    scores = block.heads * length if random else 0
+    return copies * block.width + 2 * queries + 2 * keys + 3 * scores + after, 2 * scores
+
+
+def _drops(config: Mapping[str, Any]) -> bool:
+    """Whether attention drops some of its scores at random, so that all of them are kept."""
+    kind = config["model_type"]
+    names = (DROPOUT[kind],) if kind in DROPOUT else USUAL
+    said = [config[name] for name in names if name in config]
+    return any(said) if said else kind not in WITHOUT
