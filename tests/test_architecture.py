@@ -210,6 +210,7 @@ def test_the_web_tier_never_loads_torch() -> None:
         "pst.families.seq2seq",
         "pst.families.units",
         "pst.sizes",
+        "pst.training_memory",
         "pst.traits",
     }
 

@@ -87,7 +87,8 @@ def test_a_killed_child_still_ends_in_one_version_that_is_served(
     assert any("checkpoint" in line for line in logs), logs
     versions = platform.models.versions("e2e/killed")["results"]
     assert [version["number"] for version in versions] == [1]
-    assert platform.jobs.report(job["id"])["sparsity"]["reached"] == pytest.approx(0.9, abs=1e-3)
+    reached = platform.jobs.report(job["id"])["sparsity"]["reached"]
+    assert 0.8999 <= reached < 0.92  # more than asked for where the mask emptied whole neurons, which are removed
 
     pulled = pull(stack.url, platform.http.token or "", "e2e/killed", tmp_path / "cache")
     assert pulled["commit"] == versions[0]["commit"]

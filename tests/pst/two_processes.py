@@ -84,7 +84,7 @@ def _run(folder: Path, base: Path) -> int:
         for name, trainer in zip(("whole", "resumed"), resumed(base, peers), strict=True):
             write(folder, name, trainer)
         verify.elsewhere = lambda *arguments: PASSED
-        parallel.joined = lambda: nullcontext(peers)  # type: ignore[assignment]  # nobody can join twice
+        parallel.joined = lambda: nullcontext(peers)  # type: ignore[assignment,return-value]  # nobody can join twice
         return main(["train", str(folder / "job")])
 
 

@@ -84,7 +84,7 @@ def _stoppable(
         stopping = True
         signal.signal(number, before[number])
 
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    before: dict[int, Any] = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         return (
             work(lambda event: None, lambda: stopping) if quiet else _shown(lambda emit: work(emit, lambda: stopping))

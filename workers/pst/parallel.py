@@ -96,7 +96,7 @@ class Peers:
         bucket = torch.cat([part.to(dtype) for part in (*parts, loss.reshape(1))])
         with _noticed():
             dist.all_reduce(bucket)
-        *sums, total = bucket.split([*(part.numel() for part in parts), 1])
+        *sums, total = torch.split(bucket, [*(part.numel() for part in parts), 1])
         for parameter, gradient in zip(trained, sums, strict=True):
             parameter.grad = gradient.view_as(parameter).to(parameter.dtype)
         return total.reshape(()).to(loss.dtype, copy=True)
@@ -132,7 +132,7 @@ def checksum(trained: Mapping[str, Tensor], chosen: Sequence[Selection]) -> int:
 
 def _add(tensor: Tensor, code: int) -> int:
     flat = tensor.detach().reshape(-1).cpu().contiguous()
-    return zlib.crc32(memoryview(flat.view(torch.uint8).numpy()), code)
+    return zlib.crc32(flat.view(torch.uint8).numpy().data, code)
 
 
 @contextmanager

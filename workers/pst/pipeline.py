@@ -17,7 +17,7 @@ from typing import Any
 import safetensors
 import torch
 import transformers
-from torch import Tensor, nn
+from torch import nn
 
 from pst import checkpoint, dense, remove, report, tasks, verify
 from pst import spec as specs

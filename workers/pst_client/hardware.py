@@ -34,9 +34,9 @@ def describe() -> dict[str, Any]:
 
 
 def load() -> dict[str, Any]:
-    """``{"cpu_load", "memory_available_bytes", "gpus": [{"name", "memory_bytes", "memory_used_bytes", "utilisation"}]}``
-    as it is now: the processes that wanted to run over the last minute, and the share of the last moment in which
-    a GPU was busy."""
+    """``{"cpu_load", "memory_available_bytes", "gpus": [{"name", "memory_bytes", "memory_used_bytes",
+    "utilisation"}]}`` as it is now: the processes that wanted to run over the last minute, and the share of the last
+    moment in which a GPU was busy."""
     return {
         "cpu_load": round(os.getloadavg()[0], 2),
         "memory_available_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES"),

@@ -86,7 +86,8 @@ def run(folder: Path, events: int | str, rank: int = 0) -> int:
     signal.signal(signal.SIGTERM, lambda signum, frame: stop.set())
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     name = outcome_name(rank)
-    with open(events, "w", encoding="utf-8", buffering=1) as stream:
+    descriptor = events if isinstance(events, int) else os.open(events, os.O_WRONLY)
+    with os.fdopen(descriptor, "w", encoding="utf-8", buffering=1) as stream:
 
         def emit(event: dict[str, Any]) -> None:
             stream.write(json.dumps(event) + "\n")
@@ -99,7 +100,7 @@ def run(folder: Path, events: int | str, rank: int = 0) -> int:
             with peers() as more:
                 report = pipeline.run(folder, emit=emit, should_stop=stop.is_set, **more)
         except pipeline.Stopped:
-            outcome = {"outcome": "stopped"}
+            outcome: dict[str, Any] = {"outcome": "stopped"}
         except Exception as error:
             outcome = describe(error)
             return end(folder, CODES[outcome["outcome"]], outcome, name)

@@ -2012,6 +2012,12 @@ export interface components {
              */
             trainable_params?: number | null;
             /**
+             * Training Memory Bytes
+             * @description Of one training process, with rows of full length.
+             * @default null
+             */
+            training_memory_bytes?: number | null;
+            /**
              * Binding
              * @description The part of the target that decided.
              * @default null

@@ -37,7 +37,7 @@ def wrong_rows(split: str, labels: Sequence[str], logits: Tensor, dense: Tensor,
                 "row": place + 1,
                 "text": rows[place].text,
                 "text_pair": rows[place].text_pair,
-                "gold": labels[int(rows[place].label)],  # type: ignore[arg-type]
+                "gold": labels[int(rows[place].label)],
                 "predicted": labels[int(predicted[place])],
                 "dense": labels[int(others[place])],
                 "probability": round(float(probabilities[place]), 4),
