@@ -154,6 +154,7 @@ def test_nothing_is_left_running(tmp_path: Path) -> None:
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             text=True,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background job ignores it
         )
         assert process.stdout is not None and process.stdout.readline().startswith("http://127.0.0.1:")
         children = psutil.Process(process.pid).children(recursive=True)
