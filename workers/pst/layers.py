@@ -121,11 +121,18 @@ class PrunableLinear(nn.Module):
     calibrates = False
     """Whether :func:`pst.inject.calibrate` must show this layer inputs before the first step."""
 
+    squares: Tensor | None = None
+    """Sums of squares (k) of the inputs that were seen."""
+
     def forget(self) -> None:
         """Be as before :meth:`observe`."""
+        self.squares = None
 
+    @torch.no_grad()
     def observe(self, x: Tensor) -> None:
-        """See an input (..., k) of a calibration row."""
+        """Add the squares of an input (..., k) of a calibration row."""
+        squares = x.reshape(-1, x.shape[-1]).to(compute_dtype(self.weight)).square().sum(0)
+        self.squares = squares if self.squares is None else self.squares + squares
 
     def calibrated(self) -> None:
         """Told after the last input."""
@@ -189,26 +196,20 @@ class PSTLinear(PrunableLinear):
         if scale is not None:
             self.weight = nn.Parameter(self.weight / scale.to(self.weight.dtype), requires_grad=False)
         self.input_scale: Tensor | None = None  # a (k)
-        self._squares: Tensor | None = None
-
-    @torch.no_grad()
-    def observe(self, x: Tensor) -> None:
-        """Add the squares of an input (..., k)."""
-        squares = x.reshape(-1, x.shape[-1]).to(self.update_u.dtype).square().sum(0)
-        self._squares = squares if self._squares is None else self._squares + squares
+        super().forget()
 
     @torch.no_grad()
     def calibrated(self) -> None:
         """Take a from what was seen. Raises :class:`RuntimeError` once the weight is held in 8 bits."""
         if self.row_scales is not None:
             raise RuntimeError("calibrate before the weight is rounded to 8 bits")
-        if self._squares is None:
+        if self.squares is None:
             raise RuntimeError("the inputs of this layer have not been seen")
-        size = self._squares.sqrt().pow(self.activation_power)
+        size = self.squares.sqrt().pow(self.activation_power)
         relative = (size / size.mean()).clamp(1 / MOST_SCALE, MOST_SCALE)
         self.input_scale = torch.exp2(relative.log2().round())
         self.weight = nn.Parameter(self.weight * self.input_scale.to(self.weight.dtype), requires_grad=False)
-        self._squares = None
+        self.squares = None
 
     def factors(self) -> Factors:
         return Factors(self.update_u, self.update_v, self.score_a, self.score_b, self.score_r, self.score_c)

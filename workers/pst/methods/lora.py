@@ -45,6 +45,7 @@ class LowRankLinear(PrunableLinear):
         self.update_u = nn.Parameter(drawn.to(weight.device))
         self.update_v = nn.Parameter(torch.zeros(rank, k, dtype=dtype, device=weight.device))
         self.beta = beta
+        self.select(weight.numel())
 
     def updated(self) -> Tensor:
         """D (n, k), new."""
@@ -53,19 +54,6 @@ class LowRankLinear(PrunableLinear):
 
 class LoRALinear(LowRankLinear):
     """A linear layer with a low-rank update, of which everything stays."""
-
-    def __init__(
-        self,
-        weight: Tensor,
-        bias: Tensor | None,
-        *,
-        rank: int,
-        beta: float,
-        init_scale: float,
-        generator: torch.Generator,
-    ) -> None:
-        super().__init__(weight, bias, rank=rank, beta=beta, init_scale=init_scale, generator=generator)
-        self.select(weight.numel())
 
     @torch.no_grad()
     def scores(self) -> Tensor:

@@ -70,30 +70,11 @@ class WandaLinear(LowRankLinear):
 
     calibrates = True
 
-    def __init__(
-        self,
-        weight: Tensor,
-        bias: Tensor | None,
-        *,
-        rank: int,
-        beta: float,
-        init_scale: float,
-        generator: torch.Generator,
-    ) -> None:
-        super().__init__(weight, bias, rank=rank, beta=beta, init_scale=init_scale, generator=generator)
-        self.forget()
-        self.select(weight.numel())
+    _kept = -1  # of the present mask, where :meth:`select` chose it
 
     def forget(self) -> None:
-        """Be as before :meth:`observe`."""
-        self.squares: Tensor | None = None
-        self._kept = -1  # of the present mask, where :meth:`select` chose it
-
-    @torch.no_grad()
-    def observe(self, x: Tensor) -> None:
-        """Add the squares of an input (..., k)."""
-        squares = x.reshape(-1, x.shape[-1]).to(self.update_u.dtype).square().sum(0)
-        self.squares = squares if self.squares is None else self.squares + squares
+        super().forget()
+        self._kept = -1
 
     @torch.no_grad()
     def scores(self) -> Tensor:
