@@ -14,16 +14,12 @@ import { useWorkspace } from "@/session/session";
 import { ChangeDeployment } from "./ChangeDeployment";
 import { Nodes } from "./Nodes";
 import { rollout } from "./rollout";
+import { useDeployments } from "./useDeployments";
 
 export function Component() {
   const { t } = useTranslation();
   const { slug } = useWorkspace();
-  const deployments = api.useQuery(
-    "get",
-    "/api/v1/deployments",
-    { params: { query: { workspace: slug, page_size: 200 } } },
-    { refetchInterval: 3000 },
-  );
+  const deployments = useDeployments(3000);
   return (
     <Page title={t("serving.title")}>
       <Section title={t("serving.deployments")} note={t("serving.deploymentsNote")}>
