@@ -172,6 +172,29 @@ def test_estimate_and_submit(signed_in: None, run: Run, owner: Person, light_bas
     assert same[0] == same[1]
 
 
+def test_a_share_for_each_group(signed_in: None, run: Run, owner: Person, light_base: ModelVersion) -> None:
+    dataset = str(rows_dataset(owner.workspace).id)
+    plan = ("--dataset", dataset, "--base-model", "base/tiny", "--json")
+    code, answer, err = run("estimate", *plan, "--group", "ffn=0.95")
+    assert code == 0, err
+    shares = {group["name"]: group["sparsity"] for group in answer["plan"]["groups"]}
+    assert shares == {"attention": 0.0, "ffn": pytest.approx(0.95, abs=0.01)}
+    code, job, err = run("submit", *plan, "--group", "ffn=0.9", "--group", "attention=.5")
+    assert code == 0, err
+    assert Job.objects.get(pk=job["id"]).target["groups"] == {"ffn": 0.9, "attention": 0.5}
+
+    code, _, err = run("estimate", *plan, "--group", "decoder=0.99")
+    assert code == 1
+    assert "'decoder' is no group of this model" in err
+    for wrong in ("ffn", "ffn=", "=0.9", "ffn=most", "ffn=nan", "ffn=inf"):
+        code, _, err = run("estimate", *plan, "--group", wrong)
+        assert (code, json.loads(err)["error"]["code"]) == (cli.USAGE, "usage")
+        assert "--group takes name=share" in err
+    code, _, err = run("estimate", *plan, "--group", "ffn=0.9", "--group", "ffn=0.8")
+    assert code == cli.USAGE
+    assert "names ffn twice" in err
+
+
 def test_watch_shows_a_job_to_its_end(signed_in: None, run: Run, owner: Person, light_base: ModelVersion) -> None:
     dataset = str(rows_dataset(owner.workspace).id)
     base = ("submit", "--dataset", dataset, "--base-model", "base/tiny", "--sparsity", "0.8")

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import getpass
 import json
+import math
 import socket
 import sys
 from argparse import Namespace
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -267,7 +269,24 @@ def _base_model(options: Namespace) -> str | dict[str, str]:
 
 def _target(options: Namespace) -> Json:
     names = ("sparsity", "max_nonzero_params", "max_bytes", "max_memory_bytes")
-    return given(**{name: getattr(options, name) for name in names})
+    return given(**{name: getattr(options, name) for name in names}, groups=_groups(options.group) or None)
+
+
+def _groups(pairs: Sequence[str]) -> dict[str, float]:
+    """``--group name=share`` pairs."""
+    shares: dict[str, float] = {}
+    for pair in pairs:
+        name, _, text = pair.partition("=")
+        try:
+            share = float(text)
+        except ValueError:
+            share = math.nan
+        if not name or not math.isfinite(share):
+            raise PlatformError("usage", f"--group takes name=share, such as decoder=0.9, not {pair!r}.")
+        if name in shares:
+            raise PlatformError("usage", f"--group names {name} twice; give it one share.")
+        shares[name] = share
+    return shares
 
 
 def _settings(options: Namespace) -> Json | None:
