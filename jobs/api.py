@@ -19,6 +19,7 @@ from rest_framework.views import APIView
 from hub.accounts.actor import Actor, actor_of, workspace_of
 from hub.accounts.models import Role
 from hub.core.errors import NotFound, UserError
+from hub.core.messages import MOST, read
 from hub.core.parsers import JSONParser
 from hub.datasets.models import Dataset
 from jobs import planning, schemas, waiting
@@ -49,7 +50,7 @@ class EstimatesView(APIView):
     )
     def post(self, request: Request) -> Response:
         """What a job would prune, how large the result would be, and how long it may take. Nothing is queued."""
-        asked = schemas.read(schemas.EstimateQuery, request.data)
+        asked = read(schemas.EstimateQuery, request.data)
         actor, workspace = actor_of(request), workspace_of(request, role=Role.VIEWER)
         base = _base_model(actor, asked.base_model)
         dataset = None
@@ -115,7 +116,7 @@ class JobsView(generics.ListAPIView[Job]):
     )
     def post(self, request: Request) -> Response:
         """Queue a job: 201. 200 with the job that was made before, where the idempotency key was used already."""
-        asked = schemas.read(schemas.JobSubmission, request.data)
+        asked = read(schemas.JobSubmission, request.data)
         actor, workspace = actor_of(request), workspace_of(request, role=Role.EDITOR)
         job, new = submission.submit(
             actor=actor,
@@ -185,7 +186,7 @@ class JobEventsView(APIView):
     def get(self, request: Request, job_id: UUID) -> Response:
         """The job's record from where one left off, in its order. Nothing in it ever changes."""
         job = get_object_or_404(Job.objects.visible_to(actor_of(request)), pk=job_id)
-        after = _whole_number(request, "after", default=0, most=schemas.MOST)
+        after = _whole_number(request, "after", default=0, most=MOST)
         limit = _whole_number(request, "limit", default=200, most=MAX_EVENTS)
         events = [
             schemas.JobEvent.model_validate(event, from_attributes=True)

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import math
 import re
 from datetime import datetime
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, StringConstraints, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, StringConstraints
 
-from hub.core.errors import UserError
 from hub.registry.models import MODEL_NAME
-from pst.config import SettingsError, TaskName, TrainSettings, from_dict
+from pst.config import TaskName, TrainSettings, from_dict
 from pst_client.contract import EventType, JobState, Message, Target
 
-M = TypeVar("M", bound=BaseModel)
-# The largest number that every part can hold, JavaScript included.
-MOST = 2**53
 MAX_NAME = 100
 RESERVED_QUEUES = ("platform", "unacked")
 """The platform's own queue, and a name that the queue's transport keeps for itself."""
@@ -189,37 +184,3 @@ class JobEvent(BaseModel):
 class JobEvents(BaseModel):
     events: list[JobEvent]
     last: int = Field(description="Give this as after= to get what follows.")
-
-
-def read(kind: type[M], data: Any) -> M:
-    """``data`` as a message of that kind. Raises UserError naming each field that is wrong."""
-    _check_numbers(data, "")
-    try:
-        return kind.model_validate(data)
-    except ValidationError as error:
-        details = [_detail(item) for item in error.errors(include_url=False, include_input=False)]
-        first = details[0]
-        text = f"{first['field']}: {first['message']}" if first["field"] else first["message"]
-        raise UserError(text, details=list(details)) from None
-
-
-def _detail(item: Any) -> dict[str, str]:
-    field, message = ".".join(str(part) for part in item["loc"]), item["msg"]
-    cause = item.get("ctx", {}).get("error")
-    if isinstance(cause, SettingsError):
-        return {"field": f"{field}.{cause.field}", "message": cause.message}
-    return {"field": field, "message": str(cause) if isinstance(cause, ValueError) else message}
-
-
-def _check_numbers(value: Any, field: str) -> None:
-    """Refuse what JSON can write but no column can hold: 1e400, or an integer of a hundred digits."""
-    if isinstance(value, dict):
-        for key, inner in value.items():
-            _check_numbers(inner, f"{field}.{key}" if field else str(key))
-    elif isinstance(value, list):
-        for index, inner in enumerate(value):
-            _check_numbers(inner, f"{field}.{index}" if field else str(index))
-    elif isinstance(value, (int, float)) and not (
-        abs(value) <= MOST if isinstance(value, int) else math.isfinite(value)
-    ):
-        raise UserError(f"{field}: the number is too large.", details=[{"field": field, "message": "too large"}])

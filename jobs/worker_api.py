@@ -20,12 +20,12 @@ from hub.accounts.actor import actor_of
 from hub.accounts.permissions import IsNode
 from hub.core import storage
 from hub.core.errors import UserError
+from hub.core.messages import read
 from hub.core.parsers import JSONParser
 from hub.datasets.models import DatasetSplit
 from hub.registry import downloads
 from hub.registry.models import Blob, VersionFile
 from jobs.models import Job, JobArtifact
-from jobs.schemas import read
 from jobs.services import attempts, lease
 from pst_client.contract import (
     LEASE_HEADER,

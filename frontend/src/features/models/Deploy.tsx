@@ -1,10 +1,11 @@
-import { Button, Group, Modal, NumberInput, Select, Stack, TextInput } from "@mantine/core";
+import { Button, Group, Modal, Stack, TextInput } from "@mantine/core";
 import { useDisclosure } from "@mantine/hooks";
 import { type FormEvent, useState } from "react";
 import { useTranslation } from "react-i18next";
 import { useNavigate } from "react-router";
 import { api, reload } from "@/api/client";
 import type { Model } from "@/api/types";
+import { type DeploymentChoice, DeploymentFields } from "@/components/DeploymentFields";
 import { ErrorNote } from "@/components/ErrorNote";
 import { useWorkspace } from "@/session/session";
 
@@ -20,9 +21,8 @@ export function Deploy({ model }: { model: Model }) {
       ? [{ value: `v${model.latest.number}`, label: t("models.fixed", { number: model.latest.number }) }]
       : []),
   ];
-  const [revision, setRevision] = useState(revisions[0]?.value ?? "latest");
+  const [choice, setChoice] = useState<DeploymentChoice>({ revision: revisions[0]?.value ?? "latest", replicas: 1 });
   const [name, setName] = useState(model.name);
-  const [replicas, setReplicas] = useState<number | string>(1);
   const create = api.useMutation("post", "/api/v1/deployments", {
     onSuccess: async () => {
       await reload("/api/v1/deployments", "/api/v1/nodes");
@@ -31,6 +31,7 @@ export function Deploy({ model }: { model: Model }) {
   });
   const submit = (event: FormEvent) => {
     event.preventDefault();
+    const { revision, replicas } = choice;
     create.mutate({ body: { workspace: slug, name, model: model.repo, revision, replicas: Number(replicas) } });
   };
   return (
@@ -39,28 +40,13 @@ export function Deploy({ model }: { model: Model }) {
       <Modal opened={opened} onClose={close} title={t("models.deployTitle", { repo: model.repo })} centered>
         <form onSubmit={submit}>
           <Stack>
-            <Select
-              label={t("models.revision")}
-              description={t("models.revisionNote")}
-              data={revisions}
-              value={revision}
-              onChange={(value) => value && setRevision(value)}
-              allowDeselect={false}
-            />
             <TextInput
               label={t("models.deploymentName")}
               value={name}
               required
               onChange={(event) => setName(event.currentTarget.value)}
             />
-            <NumberInput
-              label={t("models.replicas")}
-              value={replicas}
-              onChange={setReplicas}
-              min={1}
-              allowDecimal={false}
-              required
-            />
+            <DeploymentFields value={choice} onChange={setChoice} revisions={revisions} />
             {create.error && <ErrorNote error={create.error} />}
             <Group justify="flex-end">
               <Button variant="default" onClick={close}>

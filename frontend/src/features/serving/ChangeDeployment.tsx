@@ -1,17 +1,18 @@
-import { Button, Group, Modal, NumberInput, Select, Stack } from "@mantine/core";
+import { Button, Group, Modal, Stack } from "@mantine/core";
 import { useDisclosure } from "@mantine/hooks";
 import { type FormEvent, useState } from "react";
 import { useTranslation } from "react-i18next";
 import { api, reload } from "@/api/client";
 import type { Deployment } from "@/api/types";
+import { type DeploymentChoice, DeploymentFields } from "@/components/DeploymentFields";
 import { ErrorNote } from "@/components/ErrorNote";
 
 /** Another revision, or more or fewer nodes. */
 export function ChangeDeployment({ deployment }: { deployment: Deployment }) {
   const { t } = useTranslation();
   const [opened, { open, close }] = useDisclosure(false);
-  const [revision, setRevision] = useState(deployment.revision);
-  const [replicas, setReplicas] = useState<number | string>(deployment.replicas);
+  const { revision, replicas } = deployment;
+  const [choice, setChoice] = useState<DeploymentChoice>({ revision, replicas });
   const [namespace = "", name = ""] = deployment.model.split("/");
   const path = { namespace, name };
   const model = api.useQuery("get", "/api/v1/models/{namespace}/{name}", { params: { path } }, { enabled: opened });
@@ -28,7 +29,7 @@ export function ChangeDeployment({ deployment }: { deployment: Deployment }) {
     },
   });
   const options = new Map([
-    [deployment.revision, deployment.revision],
+    [revision, revision],
     ...(model.data?.aliases ?? []).map(({ name: alias, version }) => [alias, `${alias} → v${version}`] as const),
     ...(versions.data?.results ?? []).map(({ number }) => [`v${number}`, t("models.fixed", { number })] as const),
   ]);
@@ -36,7 +37,7 @@ export function ChangeDeployment({ deployment }: { deployment: Deployment }) {
     event.preventDefault();
     change.mutate({
       params: { path: { deployment_id: deployment.id } },
-      body: { revision, replicas: Number(replicas) },
+      body: { revision: choice.revision, replicas: Number(choice.replicas) },
     });
   };
   return (
@@ -47,21 +48,10 @@ export function ChangeDeployment({ deployment }: { deployment: Deployment }) {
       <Modal opened={opened} onClose={close} title={t("serving.changeTitle", { name: deployment.name })} centered>
         <form onSubmit={submit}>
           <Stack>
-            <Select
-              label={t("models.revision")}
-              description={t("models.revisionNote")}
-              data={[...options].map(([value, label]) => ({ value, label }))}
-              value={revision}
-              onChange={(value) => value && setRevision(value)}
-              allowDeselect={false}
-            />
-            <NumberInput
-              label={t("models.replicas")}
-              value={replicas}
-              onChange={setReplicas}
-              min={1}
-              allowDecimal={false}
-              required
+            <DeploymentFields
+              value={choice}
+              onChange={setChoice}
+              revisions={[...options].map(([value, label]) => ({ value, label }))}
             />
             {change.error && <ErrorNote error={change.error} />}
             <Group justify="flex-end">

@@ -2,36 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TypeVar
-
 from django.conf import settings
 from drf_spectacular.utils import extend_schema
-from pydantic import BaseModel, ValidationError
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from hub.accounts.models import ApiToken
 from hub.accounts.permissions import IsNode
-from hub.core.errors import UserError
+from hub.core.messages import read
 from hub.serving import services
 from pst_client.contract import NodeOrders, NodeRegistered, NodeRegistration, NodeStatus
-
-M = TypeVar("M", bound=BaseModel)
-
-
-def read_message(request: Request, message: type[M]) -> M:
-    """The request's body as a message of the contract. Raises UserError naming the fields that are wrong."""
-    try:
-        return message.model_validate(request.data)
-    except ValidationError as error:
-        details = [
-            {"field": ".".join(str(part) for part in item["loc"]), "message": item["msg"]} for item in error.errors()
-        ]
-        first = details[0]
-        raise UserError(
-            f"{first['field']}: {first['message']}" if first["field"] else first["message"], details=details
-        ) from None
 
 
 def _token(request: Request) -> ApiToken:
@@ -48,7 +29,7 @@ class RegisterView(APIView):
     )
     def post(self, request: Request) -> Response:
         """Say who one is when the process starts. The same name with the same token is the same node again."""
-        node = services.register_node(token=_token(request), registration=read_message(request, NodeRegistration))
+        node = services.register_node(token=_token(request), registration=read(NodeRegistration, request.data))
         answer = NodeRegistered(node_id=node.id, heartbeat_seconds=settings.NODE_HEARTBEAT_SECONDS)
         return Response(answer.model_dump(mode="json"))
 
@@ -59,5 +40,5 @@ class HeartbeatView(APIView):
     @extend_schema(operation_id="nodeHeartbeat", tags=["node"], request=NodeStatus, responses={200: NodeOrders})
     def post(self, request: Request) -> Response:
         """Say what one holds, and learn what one shall hold. 404 unknown_node: register again."""
-        orders = services.heartbeat(token=_token(request), status=read_message(request, NodeStatus))
+        orders = services.heartbeat(token=_token(request), status=read(NodeStatus, request.data))
         return Response(orders.model_dump(mode="json"))

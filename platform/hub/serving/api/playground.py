@@ -13,8 +13,8 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from hub.accounts.actor import actor_of
+from hub.core.messages import read
 from hub.serving import playground
-from hub.serving.api.node_api import read_message
 from hub.serving.models import Deployment
 from pst_client.contract import Message
 
@@ -44,6 +44,6 @@ class PredictView(APIView):
         faster, and takes more at once. 409 while no node is ready, 502 when none can be reached."""
         deployments = Deployment.objects.visible_to(actor_of(request)).select_related("workspace")
         deployment = get_object_or_404(deployments, pk=deployment_id)
-        question = read_message(request, PlaygroundQuestion).model_dump(exclude_none=True)
+        question = read(PlaygroundQuestion, request.data).model_dump(exclude_none=True)
         answer = playground.ask(actor=actor_of(request), deployment=deployment, question=question)
         return Response(answer.model_dump(mode="json"))
