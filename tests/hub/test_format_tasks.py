@@ -9,7 +9,7 @@ import pytest
 from hub.datasets.formats.problems import Options
 from hub.datasets.formats.rows import from_line, to_line
 from hub.datasets.formats.validation import validate
-from tests.hub.test_formats import LIMITS, problems, read
+from tests.hub.reading import LIMITS, problems, read
 
 
 def test_numbers_are_read_as_numbers() -> None:

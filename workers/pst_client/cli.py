@@ -139,15 +139,15 @@ def _plan(command: argparse.ArgumentParser) -> None:
     model = command.add_mutually_exclusive_group(required=True)
     model.add_argument("--base-model", metavar="WORKSPACE/NAME[@REVISION]")
     model.add_argument("--public-model", metavar="OWNER/NAME[@REVISION]", help="fetched from the public Hub by name")
-    target = command.add_argument_group("target", "a sparsity (of the whole model or of groups of matrices) or a budget")
+    target = command.add_argument_group("target", "a sparsity, one for each group of matrices, or a budget")
     target.add_argument("--sparsity", type=float, help="share of prunable weights that become zero, 0.5 to 0.99")
     target.add_argument(
         "--group",
         action="append",
         default=[],
         metavar="NAME=SHARE",
-        help="instead of --sparsity, any number of times: the share of a group of matrices, or of all whose names begin "
-        "so (decoder=0.99); what no --group names stays dense",
+        help="instead of --sparsity, any number of times: the share of a group of matrices, or of all whose names begin"
+        " so (decoder=0.99); what no --group names stays dense",
     )
     target.add_argument("--max-nonzero-params", type=int, metavar="N")
     target.add_argument("--max-bytes", type=int, metavar="N", help="of the compact file")
