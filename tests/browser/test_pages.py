@@ -150,6 +150,10 @@ def report(accuracy: float, size: int) -> dict[str, Any]:
             "distributions": {"attention": {name: matrices[0][name] for name in ("weight", "score")}},
             "matrices": matrices,
         },
+        "samples": [
+            {"source": f"name[Aromi], area[{n}]", "references": ["Aromi is a pub."], "text": f"Text {n}", "dense": "Bar"}
+            for n in range(1, 8)
+        ],
         "errors": {
             "split": "validation",
             "count": 1,
@@ -192,6 +196,11 @@ def test_reports_are_read_compared_and_taken_along(tab: Tab) -> None:
     page.get_by_role("combobox", name="Matrix").fill("layer.3.attention")
     page.get_by_role("option", name="bert.encoder.layer.3.attention.self.query.weight").click()
     expect(page.get_by_role("table", name="Rows that it got wrong").get_by_text("where is it")).to_be_visible()
+    expect(page.get_by_text("Text 5")).to_be_visible()
+    page.get_by_role("button", name="Next page").click()
+    expect(page.get_by_text("Text 7")).to_be_visible()
+    expect(page.get_by_text("Text 5")).to_have_count(0)
+    expect(page).to_have_url(re.compile("page=2"))
     tab.check("report")
     page.get_by_role("button", name="Switch to dark").click()
     tab.check("report-dark")

@@ -16,7 +16,7 @@ from hub.registry.models import ModelVersion
 from hub.serving.models import Node
 from jobs.models import Job
 from jobs.tasks import reap
-from pst_client.contract import EventType, JobState
+from pst_client.contract import EventType, JobState, Resources
 from tests.factories.accounts import Person
 from tests.settings import TEST_DIR
 from tests.workers.conftest import SETTINGS, Process, Start, eventually, rows_dataset, state, submit
@@ -83,6 +83,8 @@ def test_a_job_from_the_queue_to_a_published_version(start: Start, job: Job, que
     assert [event.seq for event in own] == list(range(1, len(own) + 1))
     phases = [event.data["phase"] for event in own if event.type == EventType.PHASE]
     assert phases == ["prepare", "publish"]
+    readings = [event.data for event in own if event.type == EventType.RESOURCES]
+    assert readings and Resources.model_validate(readings[0]).job_memory_bytes
     node = Node.objects.get(name="node-0")
     assert (node.queues, node.kind) == ([queue], "worker")
     mapped = {Path(item.path).name for item in psutil.Process(worker.process.pid).memory_maps()}

@@ -152,6 +152,19 @@ class EventType(StrEnum):
     METRIC = "metric"
     LOG = "log"
     CHECKPOINT = "checkpoint"
+    RESOURCES = "resources"
+
+
+class Resources(Message):
+    """Data of a ``resources`` event: what the worker's machine and its GPUs do while the job runs."""
+
+    processor: str = Field(description="Name of the processor.")
+    cpus: int
+    cpu_load: float = Field(description="Processes that wanted to run, on average over the last minute.")
+    memory_bytes: int
+    memory_available_bytes: int
+    job_memory_bytes: int | None = Field(description="Resident memory of the job's processes; null where unknown.")
+    gpus: list[dict[str, Any]] = Field(description="name, memory_bytes, memory_used_bytes, utilisation (0 to 1).")
 
 
 class Event(Message):

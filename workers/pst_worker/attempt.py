@@ -20,6 +20,7 @@ from pst_client.contract import Claim, Directive, EventType, FileRef, Finish, Ph
 from pst_client.errors import PlatformError
 from pst_worker.child import Child
 from pst_worker.inputs import prepare
+from pst_worker.meter import Meter
 from pst_worker.stream import PATIENCE_SECONDS, JobStream, LeaseLost
 
 log = logging.getLogger(__name__)
@@ -81,7 +82,8 @@ class Attempt:
         fetching.result()
         child = Child(self._folder, self._stream.from_child, processes=max(1, len(hardware.gpus())))
         try:
-            reason = self._watch(child)
+            with Meter(self._stream, child.pid):
+                reason = self._watch(child)
         finally:
             child.kill()
         self._conclude(child.outcome(), reason)

@@ -30,6 +30,7 @@ LONGEST_HEARTBEAT_SECONDS = 3.0
 PATIENCE_SECONDS = 600.0
 """How long a platform may be silent before the job is given up."""
 
+CURVES = frozenset({EventType.PROGRESS, EventType.RESOURCES})
 GONE = frozenset({401, 403, 404})
 
 
@@ -108,11 +109,11 @@ class JobStream:
         self._keeper.join()
 
     def _thin_out(self) -> None:
-        """The platform has been away for long: the older half of the progress is of no use to anybody."""
-        surplus = (sum(item[0] is EventType.PROGRESS for item in self._waiting) + 1) // 2
+        """The platform has been away for long: the older half of the curves is of no use to anybody."""
+        surplus = (sum(item[0] in CURVES for item in self._waiting) + 1) // 2
         kept = []
         for item in self._waiting:
-            if surplus and item[0] is EventType.PROGRESS:
+            if surplus and item[0] in CURVES:
                 surplus -= 1
             else:
                 kept.append(item)

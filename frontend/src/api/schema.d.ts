@@ -1698,7 +1698,7 @@ export interface components {
          * EventType
          * @enum {string}
          */
-        EventType: "state" | "phase" | "progress" | "metric" | "log" | "checkpoint";
+        EventType: "state" | "phase" | "progress" | "metric" | "log" | "checkpoint" | "resources";
         File: {
             path: string;
             /** @description Bytes. */

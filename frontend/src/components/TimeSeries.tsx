@@ -17,12 +17,15 @@ interface Props {
   /** Fixed limits of the value axis, where the quantity has them. */
   range?: [number, number];
   points?: boolean;
+  /** Half as high, for what is looked at in passing. */
+  small?: boolean;
 }
 
 const HEIGHT = 170;
+const SMALL = 110;
 
 /** One quantity over time. Drag to zoom, double click to see all; a zoomed chart stays where it is while data comes. */
-export function TimeSeries({ title, times, values, format, group, range, points = false }: Props) {
+export function TimeSeries({ title, times, values, format, group, range, points = false, small = false }: Props) {
   const { t } = useTranslation();
   const scheme = useComputedColorScheme("light");
   const box = useRef<HTMLDivElement>(null);
@@ -30,6 +33,7 @@ export function TimeSeries({ title, times, values, format, group, range, points 
   const data = useRef<uPlot.AlignedData>([times, values]);
   data.current = [times, values];
 
+  const height = small ? SMALL : HEIGHT;
   const [low, high] = range ?? [undefined, undefined];
   // biome-ignore lint/correctness/useExhaustiveDependencies: the colours are read anew when the scheme changes
   useEffect(() => {
@@ -45,7 +49,7 @@ export function TimeSeries({ title, times, values, format, group, range, points 
     const made = new uPlot(
       {
         width: Math.max(200, parent.clientWidth),
-        height: HEIGHT,
+        height,
         cursor: { sync: { key: group, scales: ["x", null] }, drag: { x: true, y: false } },
         legend: { show: true },
         scales: { y: low === undefined || high === undefined ? {} : { range: [low, high] } },
@@ -69,16 +73,14 @@ export function TimeSeries({ title, times, values, format, group, range, points 
     );
     plot.current = made;
     zoomByWheel(made, group);
-    const observer = new ResizeObserver(() =>
-      made.setSize({ width: Math.max(200, parent.clientWidth), height: HEIGHT }),
-    );
+    const observer = new ResizeObserver(() => made.setSize({ width: Math.max(200, parent.clientWidth), height }));
     observer.observe(parent);
     return () => {
       observer.disconnect();
       made.destroy();
       plot.current = null;
     };
-  }, [scheme, title, format, group, low, high, points, t]);
+  }, [scheme, title, format, group, low, high, points, height, t]);
 
   useEffect(() => {
     const drawn = plot.current;

@@ -16,6 +16,7 @@ import { Curves } from "./Curves";
 import { Log } from "./Log";
 import { ProgressPanel } from "./ProgressPanel";
 import { Report } from "./Report";
+import { ResourcesPanel } from "./ResourcesPanel";
 import { changedSettings } from "./settings";
 import { useJobRecord } from "./useJobRecord";
 
@@ -35,6 +36,7 @@ export function Component() {
 function JobView({ job }: { job: Job }) {
   const { t } = useTranslation();
   const { slug, canEdit } = useWorkspace();
+  const running = job.state === "running" || job.state === "cancelling";
   const record = useJobRecord(job.id, job.state, !FINAL.includes(job.state));
   return (
     <Page
@@ -76,6 +78,9 @@ function JobView({ job }: { job: Job }) {
       {job.report_available && <Report job={job} />}
       {record.data && record.data.phases.length > 0 && <ProgressPanel job={job} record={record.data} />}
       {record.data && record.data.time.length > 0 && <Curves record={record.data} jobId={job.id} />}
+      {record.data && (running || record.data.resources) && (
+        <ResourcesPanel record={record.data} jobId={job.id} running={running} />
+      )}
       {record.error && <ErrorNote error={record.error} />}
       <Details job={job} />
       {record.data && record.data.log.length > 0 && <Log lines={record.data.log} />}

@@ -86,3 +86,39 @@ describe("reducing events to curves", () => {
     expect(progressOf({ step: 3, total_steps: "many", phase: 7 })).toMatchObject({ step: 3, total: null, phase: "" });
   });
 });
+
+describe("what a job's machine does", () => {
+  const machine = { processor: "EPYC", cpus: 4, cpu_load: 6, memory_bytes: 100, memory_available_bytes: 60 };
+  const card = { name: "H200", memory_bytes: 80, memory_used_bytes: 20, utilisation: 0.5 };
+
+  it("is the processor's where there is no GPU", () => {
+    const record = reduce(EMPTY, [event("resources", 5, { ...machine, gpus: [], job_memory_bytes: 7 })]);
+    expect(record.resources).toEqual({
+      isGpu: false,
+      device: "EPYC",
+      memory: 40,
+      memoryTotal: 100,
+      busy: 1,
+      load: 6,
+      cpus: 4,
+      jobMemory: 7,
+    });
+    expect([record.measuredAt, record.memory, record.busy]).toEqual([[5], [40], [1]]);
+  });
+
+  it("is that of all GPUs together, and unknown where one does not tell", () => {
+    const both = { ...machine, gpus: [card, { ...card, utilisation: 1 }], job_memory_bytes: null };
+    const one = { ...machine, gpus: [card, { ...card, memory_used_bytes: null, utilisation: null }] };
+    const record = reduce(EMPTY, [event("resources", 5, both), event("resources", 10, one)]);
+    expect(record.resources).toMatchObject({ isGpu: true, device: "2 × H200", memoryTotal: 160, jobMemory: null });
+    expect([record.memory, record.busy]).toEqual([
+      [40, null],
+      [0.75, null],
+    ]);
+  });
+
+  it("may be of a worker that says less", () => {
+    const record = reduce(EMPTY, [event("resources", 5, {})]);
+    expect(record.resources).toMatchObject({ device: "", memory: null, busy: null, cpus: 0 });
+  });
+});

@@ -1,4 +1,5 @@
 import type { JobEvent } from "@/api/types";
+import { type Resources, resourcesOf } from "./resources";
 import { numberOf, textOf } from "./tree";
 
 /** A job's events, folded into what the page shows. Times are unix seconds; a null value breaks the line. */
@@ -18,6 +19,12 @@ export interface JobRecord {
   /** How many phases the job has in all; 0 while unknown. */
   phaseCount: number;
   log: LogLine[];
+  /** One entry per resources event: bytes in use on the device, and the share of it that is busy. */
+  measuredAt: number[];
+  memory: (number | null)[];
+  busy: (number | null)[];
+  /** What the last one says. */
+  resources: Resources | null;
 }
 
 export interface PhaseSpan {
@@ -47,6 +54,10 @@ export const EMPTY: JobRecord = {
   phases: [],
   phaseCount: 0,
   log: [],
+  measuredAt: [],
+  memory: [],
+  busy: [],
+  resources: null,
 };
 
 /** The record with `events` added. Events that it has taken in already are passed over. */
@@ -63,6 +74,9 @@ export function reduce(before: JobRecord, events: JobEvent[]): JobRecord {
     score: [...before.score],
     phases: before.phases.map((span) => ({ ...span })),
     log: [...before.log],
+    measuredAt: [...before.measuredAt],
+    memory: [...before.memory],
+    busy: [...before.busy],
   };
   for (const event of fresh) {
     after.last = event.id;
@@ -99,6 +113,12 @@ function take(record: JobRecord, event: JobEvent, at: number): void {
       break;
     case "checkpoint":
       line("checkpoint");
+      break;
+    case "resources":
+      record.resources = resourcesOf(data);
+      record.measuredAt.push(at);
+      record.memory.push(record.resources.memory);
+      record.busy.push(record.resources.busy);
       break;
     case "log":
       line(data.level === "error" || data.level === "warning" ? data.level : "info");

@@ -13,7 +13,8 @@ import { ConfusionSection } from "./ConfusionSection";
 import { HistogramPicture } from "./HistogramPicture";
 import { LayersSection } from "./LayersSection";
 import { MeasuresTable, measureName } from "./MeasuresTable";
-import { confusionOf, distributionsOf, type Measure, matricesOf, measuresOf, wrongRowsOf } from "./read";
+import { confusionOf, distributionsOf, type Measure, matricesOf, measuresOf, samplesOf, wrongRowsOf } from "./read";
+import { SamplesSection } from "./SamplesSection";
 import { WrongRowsSection } from "./WrongRowsSection";
 
 export function Component() {
@@ -35,6 +36,7 @@ function ReportView({ job, report }: { job: Job; report: unknown }) {
   const distributions = distributionsOf(report);
   const confusion = confusionOf(report);
   const wrong = wrongRowsOf(report);
+  const samples = samplesOf(report);
   const name = fileName(job.name);
   const actions = (
     <>
@@ -71,6 +73,7 @@ function ReportView({ job, report }: { job: Job; report: unknown }) {
         <Seconds report={report} />
         <Notes report={report} />
       </Section>
+      {samples.length > 0 && <SamplesSection samples={samples} />}
       {confusion && <ConfusionSection confusion={confusion} />}
       {matrices.length > 0 && <LayersSection matrices={matrices} />}
       {distributions.length > 0 && (

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { confusionOf, distributionsOf, gridsOf, matricesOf, measuresOf, wrongRowsOf } from "./read";
+import { confusionOf, distributionsOf, gridsOf, matricesOf, measuresOf, samplesOf, wrongRowsOf } from "./read";
 
 const counts = { edges: [-0.1, 0.1], all: [5, 9, 5], kept: [5, 0, 5] };
 const matrix = (depth: number, kind: string) => ({
@@ -105,11 +105,27 @@ describe("a report", () => {
     expect(wrongRowsOf(report)).toMatchObject({ count: 9, rows: [{ row: 3, gold: "a", predicted: "b" }] });
   });
 
-  it.each([null, {}, [], { metrics: 3, pictures: [], confusion: { labels: ["a"], matrix: [] }, errors: { rows: {} } }])(
-    "may lack anything: %j",
-    (odd) => {
-      expect(measuresOf(odd).filter(({ name }) => name !== "sparsity")).toEqual([]);
-      expect([matricesOf(odd), distributionsOf(odd), confusionOf(odd), wrongRowsOf(odd)]).toEqual([[], [], null, null]);
-    },
-  );
+  it("gives the texts that were generated", () => {
+    const written = {
+      source: "name[Aromi]",
+      references: ["Aromi is a pub.", 3],
+      text: "Aromi is a pub",
+      dense: "A pub",
+    };
+    expect(samplesOf({ samples: [written, { source: "no text" }, null] })).toEqual([
+      { source: "name[Aromi]", references: ["Aromi is a pub."], text: "Aromi is a pub", dense: "A pub" },
+    ]);
+    expect(samplesOf({ samples: [{ text: "" }] })).toEqual([{ source: "", references: [], text: "", dense: "" }]);
+  });
+
+  it.each([
+    null,
+    {},
+    [],
+    { metrics: 3, pictures: [], confusion: { labels: ["a"], matrix: [] }, errors: { rows: {} }, samples: 3 },
+  ])("may lack anything: %j", (odd) => {
+    expect(measuresOf(odd).filter(({ name }) => name !== "sparsity")).toEqual([]);
+    expect([matricesOf(odd), distributionsOf(odd), samplesOf(odd)]).toEqual([[], [], []]);
+    expect([confusionOf(odd), wrongRowsOf(odd)]).toEqual([null, null]);
+  });
 });

@@ -76,6 +76,14 @@ export interface WrongRows {
   rows: WrongRow[];
 }
 
+/** A text that was generated, beside what was wanted and what the dense model wrote. */
+export interface Sample {
+  source: string;
+  references: string[];
+  text: string;
+  dense: string;
+}
+
 /** What people read in percent. */
 const SHARES = ["accuracy", "macro_f1", "micro_f1", "f1", "subset_accuracy"];
 const SPLITS = ["validation", "test"];
@@ -286,6 +294,20 @@ export function wrongRowsOf(report: unknown): WrongRows | null {
     ];
   });
   return rows.length === 0 ? null : { split: textOf(found.split), count: numberOf(found.count) ?? rows.length, rows };
+}
+
+export function samplesOf(report: unknown): Sample[] {
+  return listAt(report, "samples").flatMap((found): Sample[] => {
+    if (!isNode(found) || typeof found.text !== "string") return [];
+    return [
+      {
+        source: textOf(found.source),
+        references: listAt(found, "references").map(textOf).filter(Boolean),
+        text: found.text,
+        dense: textOf(found.dense),
+      },
+    ];
+  });
 }
 
 /** A label, several of them, or a number. */
