@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import stat
 import threading
@@ -11,11 +12,14 @@ from typing import Any
 
 import httpx
 import pytest
+from django.core.files.storage import default_storage
 from django.db import connections
 from pytest_django.live_server_helper import LiveServer
 
 from hub.accounts.models import ApiToken
+from hub.core.storage import blob_name
 from hub.datasets.models import Dataset
+from hub.registry import signing
 from hub.registry.models import ModelKind, ModelVersion
 from jobs.models import Job
 from pst_client import cli, credentials
@@ -64,7 +68,8 @@ def test_sign_in_with_a_token(live_server: LiveServer, owner: Person, run: Run, 
     assert "acme (owner)" in out
     kept = config / "credentials.json"
     assert stat.S_IMODE(kept.stat().st_mode) == 0o600
-    assert json.loads(kept.read_text()) == {"url": live_server.url, "token": owner.token}
+    key = signing.public_key()["public_key"]
+    assert json.loads(kept.read_text()) == {"url": live_server.url, "token": owner.token, "signing_key": key}
     assert run("nodes", "--json")[:2] == (0, [])
     code, _, err = run("login", "--token", "sw_u_wrong")
     assert code == cli.NOT_SIGNED_IN
@@ -253,6 +258,44 @@ def test_pull(signed_in: None, run: Run, owner: Person, tmp_path: Path) -> None:
         code, _, err = run("pull", absent, str(tmp_path / "none"))
         assert code == 1
         assert err.startswith("error: ")
+
+
+def test_a_pulled_version_is_signed_by_the_platform(
+    live_server: LiveServer, owner: Person, run: Run, tmp_path: Path, settings: Any
+) -> None:
+    assert run("login", live_server.url, "--token", owner.token)[0] == 0
+    source = tmp_path / "source"
+    source.mkdir()
+    (source / "config.json").write_text("{}")
+    version = publish_folder(source, workspace=owner.workspace, name="intents", kind=ModelKind.SPARSE)
+    key, folder = signing.public_key()["public_key"], tmp_path / "pulled"
+    pull = ("pull", "acme/intents", str(folder))
+    assert run(*pull)[0] == 0
+
+    # Another key: either its owner changed it, or somebody else answers.
+    settings.SIGNING_KEY = base64.b64encode(bytes(range(32))).decode()
+    other = signing.public_key()["public_key"]
+    code, _, err = run(*pull)
+    assert code == cli.FAILED
+    assert f"signs with the key {other}; when you signed in it was {key}." in err
+    assert run("login", live_server.url, "--token", owner.token)[0] == 0
+    code, _, err = run(*pull)  # a version from before the change
+    assert code == cli.FAILED
+    assert f"manifest.sig is no signature over manifest.json by the key {other}" in err
+    assert run(*pull, "--signing-key", key)[0] == 0
+    settings.SIGNING_KEY = ""
+
+    signature = Path(default_storage.path(blob_name(version.files.get(path="manifest.sig").blob_id)))
+    signature.chmod(0o644)
+    for altered in (base64.b64encode(bytes(64)), b"nonsense", b""):
+        signature.write_bytes(altered)
+        code, _, err = run("pull", "acme/intents", str(tmp_path / "altered"), "--signing-key", key)
+        assert code == cli.FAILED
+        assert "manifest.sig is no signature" in err
+        assert not (tmp_path / "altered" / "config.json").exists()
+    code, _, err = run(*pull, "--signing-key", "c2hvcnQ=")
+    assert code == cli.USAGE
+    assert "is no signing key" in err
 
 
 def test_predict(signed_in: None, run: Run, owner: Person, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

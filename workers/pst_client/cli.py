@@ -93,10 +93,13 @@ def parser() -> argparse.ArgumentParser:
     watch = add("watch", "show a job until it ends; 0 when it succeeded")
     watch.add_argument("job", metavar="JOB")
 
-    pull = add("pull", "download a version into a folder and check every file")
+    pull = add("pull", "download a version into a folder and check its signature and every file")
     pull.add_argument("model", metavar="WORKSPACE/NAME[@REVISION]", help="an alias, v3 or a commit; the newest without")
     pull.add_argument("folder", type=Path)
     pull.add_argument("--compact", action="store_true", help="without the dense weights; `pst expand` rebuilds them")
+    pull.add_argument(
+        "--signing-key", metavar="KEY", help="that must have signed it, instead of the platform's present"
+    )
 
     predict = add("predict", "ask a deployed model")
     predict.add_argument("model", metavar="WORKSPACE/DEPLOYMENT")

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pst_client import credentials, manifest
+from pst_client import credentials, manifest, signature
 from pst_client.api import Json, given
 from pst_client.client import Platform
 from pst_client.credentials import Credentials
@@ -64,9 +64,10 @@ def login(options: Namespace, output: Output) -> int:
         token = options.token or _secret("Token: ")
     with Platform(url, token) as platform:
         me = platform.accounts.me()
+        key = platform.models.signing_key()
     if me["kind"] != "user":
         raise PlatformError("wrong_token", f"This is a token of a {me['kind']}; sign in with a token of a user.")
-    file = credentials.save(Credentials(url, token))
+    file = credentials.save(Credentials(url, token, key))
     places = ", ".join(f"{item['slug']} ({item['role']})" for item in me["workspaces"]) or "no workspace"
     output.result(me, f"Signed in to {url} as {me['user']['username']}: {places}.", f"Kept in {file}.")
     return OK
@@ -180,16 +181,18 @@ def _watch(platform: Platform, job_id: str, output: Output) -> int:
 
 
 def pull(options: Namespace, output: Output) -> int:
-    """Every file checked against the manifest, and the manifest against the commit."""
+    """Every file checked against the manifest, and the manifest against the commit and the platform's signature."""
     repo, _, revision = options.model.partition("@")
     folder: Path = options.folder
     with connect() as platform:
+        key = options.signing_key or _signing_key(platform)
         commit = platform.models.commit(repo, revision or "main")
         # A folder of another version keeps its manifest until this one's is proven.
         partial = folder / ".pulling" / commit
         for name in (manifest.MANIFEST, manifest.SIGNATURE):
             platform.models.download(repo, commit, name, partial / name)
         listed = manifest.read(partial, commit=commit)
+        signature.check(partial, key=key)
         files = [file for file in listed.files if not (options.compact and manifest.is_spared(file.path, listed))]
         for file in files:
             target = folder / file.path
@@ -216,6 +219,18 @@ def pull(options: Namespace, output: Output) -> int:
         f"{repo} v{listed.version} ({commit}) is in {folder}: {len(files)} files, {size(total)}, all checked.",
     )
     return OK
+
+
+def _signing_key(platform: Platform) -> str:
+    """The key that the platform publishes, which must be the one of the time of signing in, where that is known."""
+    key, known = platform.models.signing_key(), credentials.find().signing_key
+    if known not in (None, key):
+        raise PlatformError(
+            "signing_key",
+            f"{platform.url} signs with the key {key}; when you signed in it was {known}. If its owner changed it, "
+            "run pst login again; if not, somebody else may be answering.",
+        )
+    return key
 
 
 def predict(options: Namespace, output: Output) -> int:

@@ -1,4 +1,4 @@
-"""Where the command line keeps the platform's address and the user's token.
+"""Where the command line keeps the platform's address, the user's token, and the key that the platform signs with.
 
 ``SPARSEWRIGHT_URL`` and ``SPARSEWRIGHT_TOKEN`` win over the file, which is ``credentials.json`` in
 ``SPARSEWRIGHT_CONFIG`` (a folder), or in ``~/.config/sparsewright``. Only its owner can read it.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from pst_client.environment import PREFIX
@@ -26,8 +26,11 @@ class NotSignedIn(PlatformError):
 
 @dataclass(frozen=True)
 class Credentials:
+    """``signing_key`` is the platform's public key at the time of signing in; None where it is not known."""
+
     url: str
     token: str
+    signing_key: str | None = None
 
 
 def path(environ: Mapping[str, str] = os.environ) -> Path:
@@ -43,10 +46,11 @@ def saved(environ: Mapping[str, str] = os.environ) -> Credentials | None:
     file = path(environ)
     try:
         value = json.loads(file.read_text(encoding="utf-8"))
-        return Credentials(str(value["url"]), str(value["token"]))
+        key = value.get("signing_key")
+        return Credentials(str(value["url"]), str(value["token"]), None if key is None else str(key))
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise PlatformError("credentials", f"{file} can't be read ({error}); delete it and run pst login.") from None
 
 
@@ -61,7 +65,7 @@ def find(environ: Mapping[str, str] = os.environ) -> Credentials:
     # A saved token is never sent to another address than the one that gave it.
     if url and url.rstrip("/") != kept.url.rstrip("/"):
         raise NotSignedIn
-    return Credentials(kept.url, token or kept.token)
+    return replace(kept, token=token or kept.token)
 
 
 def save(credentials: Credentials, environ: Mapping[str, str] = os.environ) -> Path:

@@ -63,6 +63,10 @@ class Models:
         answer = self._http.mapping("GET", f"/hf/api/models/{quote(repo)}/revision/{quote(revision, safe='')}")
         return str(answer["sha"])
 
+    def signing_key(self) -> str:
+        """The public key with which the platform signs manifests now: base64 of its 32 bytes."""
+        return str(self._http.mapping("GET", f"{API}/signing-key")["public_key"])
+
     def download(
         self,
         repo: str,
