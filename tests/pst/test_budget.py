@@ -14,12 +14,13 @@ from pst.base import matched_specs, state_of
 from pst.budget import ENGINE_OVERHEAD_BYTES, BudgetError, Plan, Target, plan
 from pst.config import Method, Structure, TrainSettings
 from pst.families import tensors, unit_families
-from pst.formats import write_dense, write_sparse
+from pst.formats import write_sparse
 from pst.inject import inject, learning_rates, select_all
 from pst.masks import mask_of, select
 from pst.merge import merge
 from pst.remove import shrink
 from pst.rounding import round_
+from pst.shards import write_shards
 from pst.sizes import kept_count
 from pst.traits import TRAITS
 from tests.pst.tiny import CONFIGS, tiny
@@ -57,7 +58,7 @@ def test_predicted_sizes_are_those_of_the_real_files(tmp_path: Path, dtype: str,
     index = json.loads((tmp_path / "index.json").read_text())["tensors"]
     pruned = [index[spec.name]["bytes"] for spec in tensors(CONFIG, 7) if spec.group is not None]
     assert sum(group.bytes for group in planned.groups) == sum(pruned)
-    assert write_dense(state, tmp_path / "model.safetensors") == planned.dense_bytes
+    assert write_shards(state, tmp_path / "model.safetensors") == planned.dense_bytes
 
 
 def test_counts_add_up() -> None:

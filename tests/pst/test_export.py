@@ -19,9 +19,10 @@ from transformers import (
 
 from pst.base import load_model, matched_specs, read_config, state_of
 from pst.config import TrainSettings
+from pst.encodings import bits
 from pst.export import huggingface
 from pst.families import TensorSpec, groups, tensors, unit_families
-from pst.formats import bits, expand, read_sparse
+from pst.formats import expand, narrowed, read_sparse
 from pst.inject import inject, select_all
 from pst.merge import MergedMatrix, merge, recount
 from pst.remove import shrink
@@ -150,9 +151,10 @@ def test_rounding(base: Path, storage: Any) -> None:
         weight[2] *= 1e3
     original = weight.detach().clone()
     storing = round_(model, specs, settings, dtype)
-    values, scales = storing[name].values, storing[name].scales
-    assert values is not None and scales is not None and values.dtype == torch.int8
-    state = model.state_dict()
+    how, state = storing[name], model.state_dict()
+    scales = how.scales
+    assert scales is not None and how.dtype == torch.int8 and (how.values is not None) == (storage == "float16")
+    values = narrowed(state[name].to(dtype), scales, torch.int8) if how.values is None else how.values
     assert torch.equal(state[name], (values.float() * scales[:, None]).to(dtype).float())
     assert torch.equal(state[name] == 0, values == 0) and not bits(state[name])[values == 0].any()
     step = original.abs().amax(1, keepdim=True) / 127

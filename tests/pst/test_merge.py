@@ -8,7 +8,7 @@ import torch
 
 from pst.base import load_model, matched_specs, read_config
 from pst.config import TrainSettings
-from pst.formats import bits
+from pst.encodings import bits
 from pst.inject import inject, select_all
 from pst.masks import kept_count, mask_of
 from pst.merge import MergeError, check_pruned, merge, recount

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from pst.config import Method, TrainSettings
-from pst.formats import bits
+from pst.encodings import bits
 from pst.inject import METHODS
 from pst.layers import PrunableLinear
 from pst.masks import explicit, kept_count, mask_of

@@ -23,8 +23,9 @@ from pst import pipeline, verify
 from pst.__main__ import main
 from pst.budget import Target, plan
 from pst.config import from_dict
+from pst.encodings import bits
 from pst.errors import BudgetError, FormatError, PSTError
-from pst.formats import bits, expand, read_sparse
+from pst.formats import expand, read_sparse
 from pst.report import timing
 from tests.pst.conftest import LABELS, toy_rows, write_job, write_rows
 
@@ -215,11 +216,12 @@ def tamper_tensor(name: str, place: tuple[int, ...], where: str) -> Callable[[Pa
 
 def tamper_both(folder: Path) -> None:
     """A consistent change of both files: only the predictions can tell."""
-    from pst.formats import write_dense, write_sparse
+    from pst.formats import write_sparse
+    from pst.shards import write_shards
 
     state = load_file(folder / "model.safetensors")
     state["classifier.bias"][1] += 5.0
-    write_dense(state, folder / "model.safetensors")
+    write_shards(state, folder / "model.safetensors")
     write_sparse(state, folder / "sparse")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from pathlib import Path
 from typing import Any
@@ -138,7 +139,7 @@ def test_patterns_of_four_keep_their_places(name: str) -> None:
         clear(model, family, [0, 1, 2, 3, 5, 6, 7, 8, 12, 13, 14, 15, 18])
     before = logits(model)
     for structure in ("2:4", "block_1x4", "block_4x1"):
-        small, _ = shrink(model, structure=structure)
+        small, _ = shrink(copy.deepcopy(model), structure=structure)
         family = next(found for found in unit_families(small.config.to_dict()) if found.kind == "ffn")
         assert family.count == neurons[0].count - 8
         torch.testing.assert_close(logits(small), before, rtol=1e-5, atol=1e-5)
@@ -169,7 +170,7 @@ def test_a_count_of_heads_that_the_class_refuses_is_not_tried() -> None:
     assert shrink(model) == (model, [])
 
 
-def test_remove_units_is_pure_and_refuses_what_would_change_the_model() -> None:
+def test_remove_units_refuses_what_would_change_the_model_and_then_changes_nothing() -> None:
     model = tiny("bert")
     config = model.config.to_dict()
     first, second = unit_families(config)
@@ -178,12 +179,20 @@ def test_remove_units_is_pure_and_refuses_what_would_change_the_model() -> None:
     state = {key: value.clone() for key, value in model.state_dict().items()}
     held = {key: value.clone() for key, value in state.items()}
     kept = list(range(1, 48))
-    smaller, changed = remove_units(state, config, {first.name: kept, second.name: kept})
-    assert all(torch.equal(state[key], held[key]) for key in held) and config["intermediate_size"] == 48
-    assert changed == {**config, "intermediate_size": 47}
-    untouched = [key for key in held if "intermediate" not in key and "output.dense" not in key]
-    assert all(torch.equal(smaller[key], held[key]) for key in untouched)
     with pytest.raises(ValueError, match="is not empty"):
         remove_units(state, config, {first.name: kept[:-1], second.name: kept[:-1]})
     with pytest.raises(ValueError, match=r"can't say that .* keeps"):
         remove_units(state, config, {first.name: kept})
+    assert all(torch.equal(state[key], held[key]) for key in held)
+    changed = remove_units(state, config, {first.name: kept, second.name: kept})
+    assert changed == {**config, "intermediate_size": 47} and config["intermediate_size"] == 48
+    touched = [key for key in held if "intermediate" in key or "output.dense.weight" in key]
+    assert all(torch.equal(state[key], held[key]) == (key not in touched) for key in held if "attention" not in key)
+
+
+def test_a_shrunk_model_takes_the_weights_of_the_old_one() -> None:
+    model = tiny("bert")
+    for family in unit_families(model.config.to_dict()):
+        clear(model, family, [0])
+    small, _ = shrink(model)
+    assert small is not model and all(parameter.numel() == 0 for parameter in model.parameters())

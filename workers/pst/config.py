@@ -22,6 +22,7 @@ StorageDtype = Literal["float32", "bfloat16", "float16"]
 EmbeddingStorage = Literal["same", "bfloat16", "int8"]
 Precision = Literal["auto", "float32", "bfloat16"]
 Checkpointing = Literal["auto", "on", "off"]
+FrozenWeights = Literal["float32", "bfloat16", "int8"]
 
 
 class SettingsError(ValueError):
@@ -82,12 +83,15 @@ class TrainSettings:
     micro_batch_size: int = setting(0, "Rows at once on the device; 0 finds what fits.", ge=0, le=4096)
     gradient_checkpointing: Checkpointing = setting("auto", "Recompute activations in backward to save memory.")  # noqa: RUF009
     precision: Precision = setting("auto", "Number format of activations; auto is bfloat16 on a GPU that has it.")  # noqa: RUF009
+    frozen_weights: FrozenWeights = setting("float32", "Number format of the frozen weights while training.")  # noqa: RUF009
     early_stop: int = setting(0, "Stop after so many evaluations without a better one; 0 never does.", ge=0, le=1000)
     max_target_length: int = setting(64, "Tokens of a generated text.", ge=1, le=4096)
     beams: int = setting(1, "Beams of generation.", ge=1, le=16)
     evaluations: int = setting(10, "How often the validation split is scored during training.", ge=1, le=1000)
+    compare_dense: bool = setting(True, "Fine-tune the dense model too, to compare with and to learn from.")
     storage_dtype: StorageDtype = setting("float32", "Number format of the published weights.")  # noqa: RUF009
     embedding_storage: EmbeddingStorage = setting("same", "Number format of the embeddings in the compact file.")  # noqa: RUF009
+    dense_file: bool = setting(True, "Publish model.safetensors beside the compact file.")
     quantize: bool = setting(False, "Store kept weights as int8 with a scale for each row.")
     trim_vocabulary: bool = setting(False, "Drop tokens that the rows never use, from embeddings and tokenizer.")
     seed: int = setting(42, "Seed of every random choice.", ge=0, le=2**32 - 1)
@@ -124,6 +128,15 @@ def check(settings: TrainSettings) -> TrainSettings:
                 raise SettingsError(item.name, f"must be {sign} {bounds[name]}, not {value}")
     if settings.warmup_fraction + settings.cooldown_fraction >= 1:
         raise SettingsError("cooldown_fraction", "warmup_fraction and cooldown_fraction together must be below 1")
+    if settings.frozen_weights != "float32":
+        if settings.method != "pst":
+            raise SettingsError("frozen_weights", f"must be float32 for {settings.method}; only pst takes fewer bits")
+        if settings.precision == "float32" or settings.storage_dtype != "bfloat16":
+            raise SettingsError(
+                "frozen_weights", "other than float32 needs storage_dtype bfloat16, and precision auto or bfloat16"
+            )
+    if settings.distill and not settings.compare_dense:
+        raise SettingsError("distill", "needs the dense model: set compare_dense, or switch distill off")
     return settings
 
 

@@ -33,7 +33,7 @@ SPARSE_ONLY = {
     "score_rank", "init_scale", "beta", "alpha1", "alpha2", "gate_learning_rate", "structure", "threshold",
     "initial_sparsity", "warmup_fraction", "cooldown_fraction", "distill", "distill_weight", "distill_hidden_weight",
     "distill_temperature", "mask_every", "train_norms", "activation_power", "storage_dtype", "embedding_storage",
-    "quantize",
+    "quantize", "frozen_weights", "compare_dense", "dense_file",
 }  # fmt: skip
 """Settings that the dense model does not depend on."""
 

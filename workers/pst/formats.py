@@ -16,37 +16,41 @@ A unit is an element, or with the ending _1x4 or _4x1 a block of four. An elemen
 zero: -0.0 and NaN survive, so reading gives back the tensors bit for bit. Values may be held as int8 with a float32
 scale for each row, <name>.scales, or as bfloat16: :class:`Storing`.
 ``index.json`` gives for each tensor shape, dtype, encoding, nnz, bytes and the sha256 of the dense tensor's bytes
-(row-major, little-endian). The whole format for readers in other languages: docs/guides/sparse-format.md.
+(row-major, little-endian). A model larger than a shard is in several files (:mod:`pst.shards`), each tensor with all
+its parts in one, whose number the index gives. The whole format for readers in other languages:
+docs/guides/sparse-format.md.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+import shutil
+from collections import deque
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from pst.encodings import bits, decode, encode
 from pst.errors import FormatError
-from pst.sizes import BLOCKS, filled, grid, pick
+from pst.shards import INDEX_SUFFIX, SHARD_BYTES, Files, ShardWriter, write_shards
 
 SPARSE_FILE = "model.sparse.safetensors"
 INDEX_FILE = "index.json"
+SPARSE_FOLDER = "sparse"
 DENSE_FILE = "model.safetensors"
 FORMAT = "sparsewright-sparse"
-VERSIONS = (1, 2)
-"""Version 1 has no blocks, no 2:4, and holds values in the tensor's own dtype; a file that needs no more says 1."""
+VERSIONS = (1, 2, 3)
+"""Version 1 has no blocks, no 2:4, and holds values in the tensor's own dtype; 3 has more than one file. A file says
+the least version that it needs."""
 ENCODINGS_1 = ("dense", "bitmask", "csr16")
-METADATA = {"format": "pt"}
+HASHERS = 4  # threads that compute sha256 while the next tensors are encoded
 
-_BITS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 _DTYPES = {
     str(dtype).removeprefix("torch."): dtype
     for dtype in (
@@ -61,21 +65,31 @@ _DTYPES = {
     )
 }
 
-Array = np.ndarray[Any, Any]
-
 
 @dataclass(frozen=True)
 class Storing:
     """How the compact file holds a matrix, where not simply by its elements.
 
-    ``values``: what to store in its place, int8 with ``scales`` (float32, one for each row) or bfloat16;
-    :func:`widened` of it must be the matrix, bit for bit. ``transposed``: the model has the matrix as (k, n), and both
-    the file and ``values`` have it as (n, k).
+    ``dtype``: of what is stored in its place, int8 with ``scales`` (float32, one for each row) or bfloat16.
+    ``values``: these int8 values where the matrix does not tell them, see :func:`narrowed`; :func:`widened` of them
+    must be the matrix, bit for bit. ``transposed``: the model has the matrix as (k, n), and both the file and
+    ``values`` have it as (n, k).
     """
 
-    values: Tensor | None = None
+    dtype: torch.dtype | None = None
     scales: Tensor | None = None
+    values: Tensor | None = None
     transposed: bool = False
+
+
+def narrowed(matrix: Tensor, scales: Tensor | None, dtype: torch.dtype) -> Tensor:
+    """Stored values from a matrix (n, k) that :func:`widened` gave. A product with a scale is rounded to 8 bits of
+    precision at least, which leaves the whole number in -127..127 the nearest, unless a number is too small for the
+    matrix's own dtype."""
+    if scales is None:
+        return matrix.to(dtype)
+    divisor = torch.where(scales > 0, scales, torch.ones_like(scales)).unsqueeze(1)
+    return (matrix.float() / divisor).round_().to(dtype)
 
 
 def widened(values: Tensor, scales: Tensor | None, dtype: torch.dtype) -> Tensor:
@@ -83,121 +97,67 @@ def widened(values: Tensor, scales: Tensor | None, dtype: torch.dtype) -> Tensor
     return (values if scales is None else values.float() * scales.unsqueeze(1)).to(dtype)
 
 
-def bits(tensor: Tensor) -> Tensor:
-    """``tensor`` seen as whole numbers of its width."""
-    return tensor.contiguous().view(_BITS[tensor.element_size()])
-
-
 def digest(tensor: Tensor) -> str:
     """sha256 of the tensor's bytes, row-major."""
-    return hashlib.sha256(bits(tensor).cpu().numpy().tobytes()).hexdigest()
+    return hashlib.sha256(bits(tensor).cpu().reshape(-1).numpy()).hexdigest()
 
 
-def _encode(name: str, tensor: Tensor) -> tuple[str, dict[str, Tensor]]:
-    """(encoding, the tensors that hold the matrix (n, k), which is no dense one where ``values`` is among them)."""
-    array: Array = bits(tensor).numpy()
-    n, k = array.shape
-    present: dict[tuple[int, int], Array] = {}
-    for block in set(BLOCKS.values()):
-        present[block] = np.any(_cells(array, block), axis=-1)
-    nonzeros = int(np.count_nonzero(present[1, 1]))
-    units = {
-        name: int(np.count_nonzero(present[block]))
-        for name, block in BLOCKS.items()
-        if filled(_covered(present[block], n, k, block), nonzeros)
-    }
-    fours = _cells(array, (1, 4))
-    if np.count_nonzero(fours, axis=-1).max() <= 2:
-        units["nm_2_4"] = n * fours.shape[1]
-    encoding = pick(n, k, units, tensor.element_size())
-    if encoding == "dense":
-        return encoding, {}
-    if encoding == "nm_2_4":
-        values, places = _two_of_four(fours)
-        return encoding, {f"{name}.values": _as(values, tensor), f"{name}.places": torch.from_numpy(places)}
-    block = BLOCKS[encoding]
-    stored = present[block]
-    held = {f"{name}.values": _as(_cells(array, block)[stored].reshape(-1), tensor)}
-    if encoding.startswith("bitmask"):
-        packed = np.packbits(stored.reshape(-1), bitorder="little")
-        return encoding, {**held, f"{name}.bitmask": torch.from_numpy(packed)}
-    columns = np.nonzero(stored)[1].astype(np.uint16)
-    offsets = np.zeros(len(stored) + 1, dtype=np.int32)
-    offsets[1:] = np.cumsum(np.count_nonzero(stored, axis=1))
-    return encoding, {
-        **held,
-        f"{name}.columns": torch.from_numpy(columns),
-        f"{name}.offsets": torch.from_numpy(offsets),
-    }
+def write_sparse(
+    state: Mapping[str, Tensor],
+    folder: Path,
+    storing: Mapping[str, Storing] | None = None,
+    *,
+    limit: int = SHARD_BYTES,
+) -> int:
+    """Write the compact model of ``state`` into ``folder``. Returns the size of its safetensors files.
 
+    Tensors are taken one at a time, encoded where they lie and then copied to the CPU.
+    """
+    writer = ShardWriter(folder, SPARSE_FILE, limit)
+    index: dict[str, dict[str, Any]] = {}
+    first: dict[str, str] = {}  # a part of each tensor
+    hashes: deque[tuple[str, Future[str]]] = deque()
 
-def _as(array: Array, like: Tensor) -> Tensor:
-    return torch.from_numpy(array).view(like.dtype)
+    def settle(most: int) -> None:
+        while len(hashes) > most:
+            name, found = hashes.popleft()
+            index[name]["sha256"] = found.result()
 
-
-def _cells(array: Array, block: tuple[int, int]) -> Array:
-    """The blocks (N, K, elements) of a matrix, filled up with zeros at the edges."""
-    n, k = array.shape
-    down, across = grid(n, k, block)
-    padded = np.pad(array, ((0, down * block[0] - n), (0, across * block[1] - k)))
-    cells: Array = padded.reshape(down, block[0], across, block[1]).transpose(0, 2, 1, 3)
-    return cells.reshape(down, across, block[0] * block[1])
-
-
-def _covered(present: Array, n: int, k: int, block: tuple[int, int]) -> int:
-    """Elements of the matrix within the ``present`` blocks (N, K); those at the edges have fewer."""
-    sides = (np.minimum(block[axis], (n, k)[axis] - np.arange(0, (n, k)[axis], block[axis])) for axis in (0, 1))
-    rows, columns = sides
-    return int(rows @ present @ columns)
-
-
-def _matrix(cells: Array, n: int, k: int, block: tuple[int, int]) -> Array:
-    """The inverse of :func:`_cells`."""
-    down, across = grid(n, k, block)
-    wide: Array = cells.reshape(down, across, *block).transpose(0, 2, 1, 3).reshape(down * block[0], across * block[1])
-    return np.ascontiguousarray(wide[:n, :k])
-
-
-def _two_of_four(fours: Array) -> tuple[Array, Array]:
-    """Values (2 G) and packed places of groups (n, K, 4) with at most two elements that are not zero."""
-    groups = fours.reshape(-1, 4)
-    # Stable: the elements first, in order, then zeros; of those two the lower place comes first.
-    places = np.sort(np.argsort(groups == 0, axis=1, kind="stable")[:, :2], axis=1)
-    values = np.take_along_axis(groups, places, axis=1).reshape(-1)
-    nibbles = (places[:, 0] | places[:, 1] << 2).astype(np.uint8)
-    nibbles = np.pad(nibbles, (0, len(nibbles) % 2))
-    return values, nibbles[::2] | nibbles[1::2] << 4
-
-
-def write_sparse(state: Mapping[str, Tensor], folder: Path, storing: Mapping[str, Storing] | None = None) -> int:
-    """Write both files for ``state`` (tensors on the CPU) into ``folder``. Returns the size of the safetensors file."""
-    folder.mkdir(parents=True, exist_ok=True)
-    held: dict[str, Tensor] = {}
-    index: dict[str, Any] = {}
-    for name in sorted(state):
-        tensor = state[name].detach().contiguous()
-        entry, parts = _entry(name, tensor, (storing or {}).get(name, Storing()))
-        if held.keys() & parts.keys():
-            raise FormatError(f"The tensor name {name} clashes with a part of another tensor.")
-        held |= parts
-        index[name] = entry
-    save_file(held, folder / SPARSE_FILE, metadata=METADATA)
+    with ThreadPoolExecutor(HASHERS) as pool:
+        for name in sorted(state):
+            tensor = state[name].detach().contiguous()
+            index[name], parts = _entry(name, tensor, (storing or {}).get(name, Storing()))
+            writer.add(parts)
+            first[name] = next(iter(parts))
+            hashes.append((name, pool.submit(digest, tensor.cpu())))
+            settle(HASHERS)
+        settle(0)
+    files = writer.close()
     old = all(
         entry["encoding"] in ENCODINGS_1 and not entry.keys() & {"stored", "transposed"} for entry in index.values()
     )
-    content = {"format": FORMAT, "version": VERSIONS[0 if old else 1], "file": SPARSE_FILE, "tensors": index}
-    (folder / INDEX_FILE).write_text(json.dumps(content, indent=1) + "\n", "utf-8")
-    return (folder / SPARSE_FILE).stat().st_size
+    content: dict[str, Any] = {"format": FORMAT, "version": 1 if old else 2, "file": SPARSE_FILE}
+    if len(files) > 1:
+        content = {"format": FORMAT, "version": 3, "files": [file.name for file in files]}
+        for name, entry in index.items():
+            entry["file"] = writer.files[first[name]]
+    (folder / INDEX_FILE).write_text(json.dumps(content | {"tensors": index}, indent=1) + "\n", "utf-8")
+    return sum(file.stat().st_size for file in files)
 
 
 def _entry(name: str, tensor: Tensor, how: Storing) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """The index's entry of a tensor, and the tensors that hold it."""
-    values = how.values if how.values is not None else tensor.T if how.transposed else tensor
+    """The index's entry of a tensor, its sha256 left out, and the tensors that hold it."""
+    matrix = tensor.T if how.transposed else tensor
+    if how.values is not None:
+        values = how.values
+    else:
+        values = matrix if how.dtype is None else narrowed(matrix, how.scales, how.dtype)
     values = values.detach().contiguous()
-    encoding, parts = _encode(name, values) if tensor.dim() == 2 and tensor.numel() else ("dense", {})
+    encoding, found = encode(values) if tensor.dim() == 2 and tensor.numel() else ("dense", {})
+    parts = {f"{name}.{part}": held for part, held in found.items()}
     transposed = how.transposed
     if encoding == "dense":
-        if how.values is None:
+        if how.dtype is None:
             values, transposed = tensor, False
         parts = {name if how.scales is None else f"{name}.values": values}
     if how.scales is not None:
@@ -209,7 +169,7 @@ def _entry(name: str, tensor: Tensor, how: Storing) -> tuple[dict[str, Any], dic
         "nnz": next(iter(parts.values())).numel(),
         "bytes": sum(part.numel() * part.element_size() for part in parts.values()),
         "dense_bytes": tensor.numel() * tensor.element_size(),
-        "sha256": digest(tensor),
+        "sha256": "",
     }
     if values.dtype != tensor.dtype:
         entry["stored"] = _name(values.dtype)
@@ -222,87 +182,90 @@ def _name(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
 
 
-def read_sparse(folder: Path, *, verify: bool = True) -> dict[str, Tensor]:
-    """The dense tensors, bit for bit as they were written.
+class Compact(Mapping[str, Tensor]):
+    """The dense tensors of a compact model, bit for bit as they were written, each expanded when it is asked for.
 
-    Raises :class:`FormatError` when a file is missing or damaged; with ``verify`` every tensor's sha256 is checked.
+    Raises :class:`FormatError` when a file is missing or damaged; with ``check`` every tensor's sha256 is compared.
     """
-    try:
-        index = json.loads((folder / INDEX_FILE).read_text("utf-8"))
-        held = load_file(folder / SPARSE_FILE)
-    except (OSError, ValueError, SafetensorError) as error:
-        raise FormatError(f"The compact model in {folder} can't be read: {error}") from error
-    if not isinstance(index, dict) or index.get("format") != FORMAT or index.get("version") not in VERSIONS:
-        words = " or ".join(map(str, VERSIONS))
-        raise FormatError(f"{folder / INDEX_FILE} does not describe version {words} of the compact format.")
-    state = {}
-    for name, entry in index["tensors"].items():
+
+    def __init__(self, folder: Path, *, check: bool = True) -> None:
+        self.folder, self.check = folder, check
         try:
-            tensor = _decode(name, entry, held)
+            index = json.loads((folder / INDEX_FILE).read_text("utf-8"))
+        except (OSError, ValueError) as error:
+            raise FormatError(f"The compact model in {folder} can't be read: {error}") from error
+        known = isinstance(index, dict) and index.get("format") == FORMAT and index.get("version") in VERSIONS
+        if not known:
+            words = ", ".join(map(str, VERSIONS))
+            raise FormatError(f"{folder / INDEX_FILE} describes none of the versions {words} of the compact format.")
+        self._entries: dict[str, dict[str, Any]] = index["tensors"]
+        names = index["files"] if index["version"] == 3 else [SPARSE_FILE]
+        if any(Path(name).name != name for name in names):
+            raise FormatError(f"{folder / INDEX_FILE} names a file in another folder.")
+        self._files = [Files(folder / name) for name in names]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._entries)
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def __getitem__(self, name: str) -> Tensor:
+        if name not in self._entries:
+            raise KeyError(name)
+        return self.tensor(name, torch.device("cpu"))
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        return tuple(self._entries[name]["shape"])
+
+    def tensor(self, name: str, device: torch.device) -> Tensor:
+        """The tensor, expanded on ``device``."""
+        entry = self._entries[name]
+        try:
+            tensor = _decode(name, entry, self._files[entry.get("file", 0)], device)
         except (KeyError, ValueError, TypeError, IndexError, RuntimeError) as error:
-            raise FormatError(f"The tensor {name} in {folder} is damaged: {error}") from error
-        if verify and digest(tensor) != entry["sha256"]:
-            raise FormatError(f"The tensor {name} in {folder} does not have the recorded sha256.")
-        state[name] = tensor
-    return state
+            raise FormatError(f"The tensor {name} in {self.folder} is damaged: {error}") from error
+        if self.check and digest(tensor) != entry["sha256"]:
+            raise FormatError(f"The tensor {name} in {self.folder} does not have the recorded sha256.")
+        return tensor
 
 
-def _decode(name: str, entry: Mapping[str, Any], held: Mapping[str, Tensor]) -> Tensor:
+def read_sparse(folder: Path, *, verify: bool = True) -> dict[str, Tensor]:
+    """All tensors of a :class:`Compact` at once."""
+    return dict(Compact(folder, check=verify))
+
+
+def _decode(name: str, entry: Mapping[str, Any], files: Files, device: torch.device) -> Tensor:
     dtype, shape = _DTYPES[entry["dtype"]], entry["shape"]
     transposed, scales = entry.get("transposed", False), None
     if transposed:
         shape = shape[::-1]
     if entry.get("stored") == "int8":
-        scales = held[f"{name}.scales"]
+        scales = files.tensor(f"{name}.scales", device)
         if scales.shape != (shape[0],):
             raise ValueError("there must be a scale for each row")
     stored = _DTYPES[entry.get("stored", entry["dtype"])]
-    values = held[name if entry["encoding"] == "dense" and scales is None else f"{name}.values"]
+    values = files.tensor(name if entry["encoding"] == "dense" and scales is None else f"{name}.values", device)
     if values.dtype != stored:
         raise ValueError("the values' dtype differs from the index")
     if entry["encoding"] != "dense":
-        n, k = shape
-        values = _as(_expanded(name, entry["encoding"], n, k, bits(values).numpy(), held), values).reshape(n, k)
+        others = [part for part in ("places", "bitmask", "columns", "offsets") if f"{name}.{part}" in files]
+        parts = {"values": values} | {part: files.tensor(f"{name}.{part}", device) for part in others}
+        values = decode(entry["encoding"], *shape, parts)
     elif list(values.shape) != shape:
         raise ValueError("the shape differs from the index")
     tensor = widened(values, scales, dtype)
     return tensor.T.contiguous() if transposed else tensor
 
 
-def _expanded(name: str, encoding: str, n: int, k: int, values: Array, held: Mapping[str, Tensor]) -> Array:
-    """The matrix (n, k) from its stored values."""
-    if encoding == "nm_2_4":
-        packed = held[f"{name}.places"].numpy()
-        cells = np.zeros((n * -(-k // 4), 4), dtype=values.dtype)
-        nibbles = np.stack([packed & 15, packed >> 4], axis=1).reshape(-1)[: len(cells)]
-        places = np.stack([nibbles & 3, nibbles >> 2], axis=1)
-        np.put_along_axis(cells, places, values.reshape(len(cells), 2), axis=1)
-        return _matrix(cells, n, k, (1, 4))
-    if encoding not in BLOCKS:
-        raise ValueError(f"unknown encoding {encoding!r}")
-    block = BLOCKS[encoding]
-    down, across = grid(n, k, block)
-    if encoding.startswith("bitmask"):
-        packed = held[f"{name}.bitmask"].numpy()
-        units = np.flatnonzero(np.unpackbits(packed, count=down * across, bitorder="little"))
-    else:
-        counts = np.diff(held[f"{name}.offsets"].numpy())
-        units = np.repeat(np.arange(down) * across, counts) + held[f"{name}.columns"].numpy()
-    cells = np.zeros((down * across, block[0] * block[1]), dtype=values.dtype)
-    cells[units] = values.reshape(len(units), cells.shape[1])
-    return _matrix(cells, n, k, block)
-
-
-def write_dense(state: Mapping[str, Tensor], path: Path) -> int:
-    """Write ``model.safetensors``: the same tensors always give the same bytes. Returns the size."""
-    save_file({name: tensor.detach().contiguous() for name, tensor in state.items()}, path, metadata=METADATA)
-    return path.stat().st_size
-
-
 def expand(folder: Path) -> Path:
-    """Rebuild ``folder/model.safetensors`` from ``folder/sparse``, byte for byte. Returns its path."""
-    path = folder / DENSE_FILE
-    partial = path.with_suffix(".partial")
-    write_dense(read_sparse(folder / "sparse"), partial)
-    partial.replace(path)
-    return path
+    """Rebuild ``folder/model.safetensors`` from ``folder/sparse``, byte for byte, or its shards where the model is
+    larger than one. Returns its path, or that of the shards' index."""
+    work = folder / f"{DENSE_FILE}.partial"
+    shutil.rmtree(work, ignore_errors=True)
+    write_shards(Compact(folder / SPARSE_FOLDER), work / DENSE_FILE)
+    for path in work.iterdir():
+        path.replace(folder / path.name)
+    work.rmdir()
+    whole = folder / DENSE_FILE
+    return whole if whole.is_file() else whole.with_name(whole.name + INDEX_SUFFIX)

@@ -44,6 +44,14 @@ def available_bytes() -> int:
     return free if limit == "max" else min(free, max(0, int(limit) - used))
 
 
+def free_bytes(device: torch.device) -> int:
+    """Memory of a device that this process can still take."""
+    if device.type != "cuda":
+        return available_bytes()
+    free, _ = torch.cuda.mem_get_info(device)
+    return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+
+
 def kept_bytes(forward: Callable[[], Tensor], model: nn.Module) -> int:
     """Bytes that autograd keeps of a forward pass, weights and what lies in their storage left out."""
     weights = {tensor.untyped_storage().data_ptr() for tensor in model.state_dict(keep_vars=True).values()}

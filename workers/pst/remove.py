@@ -30,8 +30,9 @@ from torch import Tensor
 from transformers import PreTrainedModel
 from transformers.activations import ACT2FN
 
-from pst.base import load_state, state_of
+from pst.base import Opened, Place, skeleton, state_of
 from pst.families import Attention, FeedForward, UnitFamily, tensors, unit_families
+from pst.shards import Given
 
 State = Mapping[str, Tensor]
 
@@ -44,46 +45,58 @@ def empty_units(state: State, config: Mapping[str, Any], task: str = "classifica
     found = {}
     for family in unit_families(config, task):
         empty, shifts = _empty(family, state, _transposed(config, task))
-        silent = torch.stack([(shift == 0).all(1) for shift in shifts.values()]).all(0)
-        found[family.name] = [*_places(empty & silent), *_places(empty & ~silent)]
+        adding = torch.zeros_like(empty)
+        for units, rows in shifts.values():
+            adding[units[(rows != 0).any(1).cpu()]] = True
+        found[family.name] = [*_places(empty & ~adding), *_places(empty & adding)]
     return found
 
 
 def remove_units(
-    state: State, config: Mapping[str, Any], keep: Mapping[str, Sequence[int]], task: str = "classification"
-) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The state and config of the model in which each family named in ``keep`` has only the units listed, in order.
+    state: dict[str, Tensor], config: Mapping[str, Any], keep: Mapping[str, Sequence[int]], task: str = "classification"
+) -> dict[str, Any]:
+    """Turn ``state``, in place and one tensor after the other, into that of the model in which each family named in
+    ``keep`` has only the units listed, in order. Returns the smaller model's config.
 
-    Neither argument is changed. Raises ValueError when a unit that is not empty would go, or when the config can't say
-    the numbers of units that remain.
+    Raises ValueError when a unit that is not empty would go, or when the config can't say the numbers of units that
+    remain; ``state`` is unchanged then.
     """
-    result, changes = dict(state), dict[str, int]()
+    changes = dict[str, int]()
     transposed = _transposed(config, task)
+    gone: dict[str, Tensor] = {}
     for family in unit_families(config, task):
-        kept = torch.as_tensor(keep.get(family.name, range(family.count)), dtype=torch.long)
-        gone = torch.ones(family.count, dtype=torch.bool)
-        gone[kept] = False
-        for key, value in family.changes(len(kept)).items():
-            if len(kept) != family.least(len(kept)) or changes.setdefault(key, value) != value:
-                raise ValueError(f"the config can't say that {family.name} keeps {len(kept)} of {family.count} units")
-        if not gone.any():
+        kept = len(keep.get(family.name, range(family.count)))
+        for key, value in family.changes(kept).items():
+            if kept != family.least(kept) or changes.setdefault(key, value) != value:
+                raise ValueError(f"the config can't say that {family.name} keeps {kept} of {family.count} units")
+        lost = torch.ones(family.count, dtype=torch.bool)
+        lost[list(keep.get(family.name, range(family.count)))] = False
+        if not lost.any():
             continue
-        empty, shifts = _empty(family, state, transposed)
-        if (gone & ~empty).any():
-            raise ValueError(f"unit {_places(gone & ~empty)[0]} of {family.name} is not empty")
-        for name, shift in shifts.items():
-            if (shift[gone] != 0).any():
-                bias = result[name]
-                result[name] = (bias.double() + shift[gone].sum(0).to(bias.device)).to(bias.dtype)
-        for name, axis in family.members:
-            # The stored matrix of a Conv1D is the map's transposed.
-            result[name] = _slices(result[name], 1 - axis if name in transposed else axis, family.count, kept)
-            bias_name = name.removesuffix("weight") + "bias"
-            if axis == 0 and bias_name in state:
-                result[bias_name] = _slices(result[bias_name], 0, family.count, kept)
-        for name in {part.position_bias for part in family.parts if isinstance(part, Attention)} - {""}:
-            result[name] = _slices(result[name], 1, family.count, kept)
-    return result, {**config, **_differing(changes, config)}
+        empty, _ = _empty(family, state, transposed)
+        if (lost & ~empty).any():
+            raise ValueError(f"unit {_places(lost & ~empty)[0]} of {family.name} is not empty")
+        gone[family.name] = lost
+    for family in unit_families(config, task):
+        if family.name in gone:
+            _remove(family, state, transposed, gone[family.name], torch.as_tensor(keep[family.name], dtype=torch.long))
+    return {**config, **_differing(changes, config)}
+
+
+def _remove(family: UnitFamily, state: dict[str, Tensor], transposed: set[str], gone: Tensor, kept: Tensor) -> None:
+    for name, (units, rows) in _empty(family, state, transposed)[1].items():
+        lost = rows[gone[units].to(rows.device)]
+        if (lost != 0).any():
+            bias = state[name]
+            state[name] = (bias.double() + lost.sum(0)).to(bias.dtype)
+    biases = {name.removesuffix("weight") + "bias" for name, axis in family.members if axis == 0} & state.keys()
+    for name, axis in family.members:
+        # The stored matrix of a Conv1D is the map's transposed.
+        state[name] = _slices(state[name], 1 - axis if name in transposed else axis, family.count, kept)
+    for name in biases:
+        state[name] = _slices(state[name], 0, family.count, kept)
+    for name in {part.position_bias for part in family.parts if isinstance(part, Attention)} - {""}:
+        state[name] = _slices(state[name], 1, family.count, kept)
 
 
 def shrink(
@@ -92,7 +105,8 @@ def shrink(
     """``model`` without its empty units, as far as its config can say so, and a sentence for each kind of unit removed.
 
     ``structure`` is the setting by which the model was pruned. The model itself is returned, unchanged, when there is
-    nothing to remove; else a new one of the same class, dtype and device, in eval mode.
+    nothing to remove; else a new one of the same class, dtype and device, in eval mode, and the old one has lost its
+    weights to it.
     """
     config = model.config.to_dict()
     state = state_of(model, config, task)
@@ -119,17 +133,17 @@ def shrink(
         messages.append(f"{first.count - least} of {first.count} {kind} are removed from each layer of {groups}.")
     if not keep:
         return model, []
-    state, smaller = remove_units(state, config, keep, task)
+    for parameter in model.parameters():
+        parameter.data = parameter.data.new_empty(0)  # the state alone holds the weights, and loses them one by one
+    smaller = remove_units(state, config, keep, task)
     shape = copy.deepcopy(model.config)
     for key in _differing(smaller, config):
         setattr(shape, key, smaller[key])
-    result: PreTrainedModel = type(model)(shape)
-    load_state(result, state, smaller, task)
+    result = skeleton(type(model)._from_config, shape)
     if model.can_generate():
         result.generation_config = model.generation_config
-    result.to(device=model.device, dtype=model.dtype)  # type: ignore[call-arg]
-    result.eval()  # type: ignore[no-untyped-call]
-    return result, messages
+    specs = tensors(smaller, model.config.num_labels, task)
+    return Opened(result, Given(state), specs, Place(model.device, None)).finish(), messages
 
 
 def _runs(units: Sequence[int], length: int) -> list[range]:
@@ -160,38 +174,44 @@ def _slices(tensor: Tensor, axis: int, count: int, kept: Tensor) -> Tensor:
     return tensor.index_select(axis, index.to(tensor.device)).contiguous()
 
 
-def _empty(family: UnitFamily, state: State, transposed: set[str]) -> tuple[Tensor, dict[str, Tensor]]:
-    """Which units are empty (count), and for each output bias what they add to it (count, h) in float64."""
+Shifts = dict[str, tuple[Tensor, Tensor]]
+"""By the name of a bias: units (u) whose constant it can take over, and what each adds (u, h), in float64."""
+
+
+def _empty(family: UnitFamily, state: State, transposed: set[str]) -> tuple[Tensor, Shifts]:
+    """Which units are empty (count), and what those of them that are not zero add to each output bias."""
     empty = torch.ones(family.count, dtype=torch.bool)
     shifts = {}
     for part in family.parts:
-        if isinstance(part, FeedForward):
-            constant, columns = _neurons(part, state, transposed)
-        else:
-            constant, columns = _heads(part, state, transposed)
-        # (count, width of a unit): NaN where a unit's factor depends on x; columns (h, count, width of a unit).
-        silent = (columns == 0).all(2).all(0)
-        shift = torch.einsum("hcw,cw->ch", columns, constant.nan_to_num())
-        shift[silent] = 0
-        constant = silent | ~constant.isnan().any(1)
+        factors = _neurons if isinstance(part, FeedForward) else _heads
+        value = factors(part, state, transposed)  # type: ignore[operator]
+        # (count, width of a unit): NaN where a unit's factor depends on x
+        columns = _map(part.output, state, transposed)[0].unflatten(1, value.shape)  # (h, count, width)
+        silent = (columns == 0).all(2).all(0).cpu()
+        units = (~silent & ~value.isnan().any(1).cpu()).nonzero().flatten()
+        place = units.to(columns.device)
+        rows = torch.einsum("hcw,cw->ch", columns[:, place].double(), value[place])
         name = f"{part.output}.bias"
         if name not in state:
-            constant &= (shift == 0).all(1)
+            units = units[(rows == 0).all(1).cpu()]
+            rows = rows.new_zeros(len(units), rows.shape[1])
+        constant = silent.clone()
+        constant[units] = True
         empty &= constant
-        shifts[name] = shift
+        shifts[name] = units, rows
     return empty, shifts
 
 
 def _map(name: str, state: State, transposed: set[str]) -> tuple[Tensor, Tensor]:
-    """Weight (n, k) and bias (n; zeros where there is none), in float64 on the CPU."""
-    weight = state[f"{name}.weight"].double().cpu()
+    """Weight (n, k), and bias (n; zeros where there is none) in float64."""
+    weight = state[f"{name}.weight"]
     weight = weight.T if f"{name}.weight" in transposed else weight
     bias = state.get(f"{name}.bias")
-    return weight, torch.zeros(weight.shape[0], dtype=torch.float64) if bias is None else bias.double().cpu()
+    return weight, weight.new_zeros(weight.shape[0], dtype=torch.float64) if bias is None else bias.double()
 
 
-def _neurons(part: FeedForward, state: State, transposed: set[str]) -> tuple[Tensor, Tensor]:
-    output, _ = _map(part.output, state, transposed)
+def _neurons(part: FeedForward, state: State, transposed: set[str]) -> Tensor:
+    """What each neuron always is (f, 1), NaN if it depends on x."""
     factors = []
     for place, name in enumerate(part.inputs):
         weight, bias = _map(name, state, transposed)
@@ -200,14 +220,13 @@ def _neurons(part: FeedForward, state: State, transposed: set[str]) -> tuple[Ten
     value = factors[0] if len(factors) == 1 else factors[0] * factors[1]
     for factor in factors:
         value = torch.where(factor == 0, 0.0, value)  # 0 times anything
-    return value[:, None], output[:, :, None]
+    return value[:, None]
 
 
-def _heads(part: Attention, state: State, transposed: set[str]) -> tuple[Tensor, Tensor]:
-    output, _ = _map(part.output, state, transposed)
+def _heads(part: Attention, state: State, transposed: set[str]) -> Tensor:
+    """What each head always gives (kv_heads, width of its queries), NaN if it depends on x."""
     weight, bias = _map(part.value, state, transposed)
     heads = (part.kv_heads, part.head_dim)
-    unchanged = (weight.view(*heads, -1) == 0).all(2)
+    unchanged = (weight.reshape(*heads, -1) == 0).all(2)
     value = torch.where(unchanged.all(1, keepdim=True), bias.view(heads), torch.nan)
-    queries = part.heads // part.kv_heads  # that share a head of values
-    return value.repeat(1, queries), output.reshape(part.width, part.kv_heads, -1)
+    return value.repeat(1, part.heads // part.kv_heads)  # queries that share a head of values

@@ -10,14 +10,15 @@ what the compact file predicts. A value that rounds to zero, here or there, is a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 
 from pst.config import TrainSettings
 from pst.families import TensorSpec
-from pst.formats import Storing, widened
+from pst.formats import Storing, narrowed, widened
 from pst.kernels.int8 import quantize_rows
 
 
@@ -25,9 +26,11 @@ from pst.kernels.int8 import quantize_rows
 def round_(
     model: nn.Module, specs: Sequence[TensorSpec], settings: TrainSettings, storage: torch.dtype
 ) -> dict[str, Storing]:
-    """Round every tensor of ``model`` in place; computing stays in the dtype it had. ``specs`` names the tensors.
+    """Round every tensor of ``model`` in place, one after the other. ``specs`` names the tensors.
 
-    Returns how the compact file shall hold those that it does not hold element by element, on the CPU.
+    Computing stays in float32, or where the frozen weights were held in fewer bits, goes on in the storage dtype: such
+    a model may be too large for float32. Returns how the compact file shall hold those tensors that it does not hold
+    element by element.
     """
     state = model.state_dict()
     storing = {}
@@ -39,19 +42,36 @@ def round_(
             storing[spec.name] = how
             if how.values is not None:
                 matrix.copy_(widened(how.values, how.scales, storage))
+                if torch.equal(narrowed(matrix.to(storage), how.scales, torch.int8), how.values):
+                    storing[spec.name] = replace(how, values=None)  # the matrix tells them
+            elif how.dtype is not None:
+                matrix.copy_(matrix.to(how.dtype))
     for tensor in state.values():
         if tensor.is_floating_point():
             tensor.copy_(tensor.to(storage))
+    if settings.frozen_weights != "float32":
+        _narrow(model, state.keys(), storage)
     return storing
+
+
+def _narrow(model: nn.Module, names: Iterable[str], storage: torch.dtype) -> None:
+    """Hold the tensors of these names in ``storage``."""
+    held = set(names)
+    for path, module in model.named_modules():
+        for parameter in module.parameters(recurse=False):
+            parameter.data = parameter.data.to(storage)
+            parameter.grad = None
+        for name, tensor in list(module.named_buffers(recurse=False)):
+            if f"{path}.{name}".removeprefix(".") in held and tensor.is_floating_point():
+                setattr(module, name, tensor.to(storage))
 
 
 def _stored(spec: TensorSpec, matrix: Tensor, settings: TrainSettings, storage: torch.dtype) -> Storing | None:
     embeddings = settings.embedding_storage if spec.embedding else "same"
     if (spec.group is not None and settings.quantize) or embeddings == "int8":
-        packed = quantize_rows(matrix)
-        values, scales = packed.values.cpu(), packed.row_scales.cpu()
+        values, scales, _ = quantize_rows(matrix)
         values[widened(values, scales, storage) == 0] = 0  # a small scale may vanish in float16
-        return Storing(values, scales, spec.conv1d)
+        return Storing(torch.int8, scales, values, spec.conv1d)
     if embeddings == "bfloat16" and storage.itemsize > torch.bfloat16.itemsize:
-        return Storing(matrix.to(torch.bfloat16).cpu())
+        return Storing(torch.bfloat16)
     return Storing(transposed=True) if spec.conv1d else None

@@ -40,13 +40,15 @@ class Batch:
         return every if self.teacher is None else [*every, self.teacher]
 
 
-def autocast(device: torch.device, precision: str) -> AbstractContextManager[Any]:
-    """The number format of activations: bfloat16 when asked for, or on a GPU that has it.
+def autocast(device: torch.device, settings: TrainSettings, *, training: bool = True) -> AbstractContextManager[Any]:
+    """The number format of activations. In training bfloat16 when asked for, or on a GPU that has it; and wherever
+    frozen weights have fewer bits than float32.
 
     Nothing is cached: a cached 16-bit weight would outlive the step that a CUDA graph captures.
     """
     has = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
-    wanted = precision == "bfloat16" or (precision == "auto" and has)
+    asked = settings.precision == "bfloat16" or (settings.precision == "auto" and has)
+    wanted = (asked and training) or settings.frozen_weights != "float32"
     return torch.autocast(device.type, torch.bfloat16, enabled=wanted, cache_enabled=False)
 
 
@@ -129,7 +131,7 @@ class Stepper:
     def loss(self, batch: Batch) -> Tensor:
         """The micro-batch's part of the batch's loss, 0-dim."""
         more = {"output_hidden_states": True} if self.hidden else {}
-        with autocast(self.device, self.settings.precision):
+        with autocast(self.device, self.settings):
             wanted = None
             if self.teacher.model is not None:
                 with torch.no_grad():

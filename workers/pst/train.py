@@ -10,7 +10,6 @@ import math
 import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,7 +25,7 @@ from pst.inject import Site, begin_step, calibrate, frozen, mean_sparsity, resto
 from pst.parallel import ALONE, Peers
 from pst.patterns import UnitFamily
 from pst.schedule import cooldown_start, cubic_sparsity, linear_rate
-from pst.step import Stepper, total
+from pst.step import Stepper, autocast, total
 from pst.tasks import Task
 from pst.traits import TRAITS
 
@@ -109,7 +108,8 @@ class Trainer:
             rows = self.traits.calibration_rows
             chosen = task.train[:: max(1, len(task.train) // rows)][:rows]  # rows may be sorted by label
             inputs = (task.collate([row])[0] for row in chosen)
-            calibrate(model, sites, ({k: v.to(self.device) for k, v in one.items()} for one in inputs))
+            with autocast(self.device, settings, training=False):
+                calibrate(model, sites, ({k: v.to(self.device) for k, v in one.items()} for one in inputs))
 
     def _optimizer(self, rates: Mapping[str, float]) -> torch.optim.Optimizer:
         by_rate: dict[float, list[nn.Parameter]] = defaultdict(list)
@@ -296,7 +296,7 @@ class Trainer:
         self.peers.check_equal(self.trained, lambda: [site.layer.selection for site in self.sites])
         found = None
         if self.peers.first:
-            with torch.no_grad(), frozen(self.sites) if self.sites else nullcontext():
+            with torch.no_grad(), frozen(self.sites), autocast(self.device, self.settings, training=False):
                 found = self.task.score(self.model)  # type: ignore[arg-type]
         score = self.peers.told(found)
         self.metric = score[0]
@@ -374,6 +374,12 @@ class Trainer:
         for name, tensor in self.best.items():
             self.trained[name].copy_(tensor)
         self._select(self.sparsity)
+
+    def release(self) -> None:
+        """Let go of what only training needs, once it has ended and its best state is in place."""
+        self.optimizer.state.clear()
+        self.best.clear()
+        self.stepper.teacher = Teacher()
 
     def tensors(self) -> dict[str, Tensor]:
         """Everything a resumed trainer needs, as tensors on the CPU."""

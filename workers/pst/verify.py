@@ -8,6 +8,10 @@ Run in a process of its own, so that nothing of the trainer's memory can help. T
    which task): the same answers, logits or losses within the tolerance;
 3. answer the same from the compact model.
 
+Tensors are read and compared one at a time. A folder that was published without model.safetensors has the class filled
+from the compact model in 2. The check computes in float32 on the CPU, or where the trainer held its weights in fewer
+bits, in the dtype of the published ones and where the trainer did: rounding differs between devices.
+
 Prints one JSON object (``ok``, ``message``, ``rows``, ``max_difference``) and exits 0 or 1.
 """
 
@@ -32,11 +36,13 @@ from transformers import AutoTokenizer, PreTrainedModel
 
 import pst
 from pst import tasks
-from pst.base import load_state, quiet
-from pst.config import from_dict
+from pst.base import CPU, Place, load_state, quiet
+from pst.config import TrainSettings, from_dict
 from pst.data import Row
+from pst.encodings import bits
 from pst.errors import FormatError, PSTError
-from pst.formats import DENSE_FILE, bits, read_sparse
+from pst.formats import DENSE_FILE, SPARSE_FOLDER, Compact
+from pst.shards import Files
 from pst.tasks import Answers, Task
 
 COMPACT_ROWS = 64
@@ -49,13 +55,13 @@ def elsewhere(export: Path, at: Path, task: Task, rows: Sequence[Row], answers: 
 
     ``answers`` are the trainer's to ``rows``. Raises :class:`PSTError` when the check objects.
     """
-    most = GENERATED_ROWS if task.name == "generation" else len(rows)
+    rows = chosen(task, rows)
     shutil.rmtree(at, ignore_errors=True)
     at.mkdir()
-    lines = [json.dumps({**asdict(row), "place": ""}) for row in rows[:most]]
+    lines = [json.dumps({**asdict(row), "place": ""}) for row in rows]
     (at / "rows.jsonl").write_text("\n".join(lines) + "\n", "utf-8")
     about = {"name": task.name, "labels": list(task.labels), "settings": asdict(task.settings)}
-    few = {name: tensor[:most].contiguous() for name, tensor in answers.items()}
+    few = {name: tensor[: len(rows)].contiguous() for name, tensor in answers.items()}
     save_file(few, at / "predictions.safetensors", {"task": json.dumps(about)})
     source = str(Path(pst.__file__).resolve().parents[1])
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([source, os.environ.get("PYTHONPATH", "")])}
@@ -75,34 +81,38 @@ def elsewhere(export: Path, at: Path, task: Task, rows: Sequence[Row], answers: 
     return result
 
 
+def chosen(task: Task, rows: Sequence[Row]) -> Sequence[Row]:
+    """The rows that are checked."""
+    return rows[:GENERATED_ROWS] if task.name == "generation" else rows
+
+
 def check(folder: Path, rows_path: Path, predictions: Path) -> dict[str, Any]:
     """Run all three checks. Raises :class:`FormatError` with the reason when one fails."""
-    state = read_sparse(folder / "sparse")
+    compact = Compact(folder / SPARSE_FOLDER)
     try:
-        dense = load_file(folder / DENSE_FILE)
         wanted, about = _read_answers(predictions)
         rows = [_row(json.loads(line)) for line in rows_path.read_text("utf-8").splitlines() if line.strip()]
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         config = json.loads((folder / "config.json").read_text("utf-8"))
-        model = _plain_model(folder, config)
+        settings = from_dict(about["settings"])
+        if settings.dense_file:
+            _compare(Files(folder / DENSE_FILE), compact)
+        length = tokenizer.model_max_length
+        if length > MOST_TOKENS:
+            raise FormatError("The exported tokenizer does not say how long a text may be.")
+        task = tasks.make(about["name"], about["labels"], tokenizer, length, settings, config)
+        model = _model(folder, config, settings, task)
+    except FormatError:
+        raise
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise FormatError(f"The exported folder can't be loaded: {error}") from error
-    if dense.keys() != state.keys():
-        raise FormatError(f"The compact model and {DENSE_FILE} hold different tensors.")
-    for name, tensor in dense.items():
-        if tensor.dtype != state[name].dtype or not torch.equal(bits(tensor), bits(state[name])):
-            raise FormatError(f"The tensor {name} differs between the compact model and {DENSE_FILE}.")
     if any(len(rows) != len(tensor) for tensor in wanted.values()):
         raise FormatError(f"There are {len(rows)} rows to predict, but other numbers of the trainer's predictions.")
 
-    if tokenizer.model_max_length > MOST_TOKENS:
-        raise FormatError("The exported tokenizer does not say how long a text may be.")
-    settings = from_dict(about["settings"])
-    task = tasks.make(about["name"], about["labels"], tokenizer, tokenizer.model_max_length, settings, config)
     encoded = task.encode(rows)
     difference = task.difference(task.predict(model, encoded), wanted, "transformers")
-    load_state(model, state, config, about["name"])
-    few = encoded[:COMPACT_ROWS]
+    load_state(model, compact, config, about["name"])
+    few = encoded[:COMPACT_ROWS] if settings.frozen_weights == "float32" else encoded
     first = {name: tensor[: len(few)] for name, tensor in wanted.items()}
     task.difference(task.predict(model, few), first, "the compact model")
     return {"ok": True, "message": "The exported folder predicts as the trainer did.", "rows": len(rows)} | {
@@ -123,13 +133,32 @@ def _row(value: dict[str, Any]) -> Row:
     return Row(value["text"], value["text_pair"], tuple(label) if isinstance(label, list) else label, references)
 
 
-def _plain_model(folder: Path, config: dict[str, Any]) -> PreTrainedModel:
+def _compare(dense: Files, compact: Compact) -> None:
+    """Raise :class:`FormatError` unless both hold the same tensors, bit for bit."""
+    if set(dense) != set(compact):
+        raise FormatError(f"The compact model and {DENSE_FILE} hold different tensors.")
+    for name in compact:
+        one, other = dense.tensor(name, CPU), compact[name]
+        if one.dtype != other.dtype or not torch.equal(bits(one), bits(other)):
+            raise FormatError(f"The tensor {name} differs between the compact model and {DENSE_FILE}.")
+
+
+def _model(folder: Path, config: dict[str, Any], settings: TrainSettings, task: Task) -> PreTrainedModel:
+    """The exported model, as plain transformers loads it where it can."""
+    wide = settings.frozen_weights == "float32"
+    device = torch.device("cuda" if torch.cuda.is_available() and not wide else "cpu")
+    if not settings.dense_file:
+        return task.open(folder, settings.seed, Place(device, "float32" if wide else None)).finish()
     kind = getattr(transformers, config["architectures"][0])
     with quiet():
         model: PreTrainedModel = kind.from_pretrained(
-            folder, local_files_only=True, trust_remote_code=False, use_safetensors=True, dtype=torch.float32
+            folder,
+            local_files_only=True,
+            trust_remote_code=False,
+            use_safetensors=True,
+            dtype=torch.float32 if wide else torch.bfloat16,
         )
-    return model
+    return model.to(device)  # type: ignore[arg-type]
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -1,6 +1,7 @@
 """Export to a folder that plain transformers loads, with the compact file beside it.
 
-model.safetensors      dense layout, pruned weights are zeros, tied tensors once
+model.safetensors      dense layout, pruned weights are zeros, tied tensors once; a large model has several such files
+                       and their index (pst.shards), and may be published without (``dense_file``)
 config.json            of the original architecture, with id2label and label2id; no sparsity or quantization key
 generation_config.json of a model that generates
 tokenizer files
@@ -11,25 +12,44 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch import Tensor
 from transformers import PreTrainedModel
 
 from pst.base import load_tokenizer, state_of
-from pst.formats import DENSE_FILE, Storing, write_dense, write_sparse
+from pst.formats import DENSE_FILE, SPARSE_FOLDER, Storing, write_sparse
+from pst.shards import write_shards
 
 FOREIGN_KEYS = ("_name_or_path", "sparsity_config", "quantization_config", "compression_config")
 
 
 @dataclass(frozen=True)
 class Exported:
-    """Sizes of the written files in bytes."""
+    """Sizes of the written files in bytes; None where there is no dense file."""
 
-    expanded: int
+    expanded: int | None
     sparse: int
+
+
+class _Stored(Mapping[str, Tensor]):
+    """The tensors of a state in the dtype in which they are published, each made when it is asked for."""
+
+    def __init__(self, state: Mapping[str, Tensor], storage: torch.dtype) -> None:
+        self.state, self.storage = state, storage
+
+    def __getitem__(self, name: str) -> Tensor:
+        tensor = self.state[name].detach()
+        return tensor.to(self.storage) if tensor.is_floating_point() else tensor
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.state)
+
+    def __len__(self) -> int:
+        return len(self.state)
 
 
 def export(
@@ -42,22 +62,22 @@ def export(
     *,
     task: str = "classification",
     storing: Mapping[str, Storing] | None = None,
+    dense_file: bool = True,
 ) -> Exported:
     """Write the merged and rounded ``model`` as ``folder``, which is replaced as a whole.
 
     ``max_length`` becomes the tokenizer's limit, so that whoever loads the folder cuts texts as training did.
     ``labels`` are the names of the head's outputs; none for generation. ``storing`` is what
-    :func:`pst.rounding.round_` gave.
+    :func:`pst.rounding.round_` gave. Without ``dense_file`` the folder holds the compact model alone.
+
+    Tensors leave the device one at a time; the host holds those of one file.
     """
     partial = folder.with_name(folder.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
-    state = {
-        name: tensor.detach().cpu().to(storage if tensor.is_floating_point() else tensor.dtype)
-        for name, tensor in state_of(model, model.config.to_dict(), task).items()
-    }
-    expanded = write_dense(state, partial / DENSE_FILE)
-    sparse = write_sparse(state, partial / "sparse", storing)
+    state = _Stored(state_of(model, model.config.to_dict(), task), storage)
+    expanded = write_shards(state, partial / DENSE_FILE) if dense_file else None
+    sparse = write_sparse(state, partial / SPARSE_FOLDER, storing)
     _write_config(model, labels, storage, partial)
     tokenizer = load_tokenizer(base)
     tokenizer.model_max_length = min(max_length, int(tokenizer.model_max_length))

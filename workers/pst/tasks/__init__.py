@@ -15,6 +15,7 @@ from typing import Any, Protocol, get_args
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from pst.base import Opened, Place
 from pst.config import TaskName, TrainSettings
 from pst.data import Encoded, Row
 from pst.tasks.classification import Classification
@@ -61,6 +62,9 @@ class Task(Protocol):
         """Set ``train`` and ``validation``, and what is computed from them."""
 
     # training
+    def open(self, folder: Path, seed: int, place: Place | None = None) -> Opened:
+        """The base model with the task's head, before its weights are read."""
+
     def load(self, folder: Path, seed: int) -> PreTrainedModel:
         """The base model with the task's head, in float32 on the CPU."""
 

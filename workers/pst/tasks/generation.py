@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers import GenerationConfig, PreTrainedModel
 
-from pst.base import load_model
+from pst.base import Opened, Place, open_model
 from pst.config import TaskName, TrainSettings
 from pst.data import IGNORED, Encoded, Row, length_sorted_batches, random_split, read_objects, text_of
 from pst.errors import FormatError, PSTError
@@ -47,7 +47,10 @@ class Generation(Measured):
             raise PSTError("The base model's tokenizer has no end of text, without which nothing can be generated.")
         self.end_id = int(tokenizer.eos_token_id)
         self.two_stacks = any(group.startswith("decoder.") for group in groups(config))
-        start = config.get("decoder_start_token_id")
+        # mBART's tokenizer writes a text's language behind its end, and there the decoder starts with it.
+        marks = tokenizer(text_target="")["input_ids"] if self.two_stacks else []
+        self.behind = marks[::-1].index(self.end_id) if self.end_id in marks else 0
+        start = marks[-1] if self.behind else config.get("decoder_start_token_id")
         self.start_id = self.pad_id if start is None else int(start)
         self.separator = tokenizer(SEPARATOR, add_special_tokens=False)["input_ids"]
         self.context = max_tokens(config)
@@ -117,6 +120,7 @@ class Generation(Measured):
     def _targets(self, targets: list[str]) -> list[list[int]]:
         if self.two_stacks:
             found = self.tokenizer(text_target=targets, return_attention_mask=False)["input_ids"]
+            found = [ids[: len(ids) - self.behind] for ids in found]
         else:
             found = self.tokenizer(targets, add_special_tokens=False, return_attention_mask=False)["input_ids"]
         return [ids if ids and ids[-1] == self.end_id else [*ids, self.end_id] for ids in found]
@@ -124,10 +128,10 @@ class Generation(Measured):
     def learn(self, train: Sequence[Encoded], validation: Sequence[Encoded]) -> None:
         self.train, self.validation = train, validation
 
-    def load(self, folder: Path, seed: int) -> PreTrainedModel:
+    def open(self, folder: Path, seed: int, place: Place | None = None) -> Opened:
         """The base model, which generates as the settings say, whatever its own folder says."""
-        model = load_model(folder, "generation", [], seed)
-        model.generation_config = GenerationConfig(  # type: ignore[no-untyped-call]
+        opened = open_model(folder, "generation", [], seed, place)
+        opened.model.generation_config = GenerationConfig(  # type: ignore[no-untyped-call]
             max_new_tokens=self.settings.max_target_length,
             num_beams=self.settings.beams,
             do_sample=False,
@@ -136,7 +140,7 @@ class Generation(Measured):
             bos_token_id=self.tokenizer.bos_token_id,
             decoder_start_token_id=self.start_id if self.two_stacks else None,
         )
-        return model
+        return opened
 
     def length(self, row: Encoded) -> Any:
         source, target = len(row.input_ids), len(row.target)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from pst.base import load_model
+from pst.base import Opened, Place, open_model
 from pst.config import TaskName, TrainSettings
 from pst.data import Encoded, Label, Row, length_sorted_batches, random_split, read_objects, text_of
 from pst.errors import FormatError, PSTError
@@ -78,8 +78,8 @@ class HeadTask(Measured):
     def learn(self, train: Sequence[Encoded], validation: Sequence[Encoded]) -> None:
         self.train, self.validation = train, validation
 
-    def load(self, folder: Path, seed: int) -> PreTrainedModel:
-        return load_model(folder, self.name, self.labels, seed)
+    def open(self, folder: Path, seed: int, place: Place | None = None) -> Opened:
+        return open_model(folder, self.name, self.labels, seed, place)
 
     def length(self, row: Encoded) -> int:
         return len(row.input_ids)

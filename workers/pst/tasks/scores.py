@@ -9,13 +9,16 @@ Legend: n rows, l labels, r resamples; counts (n) or (r, n).
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from transformers import PreTrainedModel
 
+from pst.base import Opened, Place
 from pst.data import Encoded, Row
 
 RESAMPLES = 1000
@@ -26,9 +29,17 @@ Measure = Callable[[Array], dict[str, Array]]
 
 
 class Measured:
-    """What a task's :meth:`measure` gives for free."""
+    """What a task's :meth:`open` and :meth:`measure` give for free."""
 
     primary: str
+
+    def open(self, folder: Path, seed: int, place: Place | None = None) -> Opened:
+        """The base model with the task's head, before its weights are read."""
+        raise NotImplementedError
+
+    def load(self, folder: Path, seed: int) -> PreTrainedModel:
+        """The base model with the task's head, in float32 on the CPU."""
+        return self.open(folder, seed).finish()
 
     def measure(self, answers: dict[str, Tensor], rows: Sequence[Row | Encoded]) -> Measure:
         """The task's metrics of ``answers`` to ``rows``."""
