@@ -4,6 +4,12 @@
     python -m tests.benchmarks.quality run quality.safetensors results.jsonl [--tasks trec ...] [--methods pst ...]
     python -m tests.benchmarks.quality table results.jsonl
 
+The same for the product's own pipeline with MPNet-base, e5-small and SmolLM2 (:mod:`tests.models` makes the folders):
+
+    python -m tests.benchmarks.quality rows --data $SPARSEWRIGHT_DATA rows
+    python -m tests.benchmarks.quality pipeline rows others.jsonl --base mpnet=FOLDER [--base e5=FOLDER ...]
+    python -m tests.benchmarks.quality table others.jsonl
+
 Every method has the same rows, steps and batches. Its rate is searched over three values, on the validation split, for
 each task and sparsity: at 90 % with all seeds, else with seed 1. ``run`` goes on where it was stopped: what is in the
 results is not run again (the dense models are, they teach). Several experiments share one process and one launch: see
@@ -26,6 +32,7 @@ from pathlib import Path
 import torch
 
 from pst.config import TrainSettings
+from tests.benchmarks.quality import pipeline
 from tests.benchmarks.quality.data import TASKS, prepare, read
 from tests.benchmarks.quality.model import base_params
 from tests.benchmarks.quality.train import Experiment, Rows, Run
@@ -107,6 +114,8 @@ def _best_rate(pairs: Sequence[tuple[float, float]]) -> float:
 def table(source: Path) -> str:
     """Markdown: test accuracy at the rate that is best on validation, mean and range over the seeds."""
     lines = [json.loads(line) for line in source.read_text().splitlines()]
+    if lines and "base" in lines[0]:
+        return pipeline.table(lines)
     cells: dict[tuple[str, float, str], list[dict[str, float]]] = defaultdict(list)
     for line in lines:
         cells[line["method"], line["sparsity"], line["task"]].append(line)
@@ -145,14 +154,38 @@ def main(arguments: Sequence[str] | None = None) -> int:
     two.add_argument("--sparsities", nargs="+", type=float, default=list(SPARSITIES))
     three = commands.add_parser("table", help="print the results as a table")
     three.add_argument("source", type=Path)
+    four = commands.add_parser("rows", help="write the rows of the pipeline's tasks into a folder")
+    four.add_argument("--data", type=Path, required=True)
+    four.add_argument("--bases", nargs="+", choices=pipeline.PLAN, default=list(pipeline.PLAN))
+    four.add_argument("target", type=Path)
+    five = commands.add_parser("pipeline", help="run what is not in the results yet through the product's pipeline")
+    five.add_argument("rows", type=Path)
+    five.add_argument("target", type=Path)
+    five.add_argument("--base", action="append", required=True, metavar="NAME=FOLDER", type=_named)
+    five.add_argument("--tasks", nargs="+", default=[])
+    five.add_argument("--work", type=Path, default=Path("quality-work"))
+    five.add_argument("--processes", type=int, default=1)
+    five.add_argument("--steps", type=int, default=pipeline.STEPS)
     options = parser.parse_args(arguments)
     if options.command == "prepare":
         prepare(options.data, options.base, options.target)
     elif options.command == "run":
         run(options.source, options.target, options.tasks, options.methods, options.sparsities)
+    elif options.command == "rows":
+        pipeline.write_rows(options.data, options.target, options.bases)
+    elif options.command == "pipeline":
+        bases = dict(options.base)
+        pipeline.run(bases, options.rows, options.work, options.target, options.tasks, options.processes, options.steps)
     else:
         sys.stdout.write(table(options.source))
     return 0
+
+
+def _named(value: str) -> tuple[str, Path]:
+    name, _, folder = value.partition("=")
+    if name not in pipeline.PLAN or not folder:
+        raise argparse.ArgumentTypeError(f"{value!r} must be one of {', '.join(pipeline.PLAN)}, =, and a folder")
+    return name, Path(folder)
 
 
 if __name__ == "__main__":

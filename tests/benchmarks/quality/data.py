@@ -98,6 +98,22 @@ TASKS: dict[str, tuple[Reader, Callable[[list[Row], int], list[Row]], int, int]]
 """Name: reader, how rows are chosen, how many, passes over them: about 350 steps of 32 rows for every task."""
 
 
+def chosen_splits(task: str, data: Path) -> dict[str, list[Row]]:
+    """The rows of each split of ``task``."""
+    reader, choose, count, _ = TASKS[task]
+    train, test = reader(data)
+    random.Random(0).shuffle(train)
+    by_label: dict[int, list[Row]] = defaultdict(list)
+    for row in choose(train, count):
+        by_label[row[2]].append(row)
+    parts: dict[str, list[Row]] = {"train": [], "validation": [], "test": test}
+    for label in sorted(by_label):
+        held = round(len(by_label[label]) * VALIDATION_SHARE)
+        parts["validation"] += by_label[label][:held]
+        parts["train"] += by_label[label][held:]
+    return parts
+
+
 def prepare(data: Path, base: Path, target: Path) -> None:
     """Write ``target``: all tasks with a vocabulary of the tokens that occur, and the base model's weights in float16
     (the float32 of it would be too large a file to carry; every method starts from the same rounded weights)."""
@@ -105,18 +121,8 @@ def prepare(data: Path, base: Path, target: Path) -> None:
     tokenizer.no_padding()
     tokenizer.enable_truncation(MAX_LENGTH)
     found: dict[str, NDArray[np.int64]] = {}
-    for name, (read, choose, count, _) in TASKS.items():
-        train, test = read(data)
-        random.Random(0).shuffle(train)
-        chosen = choose(train, count)
-        by_label: dict[int, list[Row]] = defaultdict(list)
-        for row in chosen:
-            by_label[row[2]].append(row)
-        parts: dict[str, list[Row]] = {"train": [], "validation": [], "test": test}
-        for label in sorted(by_label):
-            held = round(len(by_label[label]) * VALIDATION_SHARE)
-            parts["validation"] += by_label[label][:held]
-            parts["train"] += by_label[label][held:]
+    for name in TASKS:
+        parts = chosen_splits(name, data)
         for split, rows in parts.items():
             found |= {f"{name}.{split}.{key}": value for key, value in _encode(tokenizer, rows).items()}
     ids = [key for key in found if key.endswith(".ids")]
