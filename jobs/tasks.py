@@ -1,11 +1,15 @@
-"""The platform's periodic task for jobs."""
+"""The platform's periodic tasks for jobs, and for the files that jobs and others leave."""
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import structlog
 from celery import shared_task
+from django.conf import settings
+from django.utils import timezone
 
-from jobs.services import reaping
+from jobs.services import reaping, unused
 
 log = structlog.get_logger(__name__)
 
@@ -16,3 +20,10 @@ def reap() -> None:
     expired, rung = reaping.expire_leases(), reaping.ring_again()
     if expired or rung:
         log.info("jobs_reaped", expired=expired, rung=rung)
+
+
+@shared_task(name="files.sweep")
+def sweep_files() -> None:
+    found = unused.delete_unused(before=timezone.now() - timedelta(days=settings.UNUSED_FILE_DAYS))
+    if found.files:
+        log.info("unused_files_deleted", files=found.files, bytes=found.bytes)

@@ -117,6 +117,7 @@ CELERY_BEAT_SCHEDULE = {
     "webhooks.forget": {"task": "webhooks.forget", "schedule": timedelta(hours=6)},
     "datasets.sweep": {"task": "datasets.sweep", "schedule": timedelta(seconds=30)},
     "uploads.sweep": {"task": "uploads.sweep", "schedule": timedelta(minutes=10)},
+    "files.sweep": {"task": "files.sweep", "schedule": timedelta(hours=6)},
 }
 
 # Files lie under their sha256 in the default storage: a folder, or a bucket.
@@ -218,6 +219,8 @@ UPLOAD_MAX_BYTES = env.integer("UPLOAD_MAX_BYTES", 200 * 1024 * 1024)
 # Files on their way in pieces; where several web processes share the load they must share this folder.
 UPLOAD_DIR = Path(env.text("UPLOAD_DIR", str(DATA_DIR / "uploads")))
 UPLOAD_HOURS = env.integer("UPLOAD_HOURS", 24)
+# Files that nothing refers to any more rest so long: the longest that may pass from storing one to referring to it.
+UNUSED_FILE_DAYS = env.integer("UNUSED_FILE_DAYS", 7)
 DATASET_MAX_ROWS = env.integer("DATASET_MAX_ROWS", 200_000)
 DATASET_MAX_COLUMNS = env.integer("DATASET_MAX_COLUMNS", 200)
 DATASET_MAX_CELL_CHARS = env.integer("DATASET_MAX_CELL_CHARS", 20_000)

@@ -13,15 +13,14 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import boto3
 import pytest
-from moto.server import ThreadedMotoServer
 
 from hub.core.errors import TooLarge, UserError
 from hub.core.storage import blob_name, open_blob, put
 from tests.settings import TEST_DIR
 
 CONTENT = [b"spar", b"se", b"wright" * 1000]
+pytestmark = pytest.mark.django_db
 SHA = hashlib.sha256(b"".join(CONTENT)).hexdigest()
 
 
@@ -50,6 +49,9 @@ def test_a_blob_has_no_other_name_than_a_sha256(name: str) -> None:
 
 @pytest.fixture(scope="module")
 def bucket() -> Iterator[str]:
+    import boto3  # here, since every process of the suite reads this file and one makes the bucket
+    from moto.server import ThreadedMotoServer
+
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
     server.start()
     host, port = server.get_host_and_port()
@@ -63,19 +65,27 @@ def bucket() -> Iterator[str]:
 
 
 USE = f"""
+import time
 import django; django.setup()
 from django.core.files.storage import storages
+from hub.core import storage
 from hub.core.storage import open_blob, put
 assert type(storages["default"]).__name__ == "S3Storage"
 sha, size = put({CONTENT!r}, max_bytes=10_000)
+first = storage.stored_at(sha)
+time.sleep(1.1)  # a bucket's times are whole seconds
 put({CONTENT!r}, max_bytes=10_000)
+((listed, when, length),) = storage.stored()
+assert (listed, length) == (sha, size) and first < when == storage.stored_at(sha)
 with open_blob(sha) as file:
     file.seek(4)
     print(sha, size, file.read(8).decode())
+with storage.alone(sha):
+    storage.delete(sha)
 try:
-    open_blob("0" * 64)
+    open_blob(sha)
 except FileNotFoundError:
-    print("absent")
+    print("absent", storage.stored_at(sha))
 """
 
 
@@ -95,5 +105,5 @@ def test_a_bucket_by_environment_alone(bucket: str, tmp_path: Path) -> None:
     }
     done = subprocess.run([sys.executable, "-c", USE], env=env, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
-    assert done.stdout.split() == [SHA, "6006", "sewright", "absent"]
+    assert done.stdout.split() == [SHA, "6006", "sewright", "absent", "None"]
     assert not list(tmp_path.iterdir())
