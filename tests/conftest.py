@@ -13,6 +13,21 @@ from tests import settings as test_settings
 from tests.factories.accounts import Person, node_secret, person
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Whole stacks and browsers first: they take longest, and the end of a run must not wait for one of them. On
+    PostgreSQL only what speaks to the database: the rest says the same on SQLite."""
+    items.sort(key=lambda item: not {"e2e", "browser"} & {mark.name for mark in item.iter_markers()})
+    if test_settings.USE_POSTGRES:
+        same = [item for item in items if item.get_closest_marker("any_database") or not _speaks_to_database(item)]
+        items[:] = [item for item in items if item not in set(same)]
+        config.hook.pytest_deselected(items=same)
+
+
+def _speaks_to_database(item: pytest.Item) -> bool:
+    fixtures = {"db", "transactional_db", "live_server"} & set(getattr(item, "fixturenames", ()))
+    return bool(fixtures) or item.get_closest_marker("django_db") is not None
+
+
 @pytest.fixture(scope="session", autouse=True)
 def valkey() -> Iterator[Valkey]:
     server = Valkey(test_settings.TEST_DIR / "redis.sock")

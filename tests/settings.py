@@ -39,6 +39,9 @@ os.environ |= {
 from config.settings import *  # noqa: E402, F403
 
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]  # fast; the tests make many users
-# A file, not memory: live-server threads and the test share it.
-if not USE_POSTGRES:
+if USE_POSTGRES:
+    # Else the threads of live servers still hold the database when it is to be dropped.
+    DATABASES["default"]["CONN_MAX_AGE"] = 0  # noqa: F405
+else:
+    # A file, not memory: live-server threads and the test share it.
     DATABASES["default"]["TEST"] = {"NAME": str(TEST_DIR / "test.sqlite3")}  # noqa: F405

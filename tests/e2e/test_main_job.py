@@ -66,12 +66,12 @@ def test_a_killed_child_still_ends_in_one_version_that_is_served(
         dataset=dataset["id"],
         base_model=base["repo"],
         target={"sparsity": 0.9},
-        settings={"epochs": 60, "dense_epochs": 1, "batch_size": 16, "evaluations": 60},
+        settings={"epochs": 20, "dense_epochs": 1, "batch_size": 16, "evaluations": 20},
         model_name="killed",
     )
     killed = 0
     checkpoints = 0
-    for event in platform.jobs.follow(job["id"], interval=0.1):
+    for event in platform.jobs.follow(job["id"], interval=0.25):
         checkpoints += event["type"] == "checkpoint"
         if not killed and checkpoints >= 2:
             child = child_of(stack)
@@ -149,17 +149,17 @@ def test_nothing_is_left_running(tmp_path: Path) -> None:
         "    print(s.url, flush=True); time.sleep(600)"
     )
     for number in (signal.SIGINT, signal.SIGKILL):
-        process = subprocess.Popen(
+        with subprocess.Popen(
             [sys.executable, "-c", code, str(tmp_path / "stack")],
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             text=True,
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background job ignores it
-        )
-        assert process.stdout is not None and process.stdout.readline().startswith("http://127.0.0.1:")
-        children = psutil.Process(process.pid).children(recursive=True)
-        assert len(children) >= 5
-        process.send_signal(number)
-        process.wait(60)
+        ) as process:
+            assert process.stdout is not None and process.stdout.readline().startswith("http://127.0.0.1:")
+            children = psutil.Process(process.pid).children(recursive=True)
+            assert len(children) >= 5
+            process.send_signal(number)
+            process.wait(60)
         _, alive = psutil.wait_procs(children, timeout=20)
         assert not [child for child in alive if child.status() != psutil.STATUS_ZOMBIE], (number, alive)

@@ -30,7 +30,7 @@ from hub.registry.services import move_alias
 from tests.factories.accounts import Person, person
 from tests.factories.registry import files, published
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.any_database]  # test_hf_api.py runs on both
 
 
 @dataclass

@@ -27,7 +27,7 @@ HOW = (
     "HUB_036=DIR python -m pytest tests/hub/test_hf_recorded.py. {first} and {second} stand for the commits of the "
     "two versions of acme/tickets, of which production is the first. etag: the answer had the file's sha256 as ETag."
 )
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.any_database]  # test_hf_api.py runs on both
 
 
 @pytest.fixture

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import deepcopy
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -54,8 +56,16 @@ def task_of(base: Path, settings: TrainSettings) -> Task:
     return task
 
 
-def model_of(base: Path, seed: int = 42) -> Any:
+@cache
+def _loaded(base: Path, seed: int) -> Any:
     return load_model(base, "classification", LABELS, seed)
+
+
+def model_of(base: Path, seed: int = 42) -> Any:
+    """A copy of the loaded model: reading the files again would take as long as a short training."""
+    model = deepcopy(_loaded(base, seed))
+    torch.manual_seed(seed)  # as loading does
+    return model
 
 
 def make(
