@@ -11,6 +11,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from transformers.models.mbart.modeling_mbart import shift_tokens_right
 
 from pst import tasks
 from pst.base import load_tokenizer, read_config
@@ -18,7 +19,7 @@ from pst.config import TaskName, TrainSettings
 from pst.data import IGNORED, Row
 from pst.errors import FormatError, PSTError
 from tests.pst.conftest import LABELS, toy_rows
-from tests.pst.texts import backwards, write_generator
+from tests.pst.texts import backwards, write_generator, write_mbart
 
 SETTINGS = TrainSettings(distill=True, distill_weight=0.3, distill_temperature=4.0, max_target_length=6)
 
@@ -227,6 +228,24 @@ def test_only_the_targets_tokens_are_learned(writer: Path) -> None:
     assert float(losses["loss"][1]) == pytest.approx(-float(chances[0, rows[1].target[0]] + chances[1, 1]), rel=1e-4)
     assert losses["tokens"].tolist() == [3, 2]
     assert float(losses["loss"].sum() / 5) == pytest.approx(float(whole), rel=1e-4)
+
+
+def test_mbart_begins_with_the_language_of_the_target(tmp_path: Path) -> None:
+    task = make(write_mbart(tmp_path), "generation")
+    english, romanian = task.tokenizer.convert_tokens_to_ids(["en_XX", "ro_RO"])
+    (row,) = task.encode([Row("red dog", None, references=("dog red",))])
+    assert row.input_ids[-2:] == [task.end_id, english]
+    assert task.tokenizer.convert_ids_to_tokens(row.target) == ["▁dog", "▁red", "</s>"]
+    labels = torch.tensor([task.tokenizer(text_target="dog red")["input_ids"]])
+    shifted = shift_tokens_right(labels, task.pad_id)  # what the model's own class makes of them
+    inputs, gold = task.collate([row])
+    assert inputs["decoder_input_ids"].tolist() == shifted[:, :-1].tolist()
+    assert gold.tolist() == labels[:, :-1].tolist()
+    model = task.load(tmp_path, 0)
+    assert model.generation_config.decoder_start_token_id == romanian
+    found = model.generate(torch.tensor([row.input_ids]))
+    assert int(found[0, 0]) == romanian
+    assert task.generate(model, [row])[0, : found.shape[1] - 1].tolist() == found[0, 1:].tolist()
 
 
 @pytest.mark.parametrize("beams", [1, 2])

@@ -11,7 +11,7 @@ from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Split
 from tokenizers.processors import TemplateProcessing
-from transformers import PreTrainedTokenizerFast
+from transformers import MBartTokenizer, PreTrainedTokenizerFast
 
 from tests.pst.conftest import PLAIN
 from tests.pst.tiny import TWO_STACKS, save_folder
@@ -41,6 +41,16 @@ def write_generator(folder: Path, family: str) -> Path:
         model_input_names=["input_ids", "attention_mask"],
     ).save_pretrained(folder)
     return folder
+
+
+def write_mbart(folder: Path) -> Path:
+    """An mBART with the tokenizer of its own class, which writes English sources and Romanian targets; its config says
+    nothing of where the decoder starts."""
+    special = ["<s>", "<pad>", "</s>", "<unk>", "<mask>", "en_XX", "ro_RO"]
+    vocabulary = [(token, 0.0) for token in special] + [(f"\N{LOWER ONE EIGHTH BLOCK}{word}", -1.0) for word in WORDS]
+    tokenizer = MBartTokenizer(vocab=vocabulary, src_lang="en_XX", tgt_lang="ro_RO", model_max_length=40)
+    tokenizer.save_pretrained(folder)
+    return save_folder(folder, "mbart", "generation", vocab_size=len(tokenizer), decoder_start_token_id=None)
 
 
 def backwards(count: int, seed: int) -> list[dict[str, Any]]:
