@@ -67,7 +67,13 @@ class EstimatesView(APIView):
                 details=[{"field": "num_labels", "message": "required without dataset"}],
             )
         plan = planning.plan_of(
-            base=base, target=asked.target, settings=asked.settings, task=task, num_labels=num_labels
+            actor=actor,
+            workspace=workspace,
+            base=base,
+            target=asked.target,
+            settings=asked.settings,
+            task=task,
+            num_labels=num_labels,
         )
         seconds = planning.seconds_of(actor=actor, base=base, settings=asked.settings, dataset=dataset)
         online = waiting.listening(waiting.online_workers(), queue=asked.queue, workspace_id=workspace.id)

@@ -7,25 +7,28 @@ import statistics
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
+from uuid import UUID
 
 from django.conf import settings as django_settings
 
 from hub.accounts.actor import Actor
+from hub.accounts.models import Workspace
 from hub.core.errors import Forbidden, NotFound, UserError
 from hub.datasets.models import Dataset, Split
 from hub.registry.access import readable_models
 from hub.registry.models import ModelKind, ModelVersion
 from hub.registry.services import RevisionNotFound, resolve
+from hub.serving.models import Node, NodeKind
 from jobs.models import Job
 from pst import budget
 from pst.config import TaskName, TrainSettings
-from pst_client.contract import JobState, ModelRef, Target
+from pst_client.contract import JobState, ModelRef, NodeProfile, Target
 
 # owner/name[@revision]; the public Hub's own rules for names, and no part of a path or an address.
 PUBLIC_MODEL = re.compile(
     r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}/[A-Za-z0-9][A-Za-z0-9._-]{0,95}(@[A-Za-z0-9][A-Za-z0-9._/-]{0,99})?"
 )
-BUDGETS = ("max_nonzero_params", "max_bytes", "max_memory_bytes")
+BUDGETS = ("max_nonzero_params", "max_bytes", "max_memory_bytes", "max_latency_ms", "min_speedup")
 LOOK_BACK = 20
 
 
@@ -85,11 +88,19 @@ def public_model(*, name: str) -> BaseModel:
 
 
 def plan_of(
-    *, base: BaseModel, target: Target, settings: TrainSettings, task: TaskName, num_labels: int
+    *,
+    actor: Actor,
+    workspace: Workspace,
+    base: BaseModel,
+    target: Target,
+    settings: TrainSettings,
+    task: TaskName,
+    num_labels: int,
 ) -> dict[str, Any] | None:
     """The planner's answer as JSON; None for a public model, whose sizes are unknown until a worker has fetched it.
 
-    Raises UserError: code ``budget_unreachable`` with the least that can be reached, or ``invalid``.
+    Raises NotFound for a node that may not serve the workspace, and UserError: code ``budget_unreachable`` with the
+    least that can be reached, ``no_profile``, or ``invalid``.
     """
     if base.version is None:
         if target.sparsity is None or any(getattr(target, name) is not None for name in (*BUDGETS, "groups")):
@@ -98,14 +109,20 @@ def plan_of(
                 details=[{"field": "target", "message": "give a sparsity alone for a public model"}],
             )
         return None
+    node = None if target.on is None else _measured_node(actor=actor, workspace=workspace, node_id=target.on.node)
+    timing = None
+    if target.on is not None and node is not None:
+        times = NodeProfile.model_validate(node.profile).times
+        timing = budget.Timing(times, rows=target.on.rows, tokens=target.on.tokens)
     try:
         found = budget.plan(
             base.version.config,
-            budget.Target(**target.model_dump()),
+            budget.Target(**target.model_dump(exclude={"on"})),
             num_labels=num_labels,
             storage_dtype=settings.storage_dtype,
             settings=settings,
             task=task,
+            timing=timing,
         )
     except budget.BudgetError as error:
         field = f"target.{error.field}" if error.field in budget.Target.__dataclass_fields__ else error.field
@@ -114,7 +131,35 @@ def plan_of(
             code="budget_unreachable" if error.field in BUDGETS else "invalid",
             details=[{"field": field, "message": error.message}],
         ) from None
-    return found.to_dict()
+    plan = found.to_dict()
+    if node is not None and plan["time"] is not None:
+        plan["time"]["node"] = node.name
+    return plan
+
+
+def _measured_node(*, actor: Actor, workspace: Workspace, node_id: UUID) -> Node:
+    """A serving node that may serve the workspace and has measured itself, online or not."""
+    node = Node.objects.visible_to(actor).reachable_by(workspace).filter(pk=node_id, kind=NodeKind.SERVE).first()
+    if node is None:
+        raise NotFound(
+            f"There is no serving node {node_id} for the workspace {workspace.slug}.",
+            details=[{"field": "target.on.node", "message": "no such serving node"}],
+        )
+    if node.profile is None:
+        raise UserError(
+            f"The node {node.name} has not measured itself, so no time can be predicted for it.",
+            code="no_profile",
+            details=[{"field": "target.on.node", "message": "has not measured itself"}],
+        )
+    return node
+
+
+def workers_target(job: Job) -> Target:
+    """What an attempt is told to reach. Times were planned with a node's profile, which no worker has: their plan."""
+    target = Target.model_validate(job.target)
+    if target.max_latency_ms is None and target.min_speedup is None:
+        return target.model_copy(update={"on": None})
+    return Target(groups={item["name"]: item["sparsity"] for item in job.plan["groups"] if item["sparsity"]} or None)
 
 
 def uniform_plan(target: Target, settings: TrainSettings) -> dict[str, Any]:

@@ -95,6 +95,17 @@ class PlannedGroup(BaseModel):
     bytes: int | None = None
 
 
+class PlannedTime(BaseModel):
+    """One forward pass, as predicted from what a serving node measured of itself."""
+
+    node: str
+    rows: int
+    tokens: int
+    latency_ms: float
+    dense_latency_ms: float
+    speedup: float
+
+
 class JobPlan(BaseModel):
     """The planner's answer. Everything but the sparsities is null in a job on a public model."""
 
@@ -112,6 +123,7 @@ class JobPlan(BaseModel):
     binding: str | None = Field(None, description="The part of the target that decided.")
     reached: bool | None = Field(None, description="False only for a method that prunes nothing.")
     notes: list[str] = Field([], description="What the plan can't do or know, in sentences.")
+    time: PlannedTime | None = Field(None, description="Where the target says on which node; null otherwise.")
 
 
 class SecondsEstimate(BaseModel):

@@ -18,7 +18,7 @@ from hub.core.errors import Conflict, NotFound
 from hub.datasets.models import Dataset, Split
 from hub.serving.models import Node, NodeKind
 from jobs.models import LEASED, Job
-from jobs.planning import BaseModel
+from jobs.planning import BaseModel, workers_target
 from jobs.services import moves
 from jobs.transitions import Action
 from pst.config import TrainSettings
@@ -32,7 +32,6 @@ from pst_client.contract import (
     JobState,
     Lease,
     SplitRef,
-    Target,
 )
 
 FIRST_SEQ = 1
@@ -154,7 +153,7 @@ def _spec(*, job: Job) -> JobSpec:
         base_model=BaseModel(version=job.base_model, public=job.public_model).reference(),
         dataset=_dataset(dataset=job.dataset),
         settings=TrainSettings(**job.settings),
-        target=Target.model_validate(job.target),
+        target=workers_target(job),
         plan={group["name"]: group["sparsity"] for group in job.plan["groups"]},
         checkpoint=None if job.checkpoint is None else FileRef.model_validate(job.checkpoint["file"]),
     )

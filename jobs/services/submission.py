@@ -60,7 +60,15 @@ def submit(
             code="dataset_not_ready",
             details=[{"field": "dataset", "message": f"is {dataset.state}"}],
         )
-    plan = planning.plan_of(base=base, target=target, settings=settings, task=dataset.task, num_labels=dataset.outputs)
+    plan = planning.plan_of(
+        actor=actor,
+        workspace=workspace,
+        base=base,
+        target=target,
+        settings=settings,
+        task=dataset.task,
+        num_labels=dataset.outputs,
+    )
     name = name or dataset.name
     model_name = model_name or _model_name(name)
     if Model.objects.filter(workspace=workspace, name=model_name).exclude(kind=ModelKind.SPARSE).exists():
@@ -77,7 +85,7 @@ def submit(
         public_model=base.public,
         model_name=model_name,
         settings=asdict(settings),
-        target=target.model_dump(),
+        target=target.model_dump(mode="json"),
         plan=plan or planning.uniform_plan(target, settings),
         idempotency_key=idempotency_key,
         max_attempts=django_settings.JOB_MAX_ATTEMPTS,

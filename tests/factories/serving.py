@@ -61,6 +61,37 @@ def serving_node(
     return FakeNode(id=answer.json()["node_id"], secret=secret, client=client)
 
 
+def profile(gain: float = 1.0) -> dict[str, Any]:
+    """What a node may have measured of itself; its engine skips a share ``gain`` of the zeros."""
+    shares = [0.0, 0.5, 0.9, 0.99]
+    return {
+        "measured_at": "2026-11-24T10:00:00Z",
+        "times": {
+            "engine": "expanding",
+            "device": "EPYC",
+            "threads": 2,
+            "software": "torch 2.13",
+            "sparsities": shares,
+            "products": [
+                {
+                    "rows": n,
+                    "columns": n,
+                    "tokens": tokens,
+                    "seconds": [1e-9 * n * n * tokens * (1 - gain * share) for share in shares],
+                }
+                for n in (16, 256)
+                for tokens in (1, 512)
+            ],
+            "layers": [
+                {"width": width, "tokens": tokens, "seconds": 1e-8 * width * tokens}
+                for width in (16, 256)
+                for tokens in (8, 512)
+            ],
+            "fixed_seconds": 1e-5,
+        },
+    }
+
+
 ANSWER = {
     "model": "acme/desk",
     "version": 1,

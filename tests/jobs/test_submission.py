@@ -37,7 +37,8 @@ def test_submit(owner: Person) -> None:
     assert (job["state"], job["workspace"], job["model_name"]) == ("queued", "acme", "first-try")
     assert job["base_model"].startswith("base/tiny-bert@") and len(job["base_model"].split("@")[1]) == 40
     assert (job["settings"]["epochs"], job["settings"]["seed"], job["settings"]["batch_size"]) == (3, 7, 32)
-    unset = dict.fromkeys(["max_nonzero_params", "max_bytes", "max_memory_bytes", "groups"])
+    limits = ["max_nonzero_params", "max_bytes", "max_memory_bytes", "max_latency_ms", "min_speedup"]
+    unset = dict.fromkeys([*limits, "groups", "on"])
     assert job["target"] == {"sparsity": 0.9, **unset}
     expected = budget.plan(BERT, budget.Target(sparsity=0.9), num_labels=3)
     assert job["plan"] == expected.to_dict()

@@ -21,10 +21,12 @@ from hub.core.storage import blob_name
 from hub.datasets.models import Dataset
 from hub.registry import signing
 from hub.registry.models import ModelKind, ModelVersion
+from hub.serving.models import Node
 from jobs.models import Job
 from pst_client import cli, credentials
 from tests.e2e.tiny import ROWS, write_rows
 from tests.factories.accounts import Person
+from tests.factories.serving import profile, serving_node
 from tests.workers.conftest import publish_folder, rows_dataset
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -198,6 +200,28 @@ def test_a_share_for_each_group(signed_in: None, run: Run, owner: Person, light_
     code, _, err = run("estimate", *plan, "--group", "ffn=0.9", "--group", "ffn=0.8")
     assert code == cli.USAGE
     assert "names ffn twice" in err
+
+
+def test_a_time_on_a_node(signed_in: None, run: Run, owner: Person, light_base: ModelVersion) -> None:
+    edge, twin = serving_node("edge"), serving_node("twin")
+    serving_node("twin")
+    Node.objects.all().update(profile=profile())
+    plan = ("--base-model", "base/tiny", "--num-labels", "3")
+    code, out, err = run("estimate", *plan, "--min-speedup", "1.2", "--on", "edge", "--tokens", "64")
+    assert code == 0, err
+    assert "On edge, 1 x 64 tokens: " in out and "1.20 times as fast as the dense model" in " ".join(out.split())
+    answer = run("estimate", *plan, "--sparsity", "0.9", "--on", edge.id, "--rows", "8", "--json")[1]
+    assert (answer["plan"]["time"]["rows"], answer["plan"]["time"]["tokens"]) == (8, 128)
+    code, _, err = run("estimate", *plan, "--max-latency-ms", "1e-6", "--on", twin.id)
+    assert code == 1 and "pruning brings it from" in err
+    for wrong, words in (
+        (("--min-speedup", "2"), "on: a serving node"),
+        (("--sparsity", "0.9", "--on", "nowhere"), "no serving node nowhere"),
+        (("--sparsity", "0.9", "--on", "twin"), "2 nodes named twin"),
+        (("--sparsity", "0.9", "--rows", "2"), "name a node"),
+    ):
+        code, _, err = run("estimate", *plan, *wrong)
+        assert code and words in " ".join(err.split())
 
 
 def test_watch_shows_a_job_to_its_end(signed_in: None, run: Run, owner: Person, light_base: ModelVersion) -> None:

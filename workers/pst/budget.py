@@ -6,19 +6,21 @@ Each group of matrices gets a share of its weights to lose. The compact file the
 encoding that fits its structure (:mod:`pst.sizes`); ``structured`` makes the matrices themselves smaller, which the
 family table says (:mod:`pst.families`): neurons always, heads only where the config can say fewer.
 The serving engine of today expands the file and computes in float32: its memory depends on shapes, not on sparsity.
+How long it takes is predicted from what a serving node measured of itself (:mod:`pst.latency`).
 """
 
 from __future__ import annotations
 
 import bisect
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from pst.config import TrainSettings
 from pst.errors import BudgetError
 from pst.families import TensorSpec, groups, sizes_kept, tensors, unit_families
+from pst.latency import Profile, Timing
 from pst.sizes import (
     BLOCKS,
     DTYPE_NAMES,
@@ -35,7 +37,7 @@ from pst.sizes import (
 from pst.training_memory import training_memory
 from pst.traits import TRAITS, trainable_total
 
-__all__ = ["TRAITS", "BudgetError", "GroupPlan", "Plan", "Target", "groups", "plan"]
+__all__ = ["TRAITS", "BudgetError", "GroupPlan", "Plan", "Profile", "Target", "Timing", "groups", "plan"]
 
 LEAST_SPARSITY = 0.5
 MOST_SPARSITY = 0.99
@@ -52,7 +54,8 @@ class Target:
     """What the user asks for; every limit that is set must hold.
 
     ``sparsity`` is a share in 0.5..0.99 for all groups; ``groups`` instead gives a share in 0..0.99 by group, or by the
-    beginning of groups' names up to a dot ("decoder"), and every other group stays dense.
+    beginning of groups' names up to a dot ("decoder"), and every other group stays dense. ``max_latency_ms`` and
+    ``min_speedup`` (against the dense model) are of one forward pass, and need a :class:`Timing`.
     """
 
     sparsity: float | None = None
@@ -60,6 +63,8 @@ class Target:
     max_bytes: int | None = None
     max_memory_bytes: int | None = None
     groups: Mapping[str, float] | None = None
+    max_latency_ms: float | None = None
+    min_speedup: float | None = None
 
 
 @dataclass(frozen=True)
@@ -77,12 +82,27 @@ class GroupPlan:
 
 
 @dataclass(frozen=True)
+class PlannedTime:
+    """One forward pass of ``rows`` texts of ``tokens`` tokens, as predicted for the node that was measured."""
+
+    rows: int
+    tokens: int
+    latency_ms: float
+    dense_latency_ms: float
+
+    @property
+    def speedup(self) -> float:
+        return self.dense_latency_ms / self.latency_ms
+
+
+@dataclass(frozen=True)
 class Plan:
     """The planner's answer. Bytes are file or memory sizes; ``sparsity`` is the share of prunable weights removed.
 
     ``dense_bytes`` is the size of the dense model's file, ``training_memory_bytes`` what one training process needs for
     rows of the greatest length (:mod:`pst.training_memory`). ``reached`` is False only for a method that prunes nothing
-    whatever the target. ``notes`` are sentences about what the plan can't do or know.
+    whatever the target. ``notes`` are sentences about what the plan can't do or know. ``time`` is None without a
+    :class:`Timing`.
     """
 
     groups: list[GroupPlan]
@@ -99,12 +119,15 @@ class Plan:
     binding: str
     reached: bool
     notes: list[str] = field(default_factory=list)
+    time: PlannedTime | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready form, with shapes as lists."""
         result: dict[str, Any] = asdict(self)
         for group in result["groups"]:
             group["shapes"] = [list(shape) for shape in group["shapes"]]
+        if self.time is not None:
+            result["time"]["speedup"] = self.time.speedup
         return result
 
     def sparsities(self) -> dict[str, float]:
@@ -120,6 +143,7 @@ def plan(
     storage_dtype: str = "float32",
     settings: TrainSettings | None = None,
     task: str = "classification",
+    timing: Timing | None = None,
 ) -> Plan:
     """Turn ``target`` into a sparsity per group with its predicted sizes. ``num_labels`` is ignored for generation.
 
@@ -137,8 +161,8 @@ def plan(
         raise BudgetError("num_labels", f"at least one label is needed, not {num_labels}")
     if task == "regression" and num_labels != 1:
         raise BudgetError("num_labels", f"regression has one score, not {num_labels} labels")
-    planner = _Planner(config, num_labels, storage_dtype, settings, task)
-    _check(target)
+    planner = _Planner(config, num_labels, storage_dtype, settings, task, timing)
+    _check(target, timing)
     wanted = planner.wanted(target)
     if not TRAITS[settings.method].prunes:
         dense = planner.at({}, 0.0, "method")
@@ -152,17 +176,29 @@ def plan(
     binding = max(raised, key=lambda name: raised[name], default=base)
     level = raised.get(binding, 0.0)
     asked = target.sparsity is not None or target.groups is not None
-    return planner.at(wanted, level, base if asked and level == 0 else binding)
+    found = planner.at(wanted, level, base if asked and level == 0 else binding)
+    if found.time is not None and binding in _TIMES and not any(group.sparsity for group in found.groups):
+        raise BudgetError(
+            "target", f"the dense model takes {found.time.latency_ms:.3g} ms already: nothing has to be pruned for it"
+        )
+    return found
 
 
-_MEASURES = {
-    "max_nonzero_params": ("nonzero_params", "parameters are left"),
-    "max_bytes": ("sparse_bytes", "bytes are left in the compact file"),
-    "max_memory_bytes": ("memory_bytes", "bytes of memory are needed, since today's serving engine expands the model"),
+_MEASURES: dict[str, tuple[Callable[[Plan], float], str]] = {
+    "max_nonzero_params": (lambda plan: plan.nonzero_params, "parameters are left"),
+    "max_bytes": (lambda plan: plan.sparse_bytes, "bytes are left in the compact file"),
+    "max_memory_bytes": (
+        lambda plan: plan.memory_bytes,
+        "bytes of memory are needed, since today's serving engine expands the model",
+    ),
+    "max_latency_ms": (lambda plan: plan.time.latency_ms if plan.time else math.inf, "ms"),
+    # Negative, since every limit is an upper one.
+    "min_speedup": (lambda plan: -plan.time.speedup if plan.time else math.inf, "times"),
 }
+_TIMES = ("max_latency_ms", "min_speedup")
 
 
-def _check(target: Target) -> None:
+def _check(target: Target, timing: Timing | None) -> None:
     values = {name: getattr(target, name) for name in Target.__dataclass_fields__}
     if all(value is None for value in values.values()):
         raise BudgetError("target", f"set at least one of {', '.join(values)}")
@@ -170,8 +206,18 @@ def _check(target: Target) -> None:
     if share is not None and not LEAST_SPARSITY <= share <= MOST_SPARSITY:
         raise BudgetError("sparsity", f"must be between {LEAST_SPARSITY} and {MOST_SPARSITY}, not {share}")
     for name in _MEASURES:
-        if values[name] is not None and values[name] < 1:
-            raise BudgetError(name, f"must be at least 1, not {values[name]}")
+        value = values[name]
+        if value is None:
+            continue
+        if name not in _TIMES:
+            if value < 1:
+                raise BudgetError(name, f"must be at least 1, not {value}")
+            continue
+        least = 1 if name == "min_speedup" else 0
+        if not least < value < math.inf:
+            raise BudgetError(name, f"must be above {least}, not {value}")
+        if timing is None:
+            raise BudgetError(name, "needs what a serving node measured of itself: submit the job to a platform")
     if target.groups is None:
         return
     if share is not None:
@@ -185,27 +231,39 @@ def _check(target: Target) -> None:
 
 
 def _holds(dense: Plan, target: Target) -> bool:
-    bounds = {attribute: getattr(target, limit) for limit, (attribute, _) in _MEASURES.items()}
+    bounds = {limit: _upper(limit, getattr(target, limit)) for limit in _MEASURES if getattr(target, limit) is not None}
     asked = target.sparsity is not None or target.groups is not None
-    return not asked and all(bound is None or getattr(dense, attribute) <= bound for attribute, bound in bounds.items())
+    return not asked and all(_MEASURES[limit][0](dense) <= bound for limit, bound in bounds.items())
+
+
+def _upper(limit: str, bound: float) -> float:
+    return -bound if limit == "min_speedup" else bound
 
 
 class _Planner:
     """One model, task and way of storing; the sparsity is what varies."""
 
     def __init__(
-        self, config: Mapping[str, Any], labels: int, storage_dtype: str, settings: TrainSettings, task: str
+        self,
+        config: Mapping[str, Any],
+        labels: int,
+        storage_dtype: str,
+        settings: TrainSettings,
+        task: str,
+        timing: Timing | None,
     ) -> None:
-        self.config, self.labels, self.task, self.settings = config, labels, task, settings
+        self.config, self.labels, self.task, self.settings, self.timing = config, labels, task, settings, timing
         self.item, self.code = ITEM_BYTES[storage_dtype], DTYPE_NAMES[storage_dtype]
         self.specs = tensors(config, labels, task)
         self.names = groups(config)
         self.structured = settings.structure == "structured"
         self.families = unit_families(config, task) if self.structured else []
         self.able = {family.group for family in self.families} if self.structured else set(self.names)
+        none = dict.fromkeys(self.names, 0.0)
+        self.dense_seconds = 0.0 if timing is None else timing.forward(config, self.specs, none, task)
         self.dense_bytes = container_bytes((spec.name, self.code, list(spec.shape)) for spec in self.specs)
         self.trainable = trainable_total(self.specs, settings)
-        self.training = training_memory(config, self.specs, settings, task).total
+        self.training = training_memory(config, self.specs, settings, task).least
         self.levels = [0, round(HALF * GRID)] if settings.structure == "2:4" else range(round(MOST_SPARSITY * GRID) + 1)
 
     def wanted(self, target: Target) -> dict[str, float]:
@@ -231,19 +289,33 @@ class _Planner:
             result.update(dict.fromkeys(found, share))
         return {name: share for name, share in result.items() if share > 0 and name in self.able}
 
-    def least(self, wanted: Mapping[str, float], limit: str, bound: int) -> float:
+    def least(self, wanted: Mapping[str, float], limit: str, asked: float) -> float:
         """The least level to which the wanted groups must be raised for ``limit`` to hold; 0 where it holds anyway."""
-        attribute, words = _MEASURES[limit]
+        measure, words = _MEASURES[limit]
+        bound = _upper(limit, asked)
 
-        def value(step: int) -> int:
-            return int(getattr(self.at(wanted, step / GRID, limit), attribute))
+        def value(step: int) -> float:
+            return measure(self.at(wanted, step / GRID, limit))
 
         most = self.levels[-1]
         least = value(most)
         if least > bound:
-            raise BudgetError(limit, f"{bound:,} can't be met: at {most / GRID:.0%} sparsity {least:,} {words}")
+            raise BudgetError(limit, self._unreachable(limit, asked, most / GRID, least, value(0), words))
         place = bisect.bisect_left(self.levels, True, key=lambda step: value(step) <= bound)
         return self.levels[place] / GRID
+
+    def _unreachable(self, limit: str, asked: float, most: float, least: float, now: float, words: str) -> str:
+        if limit not in _TIMES:
+            return f"{asked:,} can't be met: at {most:.0%} sparsity {least:,} {words}"
+        best, first = f"{abs(least):.3g}", f"{abs(now):.3g}"  # a speed-up is held as a negative number
+        if limit == "min_speedup":
+            said = f"a speed-up of {asked:g} can't be met: pruning brings it from {first} to {best}"
+        else:
+            said = f"{asked:g} ms can't be met: pruning brings it from {first} to {best} ms"
+        said = f"{said}, at {most:.0%} sparsity"
+        if self.structured or most == HALF:
+            return said
+        return f"{said}; structure 'structured' makes the matrices themselves smaller, which every engine gains from"
 
     def at(self, wanted: Mapping[str, float], level: float, binding: str) -> Plan:
         """The plan where every wanted group has its sparsity, and at least ``level``."""
@@ -288,6 +360,18 @@ class _Planner:
             binding=binding,
             reached=True,
             notes=self._notes(wanted),
+            time=self._time(specs, within),
+        )
+
+    def _time(self, specs: Sequence[TensorSpec], within: Mapping[str, float]) -> PlannedTime | None:
+        if self.timing is None:
+            return None
+        seconds = self.timing.forward(self.config, specs, within, self.task)
+        return PlannedTime(
+            rows=self.timing.rows,
+            tokens=self.timing.tokens,
+            latency_ms=seconds * 1000,
+            dense_latency_ms=self.dense_seconds * 1000,
         )
 
     def _pooled(self, name: str, share: float) -> int:

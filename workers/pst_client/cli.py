@@ -155,6 +155,13 @@ def _plan(command: argparse.ArgumentParser) -> None:
     target.add_argument("--max-nonzero-params", type=int, metavar="N")
     target.add_argument("--max-bytes", type=int, metavar="N", help="of the compact file")
     target.add_argument("--max-memory-bytes", type=int, metavar="N", help="of the loaded model")
+    target.add_argument("--max-latency-ms", type=float, metavar="MS", help="of one forward pass on the node of --on")
+    target.add_argument(
+        "--min-speedup", type=float, metavar="TIMES", help="against the dense model, on the node of --on"
+    )
+    target.add_argument("--on", metavar="NODE", help="name or id of a serving node that has measured itself")
+    target.add_argument("--rows", type=int, metavar="N", help="texts of one request on that node; 1")
+    target.add_argument("--tokens", type=int, metavar="N", help="tokens of each text; 128")
     command.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a training setting")
 
 

@@ -105,7 +105,7 @@ def estimate(options: Namespace, output: Output) -> int:
     with connect() as platform:
         answer = platform.jobs.estimate(
             base_model=_base_model(options),
-            target=_target(options),
+            target=_target(options, platform),
             settings=_settings(options),
             dataset=options.dataset,
             num_labels=options.num_labels,
@@ -114,13 +114,20 @@ def estimate(options: Namespace, output: Output) -> int:
     if plan is None:
         output.result(answer, "The sizes of a public model are known only once it has been fetched.")
         return OK
-    queue = answer["queue"]
+    queue, time = answer["queue"], plan["time"]
+    times = []
+    if time is not None:
+        times.append(
+            f"On {time['node']}, {time['rows']} x {time['tokens']} tokens: {time['latency_ms']:.3g} ms, "
+            f"{time['speedup']:.2f} times as fast as the dense model."
+        )
     output.result(
         answer,
         f"{plan['sparsity']:.1%} of the prunable weights become zero; {plan['nonzero_params']:,} of "
         f"{plan['total_params']:,} parameters stay.",
         f"Files: dense {size(plan['dense_bytes'])}, compact {size(plan['sparse_bytes'])}; "
         f"loaded {size(plan['memory_bytes'])}.",
+        *times,
         f"Queue {queue['name']}: place {queue['position']}, {queue['workers_online']} workers online.",
     )
     groups = [
@@ -135,7 +142,7 @@ def submit(options: Namespace, output: Output) -> int:
         job = platform.jobs.submit(
             dataset=options.dataset,
             base_model=_base_model(options),
-            target=_target(options),
+            target=_target(options, platform),
             settings=_settings(options),
             idempotency_key=options.idempotency_key,
             workspace=options.workspace,
@@ -282,9 +289,25 @@ def _base_model(options: Namespace) -> str | dict[str, str]:
     return {"public": options.public_model} if options.public_model else str(options.base_model)
 
 
-def _target(options: Namespace) -> Json:
-    names = ("sparsity", "max_nonzero_params", "max_bytes", "max_memory_bytes")
-    return given(**{name: getattr(options, name) for name in names}, groups=_groups(options.group) or None)
+def _target(options: Namespace, platform: Platform) -> Json:
+    names = ("sparsity", "max_nonzero_params", "max_bytes", "max_memory_bytes", "max_latency_ms", "min_speedup")
+    found = given(**{name: getattr(options, name) for name in names}, groups=_groups(options.group) or None)
+    if options.on is None:
+        if options.rows or options.tokens:
+            raise PlatformError("usage", "--rows and --tokens say what --on NODE is asked; name a node.")
+        return found
+    on = given(node=_node_id(platform, options.on), rows=options.rows, tokens=options.tokens)
+    return found | {"on": on}
+
+
+def _node_id(platform: Platform, name: str) -> str:
+    """The id of the serving node of that name or id."""
+    known = [node for node in platform.serving.nodes(kind="serve") if name in (node["name"], node["id"])]
+    if len(known) == 1:
+        return str(known[0]["id"])
+    if known:
+        raise PlatformError("usage", f"There are {len(known)} nodes named {name}; give the id: pst nodes --json.")
+    raise PlatformError("not_found", f"There is no serving node {name}; pst nodes lists them.", status=404)
 
 
 def _groups(pairs: Sequence[str]) -> dict[str, float]:

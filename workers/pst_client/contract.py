@@ -7,8 +7,9 @@ from enum import StrEnum
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
+from pst import latency
 from pst.config import TaskName, TrainSettings
 
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
@@ -84,6 +85,14 @@ class ModelRef(Message):
 Share = Annotated[float, Field(ge=0, le=0.99)]
 
 
+class Where(Message):
+    """The serving node whose profile predicts times, and the input that they are of."""
+
+    node: UUID
+    rows: int = Field(default=1, ge=1, le=1024, description="Texts of one request.")
+    tokens: int = Field(default=128, ge=1, le=8192, description="Tokens of each text.")
+
+
 class Target(Message):
     """A sparsity or a deployment budget; at least one is set. The planner turns it into a sparsity per group."""
 
@@ -98,6 +107,22 @@ class Target(Message):
         description="Instead of sparsity: a share for each group of matrices, or for all whose names begin so "
         '("decoder"); groups that are left out stay dense.',
     )
+    max_latency_ms: float | None = Field(
+        default=None, gt=0, le=1e7, description="Milliseconds of one forward pass where `on` says."
+    )
+    min_speedup: float | None = Field(
+        default=None, gt=1, le=1e4, description="Times as fast as the dense model where `on` says."
+    )
+    on: Where | None = Field(
+        default=None,
+        description="For max_latency_ms and min_speedup; with any target the plan predicts the time there.",
+    )
+
+    @model_validator(mode="after")
+    def _says_where(self) -> Target:
+        if self.on is None and (self.max_latency_ms is not None or self.min_speedup is not None):
+            raise ValueError("max_latency_ms and min_speedup need on: a serving node that has measured itself")
+        return self
 
 
 class JobSpec(Message):
@@ -232,9 +257,17 @@ class HeldVersion(Message):
     message: str = ""
 
 
+class NodeProfile(Message):
+    """How long the parts of a model take on a serving node, as it measured itself."""
+
+    measured_at: datetime
+    times: Annotated[latency.Profile, AfterValidator(latency.check)]
+
+
 class NodeStatus(Message):
     node_id: UUID
     held: list[HeldVersion] = []
+    profile: NodeProfile | None = Field(default=None, description="Sent when it is new; null changes nothing.")
     load: dict[str, Any] = Field(
         default={},
         description="busy, job_id, cpu_load, memory_available_bytes and, of each GPU, name, memory_bytes, "

@@ -1,6 +1,7 @@
 """``python -m pst_serve --host HOST --port PORT``: the serving node as a process (see workers/README.md).
 
-Port 0 takes a free one. Exit codes: 0 stopped by SIGTERM or Ctrl-C; 1 the port or the cache folder is in use; 2 a
+Port 0 takes a free one. ``--measure`` measures this machine anew, now, and ends; a node that runs on the same cache
+folder tells the platform. Exit codes: 0 stopped by SIGTERM or Ctrl-C; 1 the port or the cache folder is in use; 2 a
 setting is missing.
 """
 
@@ -20,7 +21,8 @@ from pst_serve.app import make_app
 from pst_serve.engine import ExpandingEngine
 from pst_serve.gate import Gate
 from pst_serve.node import Node
-from pst_serve.settings import from_environment
+from pst_serve.profile import Profiler
+from pst_serve.settings import cache_dir, from_environment
 from pst_serve.store import AlreadyRunning, Store
 
 log = logging.getLogger("pst_serve")
@@ -49,10 +51,16 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=8080, help="0: any free port")
+    parser.add_argument("--measure", action="store_true", help="measure this machine anew, and end")
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     for noisy in ("httpx", "httpx2"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
+    if options.measure:
+        folder = cache_dir()
+        folder.mkdir(parents=True, exist_ok=True)
+        Profiler(folder, ExpandingEngine()).write()
+        return 0
     try:
         settings = from_environment()
     except SettingsMissing as error:
@@ -70,7 +78,9 @@ def main(arguments: list[str] | None = None) -> int:
         return 1
     with Platform(settings.url, settings.node_token) as platform:
         url = settings.public_url or address(options.host, listener)
-        node = Node(settings, platform, ExpandingEngine(), store, url=url)
+        engine = ExpandingEngine()
+        profiler = Profiler(settings.cache_dir, engine) if settings.measures else None
+        node = Node(settings, platform, engine, store, url=url, profiler=profiler)
         app = make_app(node.shelf, Gate(platform), node.problem, node.stop)
         node.start()
         # Uvicorn stops on a signal and then raises it again for whoever handled it before.

@@ -7,14 +7,16 @@ CPU or on a GPU that is there. A version without a compact file (a base model) i
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from pst_client import hardware
 from pst_client.manifest import COMPACT
 
 if TYPE_CHECKING:
+    from torch import Tensor, device
     from transformers import PreTrainedModel
 
     from pst.tasks import Task
@@ -50,8 +52,54 @@ class Engine(Protocol):
         """Load a verified folder. Raises an exception whose message says what is wrong with it."""
 
 
+class Measurable(Protocol):
+    """An engine whose speed can be measured (:mod:`pst_serve.measure`)."""
+
+    name: str
+
+    @property
+    def device(self) -> device:
+        """Where models and their inputs lie."""
+
+    @property
+    def device_name(self) -> str:
+        """As people know it."""
+
+    def wait(self) -> None:
+        """Until the device has done what it was told."""
+
+    def product(self, weight: Tensor) -> Callable[[Tensor], Tensor]:
+        """x -> x W^T as a loaded model computes it, for a weight (n, k) that holds zeros where it is pruned."""
+
+
 class ExpandingEngine:
     """Expands the compact format at load time: the memory of the dense model, the download of the sparse one."""
+
+    name = "expanding"
+
+    @property
+    def device(self) -> device:
+        import torch
+
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+    @property
+    def device_name(self) -> str:
+        import torch
+
+        return torch.cuda.get_device_name() if self.device.type == "cuda" else hardware.processor()
+
+    def wait(self) -> None:
+        import torch
+
+        if self.device.type == "cuda":
+            torch.cuda.synchronize()
+
+    def product(self, weight: Tensor) -> Callable[[Tensor], Tensor]:
+        import torch
+
+        held = weight.to(self.device)
+        return lambda inputs: torch.nn.functional.linear(inputs, held)
 
     def load(self, folder: Path) -> LoadedModel:
         import torch
@@ -83,12 +131,17 @@ class ExpandingEngine:
         # The export writes the length that training cut texts at; some base models write "no limit".
         most = max_tokens(written) if config.model_type in FAMILIES else config.max_position_embeddings
         length = min(tokenizer.model_max_length, most)
-        generates = getattr(model, "generation_config", None) if name == "generation" else None
-        target = getattr(generates, "max_new_tokens", None) or TrainSettings().max_target_length
+        settings = TrainSettings()
+        if name == "generation":
+            # What a version publishes (beams, penalties, a forced first token) holds; it is also told how long a text
+            # may be, where it says nothing or counts the source too.
+            published = model.generation_config
+            published.max_new_tokens = published.max_new_tokens or min(settings.max_target_length, most // 2)
+            published.max_length = None
+            settings = TrainSettings(max_target_length=published.max_new_tokens)
         labels = [str(model.config.id2label[index]) for index in sorted(model.config.id2label)]
-        settings = TrainSettings(max_target_length=target)
         task = tasks.make(name, [] if name == "generation" else labels, tokenizer, length, settings, written)
-        return _TorchModel(model.to("cuda" if torch.cuda.is_available() else "cpu").eval(), task)
+        return _TorchModel(model.to(self.device).eval(), task)
 
 
 class _TorchModel:

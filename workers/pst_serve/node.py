@@ -15,9 +15,10 @@ from uuid import UUID
 
 from pst_client import hardware
 from pst_client.client import Platform
-from pst_client.contract import HeldVersion, NodeRegistration, NodeStatus, WantedVersion
+from pst_client.contract import HeldVersion, NodeProfile, NodeRegistration, NodeStatus, WantedVersion
 from pst_client.errors import PlatformError
 from pst_serve.engine import Engine
+from pst_serve.profile import Profiler
 from pst_serve.settings import Settings
 from pst_serve.shelf import Shelf, load
 from pst_serve.store import Store
@@ -45,13 +46,24 @@ class Slot:
 class Node:
     """:meth:`start` it, and :attr:`shelf` follows the platform's orders until :meth:`stop`."""
 
-    def __init__(self, settings: Settings, platform: Platform, engine: Engine, store: Store, *, url: str) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        platform: Platform,
+        engine: Engine,
+        store: Store,
+        *,
+        url: str,
+        profiler: Profiler | None = None,
+    ) -> None:
         self.shelf = Shelf()
         self._settings = settings
         self._platform = platform
         self._engine = engine
         self._store = store
         self._url = url
+        self._profiler = profiler
+        self._told: NodeProfile | None = None
         self._slots: dict[UUID, Slot] = {}
         self._ordered = False
         self._lock = threading.Lock()
@@ -116,7 +128,7 @@ class Node:
                 hardware=hardware.describe(),
             )
         )
-        self._node_id, self._heartbeat_seconds = answer.node_id, answer.heartbeat_seconds
+        self._node_id, self._heartbeat_seconds, self._told = answer.node_id, answer.heartbeat_seconds, None
         log.info("registered as %s (%s), answering at %s", self._settings.node_name, answer.node_id, self._url)
         self._heartbeat(answer.node_id)
 
@@ -126,7 +138,10 @@ class Node:
                 HeldVersion(deployment_id=key, commit=slot.wanted.commit, state=slot.state, message=slot.message)
                 for key, slot in self._slots.items()
             ]
-        orders = self._platform.node.heartbeat(NodeStatus(node_id=node_id, held=held, load=self._load()))
+        profile = None if self._profiler is None else self._profiler.get()
+        news = None if profile == self._told else profile
+        orders = self._platform.node.heartbeat(NodeStatus(node_id=node_id, held=held, load=self._load(), profile=news))
+        self._told = profile
         self._follow(orders.wanted)
 
     def _load(self) -> dict[str, int]:
@@ -154,12 +169,22 @@ class Node:
         while not self._stopping.is_set():
             slot = self._due()
             if slot is None:
+                if self._measured():
+                    self._changed.set()
                 self._stopping.wait(0.1)
                 continue
             try:
                 self._fill(slot)
             except Exception as error:  # whatever is wrong with one version must not end the node
                 self._fail(slot, error)
+
+    def _measured(self) -> bool:
+        try:
+            return self._profiler is not None and self._profiler.step()
+        except Exception as error:  # a node that can't measure itself can still serve
+            log.error("this node could not be measured", exc_info=error)
+            self._profiler = None
+            return False
 
     def _due(self) -> Slot | None:
         now = time.monotonic()

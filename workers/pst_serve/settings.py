@@ -18,6 +18,8 @@ class Settings:
     cache_dir: Path
     public_url: str | None
     """Where callers reach this node; None: the address that it listens on."""
+    measures: bool = True
+    """Whether the node measures itself when it is quiet."""
 
 
 def from_environment(environ: Mapping[str, str] = os.environ) -> Settings:
@@ -26,8 +28,12 @@ def from_environment(environ: Mapping[str, str] = os.environ) -> Settings:
         url=platform_url(environ),
         node_token=required(environ, "NODE_TOKEN", "a node token, made on the platform"),
         node_name=node_name(environ, "serve"),
-        cache_dir=Path(
-            environ.get(PREFIX + "CACHE_DIR") or Path.home() / ".cache" / "sparsewright" / "serve"
-        ).resolve(),
+        cache_dir=cache_dir(environ),
         public_url=environ.get(PREFIX + "NODE_URL", "").strip() or None,
+        measures=environ.get(PREFIX + "MEASURE", "").strip().lower() not in {"0", "off", "no"},
     )
+
+
+def cache_dir(environ: Mapping[str, str] = os.environ) -> Path:
+    """Where pulled versions and the profile lie."""
+    return Path(environ.get(PREFIX + "CACHE_DIR") or Path.home() / ".cache" / "sparsewright" / "serve").resolve()

@@ -601,6 +601,23 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/nodes/{node_id}/profile": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** @description What a serving node measured of itself. 404 no_profile where it has not yet. */
+        get: operations["getNodeProfile"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/session": {
         parameters: {
             query?: never;
@@ -1636,12 +1653,15 @@ export interface components {
              *       "micro_batch_size": 0,
              *       "gradient_checkpointing": "auto",
              *       "precision": "auto",
+             *       "frozen_weights": "float32",
              *       "early_stop": 0,
              *       "max_target_length": 64,
              *       "beams": 1,
              *       "evaluations": 10,
+             *       "compare_dense": true,
              *       "storage_dtype": "float32",
              *       "embedding_storage": "same",
+             *       "dense_file": true,
              *       "quantize": false,
              *       "trim_vocabulary": false,
              *       "seed": 42
@@ -1766,6 +1786,8 @@ export interface components {
             /** Commit */
             commit: string | null;
         };
+        /** @enum {string} */
+        FrozenWeightsEnum: "float32" | "bfloat16" | "int8";
         /** @enum {string} */
         GradientCheckpointingEnum: "auto" | "on" | "off";
         /**
@@ -2035,6 +2057,11 @@ export interface components {
              * @default []
              */
             notes?: string[];
+            /**
+             * @description Where the target says on which node; null otherwise.
+             * @default null
+             */
+            time?: components["schemas"]["PlannedTime"] | null;
         };
         /**
          * JobSpec
@@ -2140,12 +2167,15 @@ export interface components {
              *       "micro_batch_size": 0,
              *       "gradient_checkpointing": "auto",
              *       "precision": "auto",
+             *       "frozen_weights": "float32",
              *       "early_stop": 0,
              *       "max_target_length": 64,
              *       "beams": 1,
              *       "evaluations": 10,
+             *       "compare_dense": true,
              *       "storage_dtype": "float32",
              *       "embedding_storage": "same",
+             *       "dense_file": true,
              *       "quantize": false,
              *       "trim_vocabulary": false,
              *       "seed": 42
@@ -2169,6 +2199,18 @@ export interface components {
              * @default null
              */
             idempotency_key?: string | null;
+        };
+        /**
+         * Layer
+         * @description Seconds of all but the products of an encoder layer of this width, on one row of so many tokens.
+         */
+        Layer: {
+            /** Width */
+            width: number;
+            /** Tokens */
+            tokens: number;
+            /** Seconds */
+            seconds: number;
         };
         /** Lease */
         Lease: {
@@ -2357,6 +2399,8 @@ export interface components {
             load: {
                 [key: string]: unknown;
             };
+            /** @description Of a serving node that has measured itself; times can be planned for it. */
+            profile: components["schemas"]["ProfileSummary"] | null;
             online: boolean;
             /** Format: date-time */
             readonly registered_at: string;
@@ -2377,6 +2421,18 @@ export interface components {
         NodeOrders: {
             /** Wanted */
             wanted: components["schemas"]["WantedVersion"][];
+        };
+        /**
+         * NodeProfile
+         * @description How long the parts of a model take on a serving node, as it measured itself.
+         */
+        NodeProfile: {
+            /**
+             * Measured At
+             * Format: date-time
+             */
+            measured_at: string;
+            times: components["schemas"]["Profile"];
         };
         /** NodeRegistered */
         NodeRegistered: {
@@ -2432,6 +2488,11 @@ export interface components {
              * @default []
              */
             held?: components["schemas"]["HeldVersion"][];
+            /**
+             * @description Sent when it is new; null changes nothing.
+             * @default null
+             */
+            profile?: components["schemas"]["NodeProfile"] | null;
             /**
              * Load
              * @description busy, job_id, cpu_load, memory_available_bytes and, of each GPU, name, memory_bytes, memory_used_bytes and utilisation (0 to 1).
@@ -2762,6 +2823,24 @@ export interface components {
              */
             bytes?: number | null;
         };
+        /**
+         * PlannedTime
+         * @description One forward pass, as predicted from what a serving node measured of itself.
+         */
+        PlannedTime: {
+            /** Node */
+            node: string;
+            /** Rows */
+            rows: number;
+            /** Tokens */
+            tokens: number;
+            /** Latency Ms */
+            latency_ms: number;
+            /** Dense Latency Ms */
+            dense_latency_ms: number;
+            /** Speedup */
+            speedup: number;
+        };
         /** PlaygroundInput */
         PlaygroundInput: {
             /** Text */
@@ -2812,6 +2891,50 @@ export interface components {
              * @default null
              */
             text?: string | null;
+        };
+        /**
+         * Product
+         * @description Seconds of x W^T for W (rows, columns) and x (tokens, columns), at each of the profile's sparsities.
+         */
+        Product: {
+            /** Rows */
+            rows: number;
+            /** Columns */
+            columns: number;
+            /** Tokens */
+            tokens: number;
+            /** Seconds */
+            seconds: number[];
+        };
+        /**
+         * Profile
+         * @description What a node measured of its engine. ``fixed_seconds``: a model without layers (embeddings, head).
+         */
+        Profile: {
+            /** Engine */
+            engine: string;
+            /** Device */
+            device: string;
+            /** Threads */
+            threads: number;
+            /** Software */
+            software: string;
+            /** Sparsities */
+            sparsities: number[];
+            /** Products */
+            products: components["schemas"]["Product"][];
+            /** Layers */
+            layers: components["schemas"]["Layer"][];
+            /** Fixed Seconds */
+            fixed_seconds: number;
+        };
+        ProfileSummary: {
+            /** Format: date-time */
+            measured_at: string;
+            /** @description What computes the models. */
+            engine: string;
+            device: string;
+            threads: number;
         };
         /**
          * PublicModel
@@ -2973,6 +3096,23 @@ export interface components {
             groups?: {
                 [key: string]: number;
             } | null;
+            /**
+             * Max Latency Ms
+             * @description Milliseconds of one forward pass where `on` says.
+             * @default null
+             */
+            max_latency_ms?: number | null;
+            /**
+             * Min Speedup
+             * @description Times as fast as the dense model where `on` says.
+             * @default null
+             */
+            min_speedup?: number | null;
+            /**
+             * @description For max_latency_ms and min_speedup; with any target the plan predicts the time there.
+             * @default null
+             */
+            on?: components["schemas"]["Where"] | null;
         };
         /**
          * @description * `classification` - classification
@@ -3230,6 +3370,12 @@ export interface components {
              */
             precision?: components["schemas"]["PrecisionEnum"];
             /**
+             * Frozen Weights
+             * @description Number format of the frozen weights while training.
+             * @default float32
+             */
+            frozen_weights?: components["schemas"]["FrozenWeightsEnum"];
+            /**
              * Early Stop
              * @description Stop after so many evaluations without a better one; 0 never does.
              * @default 0
@@ -3254,6 +3400,12 @@ export interface components {
              */
             evaluations?: number;
             /**
+             * Compare Dense
+             * @description Fine-tune the dense model too, to compare with and to learn from.
+             * @default true
+             */
+            compare_dense?: boolean;
+            /**
              * Storage Dtype
              * @description Number format of the published weights.
              * @default float32
@@ -3265,6 +3417,12 @@ export interface components {
              * @default same
              */
             embedding_storage?: components["schemas"]["EmbeddingStorageEnum"];
+            /**
+             * Dense File
+             * @description Publish model.safetensors beside the compact file.
+             * @default true
+             */
+            dense_file?: boolean;
             /**
              * Quantize
              * @description Store kept weights as int8 with a scale for each row.
@@ -3396,6 +3554,29 @@ export interface components {
          * @enum {string}
          */
         WebhookEvent: "job.succeeded" | "job.failed" | "job.cancelled" | "version.published" | "alias.moved" | "dataset.ready" | "dataset.invalid";
+        /**
+         * Where
+         * @description The serving node whose profile predicts times, and the input that they are of.
+         */
+        Where: {
+            /**
+             * Node
+             * Format: uuid
+             */
+            node: string;
+            /**
+             * Rows
+             * @description Texts of one request.
+             * @default 1
+             */
+            rows?: number;
+            /**
+             * Tokens
+             * @description Tokens of each text.
+             * @default 128
+             */
+            tokens?: number;
+        };
         Workspace: {
             slug: string;
             name?: string;
@@ -4872,6 +5053,35 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content?: never;
+            };
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+        };
+    };
+    getNodeProfile: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                node_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["NodeProfile"];
+                };
             };
             default: {
                 headers: {

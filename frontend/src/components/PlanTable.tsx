@@ -2,13 +2,14 @@ import { Stack, Table, Text } from "@mantine/core";
 import { useTranslation } from "react-i18next";
 import type { JobPlan } from "@/api/types";
 import { Stats } from "@/components/Stat";
-import { bytes, compact, count, percent } from "@/lib/format";
+import { bytes, compact, count, percent, real } from "@/lib/format";
 
 /** The planner's answer: the whole model in figures, then each group of matrices. */
 export function PlanTable({ plan }: { plan: JobPlan }) {
   const { t } = useTranslation();
   const ratio = plan.sparse_bytes && plan.dense_bytes ? plan.sparse_bytes / plan.dense_bytes : null;
   const known = plan.sparse_bytes != null;
+  const { time } = plan;
   return (
     <Stack gap="sm">
       <Stats
@@ -31,6 +32,20 @@ export function PlanTable({ plan }: { plan: JobPlan }) {
                   label: t("plan.memory"),
                   value: bytes(plan.memory_bytes),
                   note: t("plan.trainable", { value: compact(plan.trainable_params) }),
+                },
+              ]
+            : []),
+          ...(time
+            ? [
+                {
+                  label: t("plan.latency", { node: time.node }),
+                  value: `${real(time.latency_ms, 3)} ms`,
+                  note: t("plan.input", { rows: count(time.rows), tokens: count(time.tokens) }),
+                },
+                {
+                  label: t("plan.speedup"),
+                  value: `${time.speedup.toFixed(2)} ×`,
+                  note: t("plan.denseLatency", { value: `${real(time.dense_latency_ms, 3)} ms` }),
                 },
               ]
             : []),

@@ -56,9 +56,9 @@ export function duration(seconds: Maybe): string {
   return `${Math.floor(minutes / 1440)} d ${Math.round((minutes % 1440) / 60)} h`;
 }
 
-/** Four digits that matter: losses and rates. 0.00098 -> "0.00098", 1.23456 -> "1.235" */
-export function real(value: Maybe): string {
-  return known(value) ? String(Number(value.toPrecision(4))) : DASH;
+/** Four digits that matter, or so many: losses and rates. 0.00098 -> "0.00098", 1.23456 -> "1.235" */
+export function real(value: Maybe, digits = 4): string {
+  return known(value) ? String(Number(value.toPrecision(digits))) : DASH;
 }
 
 /** The page's language, as the browser's owner writes dates in it. */

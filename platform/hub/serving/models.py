@@ -48,6 +48,7 @@ class Node(models.Model):
     url = models.URLField(blank=True)
     hardware = models.JSONField(default=dict)
     load = models.JSONField(default=dict)
+    profile = models.JSONField(null=True, blank=True, help_text="A NodeProfile: what it measured of itself.")
     registered_at = models.DateTimeField(default=timezone.now)
     last_seen_at = models.DateTimeField(default=timezone.now)
 

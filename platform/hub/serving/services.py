@@ -86,7 +86,9 @@ def note_status(*, token: ApiToken, status: NodeStatus) -> Node:
     if node is None:
         raise NotFound("This node is not registered with this token; register it again.", code="unknown_node")
     node.last_seen_at, node.load = timezone.now(), status.load
-    node.save(update_fields=["last_seen_at", "load"])
+    if status.profile is not None:
+        node.profile = status.profile.model_dump(mode="json")
+    node.save(update_fields=["last_seen_at", "load", "profile"])
     held = {item.deployment_id: item for item in status.held}
     for placement in Placement.objects.filter(node=node).select_related("deployment", "version"):
         _note_held(placement, held.get(placement.deployment_id))

@@ -5,6 +5,7 @@ from hub.serving.api import deployments, node_api, nodes, playground
 urlpatterns: list[URLPattern] = [
     path("nodes", nodes.NodesView.as_view()),
     path("nodes/<uuid:node_id>", nodes.NodeView.as_view()),
+    path("nodes/<uuid:node_id>/profile", nodes.NodeProfileView.as_view()),
     path("deployments", deployments.DeploymentsView.as_view()),
     path("deployments/<uuid:deployment_id>", deployments.DeploymentView.as_view()),
     path("deployments/<uuid:deployment_id>/predict", playground.PredictView.as_view()),

@@ -10,7 +10,7 @@ import { Page } from "@/components/Page";
 import { PlanTable } from "@/components/PlanTable";
 import { Section } from "@/components/Section";
 import { StateBadge } from "@/components/StateBadge";
-import { bytes, count, dateTime, percent } from "@/lib/format";
+import { bytes, count, dateTime, percent, real } from "@/lib/format";
 import { useWorkspace } from "@/session/session";
 import { Curves } from "./Curves";
 import { Log } from "./Log";
@@ -152,6 +152,11 @@ function Details({ job }: { job: Job }) {
     job.target.max_nonzero_params != null && t("jobs.target.paramsOf", { value: count(job.target.max_nonzero_params) }),
     job.target.max_bytes != null && t("jobs.target.bytesOf", { value: bytes(job.target.max_bytes) }),
     job.target.max_memory_bytes != null && t("jobs.target.memoryOf", { value: bytes(job.target.max_memory_bytes) }),
+    job.target.max_latency_ms != null &&
+      t("jobs.target.latencyOf", { value: real(job.target.max_latency_ms), node: job.plan.time?.node }),
+    job.target.min_speedup != null &&
+      t("jobs.target.speedupOf", { value: real(job.target.min_speedup), node: job.plan.time?.node }),
+    ...Object.entries(job.target.groups ?? {}).map(([name, share]) => `${name}: ${percent(share)}`),
   ].filter((part) => typeof part === "string");
   const facts: [string, React.ReactNode][] = [
     [

@@ -33,7 +33,9 @@ import { BLANK, type Draft, draftOf } from "./request";
 import { SettingField } from "./SettingField";
 import { COMMON, SETTINGS, type Setting } from "./settings";
 import { TargetFields } from "./TargetFields";
-import { type Kind, startingValue, targetOf } from "./target";
+import { isTime, type Kind, startingValue, targetOf, type Where } from "./target";
+import { useMeasuredNodes } from "./useMeasuredNodes";
+import { WhereFields } from "./WhereFields";
 
 const PUBLIC = "public:";
 
@@ -113,6 +115,7 @@ function Form({ datasets, draft, from }: FormProps) {
   const [publicName, setPublicName] = useState(draft.publicName);
   const [kind, setKind] = useState(draft.kind);
   const [value, setValue] = useState(draft.value);
+  const [chosenWhere, setWhere] = useState<Where | null>(draft.where);
   const [settings, setSettings] = useState(draft.settings);
   const [name, setName] = useState(draft.name);
   const [modelName, setModelName] = useState(draft.modelName);
@@ -121,7 +124,10 @@ function Form({ datasets, draft, from }: FormProps) {
   const first = models.data?.results[0]?.repo;
   const model = chosenModel ?? first ?? (models.data ? PUBLIC : "");
   const isPublic = model === PUBLIC;
-  const target = targetOf(kind, value);
+  const nodes = useMeasuredNodes();
+  const known = nodes.find(({ id }) => id === chosenWhere?.node) ?? nodes[0];
+  const where: Where | null = known && !isPublic ? { rows: 1, tokens: 128, ...chosenWhere, node: known.id } : null;
+  const target = targetOf(kind, value, where);
   const baseModel = isPublic ? (publicName.trim() ? { public: publicName.trim() } : null) : model || null;
 
   const request: EstimateRequest | null =
@@ -253,7 +259,10 @@ function Form({ datasets, draft, from }: FormProps) {
                 onValue={setValue}
                 error={errors[`target.${kind}`]}
                 sparsityOnly={isPublic}
+                timed={nodes.length > 0 || isTime(kind)}
               />
+              {where && <WhereFields nodes={nodes} value={where} onChange={setWhere} errors={errors} />}
+              {isTime(kind) && !where && <Text size="sm">{t("jobs.target.noNode")}</Text>}
             </Section>
 
             <Section title={t("jobs.form.method")} note={t("jobs.form.methodNote")}>

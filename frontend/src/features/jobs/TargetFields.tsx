@@ -1,6 +1,6 @@
 import { Group, NumberInput, SegmentedControl, Slider, Stack, Text } from "@mantine/core";
 import { useTranslation } from "react-i18next";
-import { KINDS, type Kind } from "./target";
+import { KINDS, type Kind, SIZES } from "./target";
 
 interface Props {
   kind: Kind;
@@ -10,19 +10,28 @@ interface Props {
   error?: string;
   /** A model that is not here yet has no sizes, so it can't be given a budget. */
   sparsityOnly: boolean;
+  /** Whether a serving node has measured itself, so that times can be planned. */
+  timed: boolean;
 }
 
 const MARKS = [50, 60, 70, 80, 90].map((value) => ({ value, label: `${value} %` }));
+const UNITS: Record<Exclude<Kind, "sparsity">, string> = {
+  max_nonzero_params: " M",
+  max_bytes: " MB",
+  max_memory_bytes: " MB",
+  max_latency_ms: " ms",
+  min_speedup: " ×",
+};
 
 /** What to reach: a sparsity, or a budget that the planner turns into one. */
-export function TargetFields({ kind, value, onKind, onValue, error, sparsityOnly }: Props) {
+export function TargetFields({ kind, value, onKind, onValue, error, sparsityOnly, timed }: Props) {
   const { t } = useTranslation();
   const number = typeof value === "number" ? value : Number.parseFloat(value) || 50;
   return (
     <Stack gap="md">
       <SegmentedControl
         aria-label={t("jobs.targetTitle")}
-        data={KINDS.map((name) => ({
+        data={(timed ? KINDS : SIZES).map((name) => ({
           value: name,
           label: t(`jobs.target.${name}`),
           disabled: sparsityOnly && name !== "sparsity",
@@ -68,8 +77,9 @@ export function TargetFields({ kind, value, onKind, onValue, error, sparsityOnly
           value={value}
           onChange={onValue}
           min={0}
+          step={kind === "min_speedup" ? 0.1 : 1}
           decimalScale={3}
-          suffix={kind === "max_nonzero_params" ? " M" : " MB"}
+          suffix={UNITS[kind]}
           error={error}
           w={220}
         />

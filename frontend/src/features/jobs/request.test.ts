@@ -42,6 +42,10 @@ describe("a job's request", () => {
     expect(asCommand({ ...body, base_model: { public: "o/n" }, target: { max_bytes: 5 } })).toMatch(
       /--public-model o\/n[\s\S]*--max-bytes 5/,
     );
+    const timed = { max_latency_ms: 3.5, on: { node: "n", rows: 1, tokens: 64 }, groups: { decoder: 0.9 } };
+    expect(asCommand({ ...body, target: timed })).toMatch(
+      /--max-latency-ms 3.5 [\s\S]*--group decoder=0.9[\s\S]*--on n [\s\S]*--rows 1 [\s\S]*--tokens 64/,
+    );
   });
 
   it("is what a job was made of, when it is cloned", () => {
@@ -61,11 +65,15 @@ describe("a job's request", () => {
       publicName: "",
       kind: "max_bytes",
       value: 52.5,
+      where: null,
       settings: { epochs: 3 },
       name: "first",
       modelName: "intents",
       queue: "gpu",
     });
+    const on = { node: "n", rows: 4, tokens: 64 };
+    const timed = { ...job, target: { min_speedup: 1.5, on } } as Job;
+    expect(draftOf(timed)).toMatchObject({ kind: "min_speedup", value: 1.5, where: on });
     const other = {
       ...job,
       public: true,

@@ -1,6 +1,6 @@
 import type { Job, JobSubmission, Target, TrainSettings } from "@/api/types";
 import { changedSettings } from "./settings";
-import { KINDS, type Kind, MILLION } from "./target";
+import { KINDS, type Kind, shownValue, type Where } from "./target";
 
 /** What the form of a new job holds when it opens. */
 export interface Draft {
@@ -9,8 +9,10 @@ export interface Draft {
   model: string | null;
   publicName: string;
   kind: Kind;
-  /** Percent, or millions. */
+  /** Percent, millions, milliseconds or times. */
   value: number | string;
+  /** Where times are planned; null for the first node that has measured itself. */
+  where: Where | null;
   settings: TrainSettings;
   name: string;
   modelName: string;
@@ -23,6 +25,7 @@ export const BLANK: Draft = {
   publicName: "",
   kind: "sparsity",
   value: 90,
+  where: null,
   settings: {},
   name: "",
   modelName: "",
@@ -38,7 +41,8 @@ export function draftOf(job: Job): Draft {
     model: job.public ? null : (job.base_model.split("@")[0] ?? null),
     publicName: job.public ? job.base_model : "",
     kind,
-    value: kind === "sparsity" ? Math.round(amount * 10_000) / 100 : amount / MILLION,
+    value: shownValue(kind, amount),
+    where: job.target.on ?? null,
     settings: Object.fromEntries(changedSettings(job.settings)) as TrainSettings,
     name: job.name,
     modelName: job.model_name,
@@ -61,13 +65,15 @@ export function asCurl(origin: string, body: JobSubmission): string {
 
 export function asCommand(body: JobSubmission): string {
   const base = body.base_model;
+  const { on, groups, ...sizes } = body.target as Target;
   const words: [string, unknown][] = [
     ["--dataset", body.dataset],
     typeof base === "string" ? ["--base-model", base] : ["--public-model", base.public],
-    ...Object.entries(body.target as Target).map(([name, amount]): [string, unknown] => [
-      `--${name.replaceAll("_", "-")}`,
-      amount,
-    ]),
+    ...Object.entries(sizes).map(([name, amount]): [string, unknown] => [`--${name.replaceAll("_", "-")}`, amount]),
+    ...Object.entries(groups ?? {}).map(([name, share]): [string, unknown] => ["--group", `${name}=${share}`]),
+    ["--on", on?.node],
+    ["--rows", on?.rows],
+    ["--tokens", on?.tokens],
     ...Object.entries(body.settings ?? {}).map(([name, value]): [string, unknown] => ["--set", `${name}=${value}`]),
     ["--name", body.name],
     ["--model-name", body.model_name],

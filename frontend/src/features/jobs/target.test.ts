@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { startingValue, targetOf } from "./target";
+import { shownValue, startingValue, targetOf } from "./target";
 
 describe("the target of a job", () => {
   it("is a share, or whole parameters and bytes", () => {
@@ -7,6 +7,14 @@ describe("the target of a job", () => {
     expect(targetOf("sparsity", "97.35")).toEqual({ sparsity: 0.9735 });
     expect(targetOf("max_nonzero_params", 13.2)).toEqual({ max_nonzero_params: 13_200_000 });
     expect(targetOf("max_bytes", 0.0000014)).toEqual({ max_bytes: 1 });
+  });
+
+  it("may be a time, on a node", () => {
+    const on = { node: "n", rows: 1, tokens: 128 };
+    expect(targetOf("max_latency_ms", "3.5", on)).toEqual({ max_latency_ms: 3.5, on });
+    expect(targetOf("min_speedup", 2, on)).toEqual({ min_speedup: 2, on });
+    expect(targetOf("min_speedup", 2)).toBeNull();
+    expect(targetOf("sparsity", 90, on)).toEqual({ sparsity: 0.9, on });
   });
 
   it("is missing while the number is", () => {
@@ -19,5 +27,13 @@ describe("the target of a job", () => {
     expect(startingValue("max_nonzero_params", plan)).toBe(13);
     expect(startingValue("max_memory_bytes", null)).toBe("");
     expect(startingValue("sparsity", plan)).toBe(90);
+    const time = { node: "n", rows: 1, tokens: 128, latency_ms: 7.21, dense_latency_ms: 14.42, speedup: 2.005 };
+    expect(startingValue("max_latency_ms", { ...plan, time })).toBe(7.3);
+    expect(startingValue("min_speedup", { ...plan, time })).toBe(2);
+    expect(startingValue("min_speedup", { ...plan, time: { ...time, speedup: 1 } })).toBe(1.5);
+    expect(startingValue("max_latency_ms", plan)).toBe("");
+    expect([shownValue("sparsity", 0.875), shownValue("max_bytes", 5e6), shownValue("min_speedup", 2)]).toEqual([
+      87.5, 5, 2,
+    ]);
   });
 });

@@ -72,6 +72,15 @@ export function Nodes() {
                         <Text size="xs" className="breakable">
                           {facts({ ...node.hardware, ...node.load })}
                         </Text>
+                        {node.profile && (
+                          <Text size="xs" c="dimmed">
+                            {t("serving.measured", {
+                              device: node.profile.device,
+                              threads: node.profile.threads,
+                              when: dateTime(node.profile.measured_at),
+                            })}
+                          </Text>
+                        )}
                       </Table.Td>
                       <Table.Td className="nowrap">{dateTime(node.last_seen_at)}</Table.Td>
                       <Table.Td className="number">

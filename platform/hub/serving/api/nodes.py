@@ -15,8 +15,10 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from hub.accounts.actor import actor_of
+from hub.core.errors import NotFound
 from hub.serving import services
 from hub.serving.models import Deployment, HeldState, Node, NodeKind, NodeQuerySet, Placement
+from pst_client.contract import NodeProfile
 
 
 class HoldingSerializer(serializers.ModelSerializer[Placement]):
@@ -33,6 +35,13 @@ class HoldingSerializer(serializers.ModelSerializer[Placement]):
         read_only_fields = fields
 
 
+class ProfileSummarySerializer(serializers.Serializer[dict[str, Any]]):
+    measured_at = serializers.DateTimeField()
+    engine = serializers.CharField(source="times.engine", help_text="What computes the models.")
+    device = serializers.CharField(source="times.device")
+    threads = serializers.IntegerField(source="times.threads")
+
+
 class NodeSerializer(serializers.ModelSerializer[Node]):
     kind = serializers.ChoiceField(choices=NodeKind.choices)
     workspace = serializers.SlugRelatedField[Any](
@@ -42,6 +51,9 @@ class NodeSerializer(serializers.ModelSerializer[Node]):
     queues = serializers.ListField(child=serializers.CharField())
     hardware = serializers.DictField()
     load = serializers.DictField()
+    profile = ProfileSummarySerializer(
+        allow_null=True, help_text="Of a serving node that has measured itself; times can be planned for it."
+    )
     online = serializers.BooleanField()
     holds = HoldingSerializer(source="seen", many=True)
 
@@ -57,6 +69,7 @@ class NodeSerializer(serializers.ModelSerializer[Node]):
             "url",
             "hardware",
             "load",
+            "profile",
             "online",
             "registered_at",
             "last_seen_at",
@@ -96,6 +109,16 @@ class NodesView(generics.ListAPIView[Node]):
     def get(self, request: Request, *args: Any, **kwargs: Any) -> Response:
         """Workers and serving nodes of one's workspaces and of the installation, online or not."""
         return super().get(request, *args, **kwargs)
+
+
+class NodeProfileView(APIView):
+    @extend_schema(operation_id="getNodeProfile", tags=["serving"], responses={200: NodeProfile})
+    def get(self, request: Request, node_id: UUID) -> Response:
+        """What a serving node measured of itself. 404 no_profile where it has not yet."""
+        node = get_object_or_404(Node.objects.visible_to(actor_of(request)), pk=node_id)
+        if node.profile is None:
+            raise NotFound(f"The node {node.name} has not measured itself.", code="no_profile")
+        return Response(node.profile)
 
 
 class NodeView(APIView):

@@ -1,0 +1,142 @@
+"""How fast this node is: products, a layer's rest and a whole model's, timed with the engine that serves.
+
+Takes a few seconds. Of each point the fastest of some runs is kept: what other programs do meanwhile only ever adds.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from importlib import metadata
+from typing import TYPE_CHECKING, Any
+
+from pst.latency import Layer, Product, Profile
+from pst_serve.engine import Measurable
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+SPARSITIES = (0.0, 0.5, 0.8, 0.9, 0.95, 0.99)
+SHAPES = ((128, 128), (384, 384), (1536, 384), (3072, 768), (4096, 3072))
+TOKENS = (1, 16, 128, 512)
+WIDTHS = (128, 384, 1024)
+SPANS = (16, 128, 512)
+HEAD = 64
+LEAST_LAYER = 1e-6
+LEAST_SECONDS = 0.03
+FEWEST, MOST = 2, 20
+"""Runs of a point: at most so many, and at least, however long one takes."""
+
+
+def measure(engine: Measurable) -> Profile:
+    """The profile of this machine with ``engine``."""
+    import torch
+
+    with torch.inference_mode():
+        products = [Product(n, k, tokens, _products(engine, n, k, tokens)) for n, k in SHAPES for tokens in TOKENS]
+        layers, fixed = _layers(engine)
+    return Profile(
+        engine=engine.name,
+        device=engine.device_name,
+        threads=torch.get_num_threads(),
+        software=software(),
+        sparsities=list(SPARSITIES),
+        products=products,
+        layers=layers,
+        fixed_seconds=fixed,
+    )
+
+
+def software() -> str:
+    """What computes, as far as another version of it may be faster."""
+    return f"torch {metadata.version('torch')}, transformers {metadata.version('transformers')}"
+
+
+def _products(engine: Measurable, n: int, k: int, tokens: int) -> list[float]:
+    import torch
+
+    generator = torch.Generator().manual_seed(n + k + tokens)
+    inputs = torch.randn(tokens, k, generator=generator).to(engine.device)
+    weight, lot = torch.randn(n, k, generator=generator), torch.rand(n, k, generator=generator)
+    maps = [engine.product(torch.where(lot >= sparsity, weight, 0.0)) for sparsity in SPARSITIES]
+
+    def call(product: Callable[[Tensor], Tensor]) -> Callable[[], object]:
+        return lambda: product(inputs)
+
+    return fastest([call(product) for product in maps], engine.wait)
+
+
+def _layers(engine: Measurable) -> tuple[list[Layer], float]:
+    """All but the products: of a layer at each width and span, and of a classifier without layers."""
+    import torch
+    from transformers import BertConfig, BertForSequenceClassification
+
+    layers, bare = [], []
+    for width in WIDTHS:
+        config = BertConfig(
+            vocab_size=1000,
+            hidden_size=width,
+            num_hidden_layers=1,
+            num_attention_heads=max(1, width // HEAD),
+            intermediate_size=4 * width,
+            max_position_embeddings=max(SPANS),
+        )
+        model: Any = BertForSequenceClassification(config)
+        model.to(engine.device).eval()
+        [layer] = model.bert.encoder.layer
+        _without_products(layer)
+        for span in SPANS:
+            ids = torch.ones(1, span, dtype=torch.long, device=engine.device)
+
+            def call(held: Sequence[nn.Module], ids: Tensor = ids, model: Any = model) -> Callable[[], object]:
+                def run() -> object:
+                    model.bert.encoder.layer = torch.nn.ModuleList(held)
+                    return model(input_ids=ids, attention_mask=torch.ones_like(ids))
+
+                return run
+
+            without, one = fastest([call([]), call([layer])], engine.wait)
+            layers.append(Layer(width, span, max(one - without, LEAST_LAYER)))
+            bare.append(without)
+    return layers, min(bare)
+
+
+def _without_products(layer: nn.Module) -> None:
+    """Let every linear map answer with a tensor that it made before."""
+    import torch
+
+    for module in layer.modules():
+        if isinstance(module, torch.nn.Linear):
+            module.forward = _kept(module)  # type: ignore[method-assign, assignment]
+
+
+def _kept(module: nn.Linear) -> Callable[[Tensor], Tensor]:
+    import torch
+
+    made: dict[tuple[int, ...], Tensor] = {}
+
+    def forward(inputs: Tensor) -> Tensor:
+        shape = (*inputs.shape[:-1], module.out_features)
+        if shape not in made:
+            made[shape] = torch.randn(shape, device=inputs.device)
+        return made[shape]
+
+    return forward
+
+
+def fastest(calls: Sequence[Callable[[], object]], wait: Callable[[], None]) -> list[float]:
+    """Seconds of the fastest run of each call. They run in turns, so that all meet the same machine."""
+    for call in calls:
+        call()
+    wait()
+    best = [float("inf")] * len(calls)
+    begin = time.perf_counter()
+    for run in range(MOST):
+        if run >= FEWEST and time.perf_counter() - begin > LEAST_SECONDS * len(calls):
+            break
+        for place, call in enumerate(calls):
+            start = time.perf_counter()
+            call()
+            wait()
+            best[place] = min(best[place], time.perf_counter() - start)
+    return best
