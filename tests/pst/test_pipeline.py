@@ -236,7 +236,7 @@ def drop_tokenizer(folder: Path) -> None:
         (tamper_tensor("classifier.weight", (0, 0), "model.safetensors"), "differs between"),
         (tamper_tensor("classifier.weight", (0, 0), "sparse/model.sparse.safetensors"), "sha256"),
         (tamper_both, "than the trainer|differs from the trainer"),
-        (lambda folder: (folder / "model.safetensors").unlink(), "can't be loaded"),
+        (lambda folder: (folder / "model.safetensors").unlink(), "can't be read"),
         (lambda folder: (folder / "sparse/index.json").unlink(), "can't be read"),
         (drop_tokenizer, "how long a text may be"),
     ],

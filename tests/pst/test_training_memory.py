@@ -49,6 +49,30 @@ def test_settings_that_cost_or_save() -> None:
     assert needs(max_length=128).activations > 2 * base.activations  # attention scores grow with the square
 
 
+def test_what_does_not_fit_is_computed_again() -> None:
+    base = needs()
+    pruned = [spec.numel for spec in tensors(CONFIGS["bert"], 3) if spec.group is not None]
+    assert base.pooled == 4 * sum(spec.numel for spec in tensors(CONFIGS["bert"], 3) if spec.group == "attention")
+    assert needs(threshold="matrix").pooled == 0
+    assert base.selection - base.pooled == needs(threshold="matrix").selection == 11 * max(pruned)
+    assert base.least <= base.total
+    large = replace(base, activations=0, gradients=0)
+    assert large.total - large.least == max(large.pooled, large.evaluation - large.layer - 11 * max(pruned))
+
+
+def test_frozen_weights_in_fewer_bits() -> None:
+    specs = tensors(CONFIGS["bert"], 3)
+    pruned = sum(spec.numel for spec in specs if spec.group is not None)
+    rows = sum(spec.map_shape[0] for spec in specs if spec.group is not None)
+    wide = sum(spec.numel for spec in specs if spec.head or len(spec.shape) == 1)
+    whole = sum(spec.numel for spec in specs)
+    half, quarter = (needs(frozen_weights=kind, storage_dtype="bfloat16") for kind in ("bfloat16", "int8"))
+    assert half.weights == 2 * (whole - wide) + 4 * wide
+    assert quarter.weights == half.weights - pruned + 4 * rows
+    assert half.evaluation == 2 * pruned and half.layer * 4 == needs().layer
+    assert needs(method="dense").weights == 4 * whole
+
+
 @pytest.mark.parametrize("name", ["bert", "distilbert", "roberta"])
 def test_kept_floats_are_those_that_autograd_keeps(name: str) -> None:
     """Of the blocks: two depths are compared, so that embeddings and head drop out."""

@@ -6,6 +6,7 @@ import json
 import logging
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +35,7 @@ from pst.formats import DENSE_FILE, SPARSE_FOLDER, Compact
 from pst.shards import Files, Tensors, has_files
 
 CPU = torch.device("cpu")
+READERS = 4  # tensors that are read, expanded and checked at once
 PROBLEMS = {
     "classification": "single_label_classification",
     "regression": "regression",
@@ -91,7 +93,7 @@ def open_model(folder: Path, task: str, labels: Sequence[str], seed: int, place:
             model = skeleton(model_class(task, config.is_encoder_decoder).from_config, config)
             if model.can_generate() and (folder / "generation_config.json").is_file():
                 model.generation_config = GenerationConfig.from_pretrained(folder, local_files_only=True)
-        opened = Opened(model, place.source or weights_in(folder), tensors(content, len(labels), task), place)
+        opened = Opened(model, place.source or weights_in(folder), content, task, place)
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise PSTError(f"The base model in {folder} can't be loaded: {error}") from error
     if task == "generation":
@@ -108,7 +110,7 @@ def skeleton(make: Callable[..., PreTrainedModel], config: PretrainedConfig) -> 
     def empty(module: nn.Module, name: str, parameter: nn.Parameter) -> nn.Parameter | None:
         return None if parameter.is_meta else nn.Parameter(parameter.to("meta"), parameter.requires_grad)
 
-    hook = register_module_parameter_registration_hook(empty)
+    hook = register_module_parameter_registration_hook(empty)  # type: ignore[arg-type]  # its annotation forgets the result
     try:
         model = make(config, dtype=torch.float32)
     finally:
@@ -132,10 +134,16 @@ class Opened:
     """A model of which each weight is read when it is needed, straight to its device and in its final format: neither
     the host nor the device holds a second copy of more than one."""
 
-    def __init__(self, model: PreTrainedModel, source: Tensors, specs: Sequence[TensorSpec], place: Place) -> None:
-        """``specs`` are the model's tensors. What belongs to no pruned matrix and no embedding table may be missing in
-        the source, and is drawn anew; so is a head of another shape. Raises :class:`FormatError`."""
+    def __init__(
+        self, model: PreTrainedModel, source: Tensors, config: Mapping[str, Any], task: str, place: Place
+    ) -> None:
+        """``config`` is the content of the model's config.json. What belongs to no pruned matrix and no embedding table
+        may be missing in the source, and is drawn anew; so is a head of another shape. Raises :class:`FormatError`."""
         self.model, self.source, self.place = model, source, place
+        specs = tensors(config, model.config.num_labels or 0, task)
+        for name, other in tied(config, task).items():
+            path, _, key = name.rpartition(".")
+            setattr(model.get_submodule(path), key, model.get_parameter(other))
         self._keys = _keys(model, source)
         self._wide = {spec.name for spec in specs if spec.head or len(spec.shape) == 1}
         self._owners: dict[nn.Parameter, list[tuple[nn.Module, str]]] = defaultdict(list)
@@ -165,9 +173,11 @@ class Opened:
 
     def fill(self, path: str) -> None:
         """Read what the submodule ``path`` still lacks ("": the whole model)."""
-        for parameter in list(self.model.get_submodule(path).parameters()):
-            if parameter.is_meta:
-                self._put(parameter, self._read(self._names[parameter]))
+        lacking = [parameter for parameter in self.model.get_submodule(path).parameters() if parameter.is_meta]
+        with ThreadPoolExecutor(READERS) as pool:
+            tensors = pool.map(self._read, [self._names[parameter] for parameter in lacking])
+            for parameter, tensor in zip(lacking, tensors, strict=True):
+                self._put(parameter, tensor)
 
     def finish(self) -> PreTrainedModel:
         """Read all that is still missing. Raises :class:`PSTError` for damaged weights."""
@@ -231,7 +241,7 @@ def _keys(model: PreTrainedModel, source: Tensors) -> dict[str, str]:
     """The source's name of each tensor of the model that it has. A checkpoint of the bare model lacks the prefix of its
     place in this one, and one of another task's class has it; old ones name a LayerNorm's tensors gamma and beta."""
     names, prefix = set(model.state_dict()), f"{model.base_model_prefix}."
-    found = {}
+    found: dict[str, str] = {}
     for key in source:
         name = key.replace("LayerNorm.gamma", "LayerNorm.weight").replace("LayerNorm.beta", "LayerNorm.bias")
         for candidate in (name, prefix + name, name.removeprefix(prefix)):

@@ -99,7 +99,7 @@ def widened(values: Tensor, scales: Tensor | None, dtype: torch.dtype) -> Tensor
 
 def digest(tensor: Tensor) -> str:
     """sha256 of the tensor's bytes, row-major."""
-    return hashlib.sha256(bits(tensor).cpu().reshape(-1).numpy()).hexdigest()
+    return hashlib.sha256(memoryview(bits(tensor).cpu().reshape(-1).numpy())).hexdigest()
 
 
 def write_sparse(
@@ -251,7 +251,8 @@ def _decode(name: str, entry: Mapping[str, Any], files: Files, device: torch.dev
     if entry["encoding"] != "dense":
         others = [part for part in ("places", "bitmask", "columns", "offsets") if f"{name}.{part}" in files]
         parts = {"values": values} | {part: files.tensor(f"{name}.{part}", device) for part in others}
-        values = decode(entry["encoding"], *shape, parts)
+        n, k = shape
+        values = decode(entry["encoding"], n, k, parts)
     elif list(values.shape) != shape:
         raise ValueError("the shape differs from the index")
     tensor = widened(values, scales, dtype)

@@ -45,11 +45,12 @@ def available_bytes() -> int:
 
 
 def free_bytes(device: torch.device) -> int:
-    """Memory of a device that this process can still take."""
+    """Memory of a device that this process can still take, and may: torch can hold it to a share of the device's."""
     if device.type != "cuda":
         return available_bytes()
-    free, _ = torch.cuda.mem_get_info(device)
-    return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    free, total = torch.cuda.mem_get_info(device)
+    taken, share = torch.cuda.memory_allocated(device), torch.cuda.get_per_process_memory_fraction(device)
+    return min(free + torch.cuda.memory_reserved(device) - taken, int(share * total) - taken)
 
 
 def kept_bytes(forward: Callable[[], Tensor], model: nn.Module) -> int:

@@ -142,8 +142,7 @@ def shrink(
     result = skeleton(type(model)._from_config, shape)
     if model.can_generate():
         result.generation_config = model.generation_config
-    specs = tensors(smaller, model.config.num_labels, task)
-    return Opened(result, Given(state), specs, Place(model.device, None)).finish(), messages
+    return Opened(result, Given(state), smaller, task, Place(model.device, None)).finish(), messages
 
 
 def _runs(units: Sequence[int], length: int) -> list[range]:
@@ -183,10 +182,10 @@ def _empty(family: UnitFamily, state: State, transposed: set[str]) -> tuple[Tens
     empty = torch.ones(family.count, dtype=torch.bool)
     shifts = {}
     for part in family.parts:
-        factors = _neurons if isinstance(part, FeedForward) else _heads
-        value = factors(part, state, transposed)  # type: ignore[operator]
         # (count, width of a unit): NaN where a unit's factor depends on x
-        columns = _map(part.output, state, transposed)[0].unflatten(1, value.shape)  # (h, count, width)
+        value = _neurons(part, state, transposed) if isinstance(part, FeedForward) else _heads(part, state, transposed)
+        output, _ = _map(part.output, state, transposed)
+        columns = output.reshape(len(output), *value.shape)  # (h, count, width)
         silent = (columns == 0).all(2).all(0).cpu()
         units = (~silent & ~value.isnan().any(1).cpu()).nonzero().flatten()
         place = units.to(columns.device)

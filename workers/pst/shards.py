@@ -40,9 +40,9 @@ class Tensors(Protocol):
 
 
 class Given:
-    """Tensors of a state dict, each of which goes over to whoever asks for it first."""
+    """The tensors of a state, themselves where they lie on the device that is asked for."""
 
-    def __init__(self, state: dict[str, Tensor]) -> None:
+    def __init__(self, state: Mapping[str, Tensor]) -> None:
         self.state = state
 
     def __contains__(self, name: object) -> bool:
@@ -55,7 +55,7 @@ class Given:
         return tuple(self.state[name].shape)
 
     def tensor(self, name: str, device: torch.device) -> Tensor:
-        return self.state.pop(name).to(device)
+        return self.state[name].to(device)
 
 
 class ShardWriter:

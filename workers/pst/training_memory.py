@@ -1,16 +1,19 @@
 """How much memory training needs, from ``config.json`` and settings alone. Standard library only.
 
-    total      = weights + trained + teacher + max(step, evaluation)
-    weights    = 4 P
+    total      = weights + trained + teacher + max(step, evaluation)      where memory is plentiful
+    least      = the same with one matrix's masked weight in evaluation and one matrix's scores in selection: what does
+                 not fit beside the rest is computed again instead of held (pst.inject)
+    weights    = 4 P; where frozen weights have fewer bits: 2 or 1 of a pruned matrix, 2 of other tables
     trained    = 4 (two moments, the best) T, and 4 more where the numbers trained are not the model's own
     teacher    = 4 P where it is asked at every step
     step       = layer + max(selection, kept + work, 4 T + one + work)     backward ends with all gradients, and begins
                                                                           with all that was kept
-    layer      = 16 n k of the largest matrix: M * D, D, S and G
-    selection  = 11 bytes for each weight of the largest group, where scores compete over a group; else of a matrix
+    layer      = 16 n k of the largest matrix: M * D, D, S and G; with fewer bits 4 n k: M * D and G alone, by the
+                 kernels of a GPU
+    selection  = 11 bytes for each weight of the largest matrix, and where scores compete over a group 4 for each of its
     kept       = b sum over layers of the floats below; with checkpointing w of each block, and all of one layer
     one        = the same of the largest layer alone
-    evaluation = 4 N: every M * D at once
+    evaluation = 4 N, with fewer bits 2 N: every M * D at once
 
 of rows all as long as ``max_length``. A block keeps for backward, in floats a token (d: dropout; else 0):
 
@@ -35,8 +38,8 @@ from pst.config import TrainSettings
 from pst.families import Attention, FeedForward, TensorSpec, blocks
 from pst.traits import TRAITS, trainable_total
 
-ITEM = 4  # models are trained from float32 weights
-SELECTING = 11  # scores, their copy in one piece, and comparisons
+ITEM, NARROW = 4, 2  # bytes of a float32, and of a bfloat16
+SELECTING = 11  # a matrix's scores, a copy of some, and comparisons
 LASTING = 3  # two moments, the best state
 DROPOUT = {"t5": "dropout_rate", "mt5": "dropout_rate", "gpt2": "attn_pdrop"}
 """The config's entry by model type; of the others it is one of these two."""
@@ -56,11 +59,20 @@ class TrainingMemory:
     activations: int
     gradients: int
     evaluation: int
+    pooled: int
+    """Of the selection: the scores of a group that are held from one pass over them to the next."""
 
     @property
     def total(self) -> int:
-        step = self.layer + max(self.selection, self.activations, self.gradients)
-        return self.weights + self.trained + self.teacher + max(step, self.evaluation)
+        return self._with(self.selection, self.evaluation)
+
+    @property
+    def least(self) -> int:
+        return self._with(self.selection - self.pooled, 0)
+
+    def _with(self, selection: int, evaluation: int) -> int:
+        step = self.layer + max(selection, self.activations, self.gradients)
+        return self.weights + self.trained + self.teacher + max(step, evaluation)
 
 
 def training_memory(
@@ -82,28 +94,40 @@ def training_memory(
         if spec.group is not None:
             groups[spec.group] = groups.get(spec.group, 0) + spec.numel
     pooled = settings.threshold == "global" and settings.structure != "structured"
-    competing = max((groups.values() if pooled else pruned), default=0) if traits.prunes else 0
+    largest = max(pruned, default=0)
+    held = ITEM * max(groups.values(), default=0) if pooled and traits.prunes else 0
+    fewer = settings.frozen_weights != "float32" and replaced
     live = settings.method != "dense" and settings.distill
     live = live and (settings.distill_hidden_weight > 0 or task == "generation")
     again = settings.gradient_checkpointing == "on" if checkpointing is None else checkpointing
     kept, one = _activations(config, specs, settings, task, again, live)
     return TrainingMemory(
-        weights=ITEM * model,
+        weights=sum(_held_bytes(spec, settings) for spec in specs) if fewer else ITEM * model,
         trained=ITEM * (LASTING * trained + max(0, trained - own)),
         teacher=ITEM * model if live else 0,
-        layer=4 * ITEM * max(pruned, default=0) if replaced else 0,
-        selection=SELECTING * competing,
+        layer=(2 * NARROW if fewer else 4 * ITEM) * largest if replaced else 0,
+        selection=held + SELECTING * largest if traits.prunes else 0,
+        pooled=held,
         activations=kept,
         gradients=ITEM * trained + one,
-        evaluation=ITEM * sum(pruned) if replaced else 0,
+        evaluation=(NARROW if fewer else ITEM) * sum(pruned) if replaced else 0,
     )
+
+
+def _held_bytes(spec: TensorSpec, settings: TrainSettings) -> int:
+    """Of a tensor of a model with frozen weights in fewer bits (:mod:`pst.base`)."""
+    if spec.head or len(spec.shape) == 1:
+        return ITEM * spec.numel
+    if spec.group is not None and settings.frozen_weights == "int8":
+        return spec.numel + ITEM * spec.map_shape[0]  # and a scale for each row
+    return NARROW * spec.numel
 
 
 def _activations(
     config: Mapping[str, Any], specs: Sequence[TensorSpec], settings: TrainSettings, task: str, again: bool, live: bool
 ) -> tuple[int, int]:
     """Of all layers, and of the largest alone, each with the work of the largest block."""
-    size = 2 if settings.precision == "bfloat16" else ITEM
+    size = NARROW if settings.precision == "bfloat16" or settings.frozen_weights != "float32" else ITEM
     rows = settings.micro_batch_size or settings.batch_size
     random = _drops(config)
     weighed = settings.method == "pst" and settings.activation_power > 0

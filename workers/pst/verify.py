@@ -158,7 +158,8 @@ def _model(folder: Path, config: dict[str, Any], settings: TrainSettings, task: 
             use_safetensors=True,
             dtype=torch.float32 if wide else torch.bfloat16,
         )
-    return model.to(device)  # type: ignore[arg-type]
+    model.to(device)  # type: ignore[arg-type]
+    return model
 
 
 def main(arguments: Sequence[str]) -> int:
