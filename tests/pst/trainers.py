@@ -41,7 +41,7 @@ PLAIN: dict[str, Any] = {
 
 
 def settings_of(**changes: Any) -> TrainSettings:
-    values: dict[str, Any] = {**QUICK, **PLAIN, **changes}
+    values: dict[str, Any] = {**QUICK, **PLAIN, "precision": "float32", **changes}
     return TrainSettings(**values)
 
 

@@ -82,7 +82,7 @@ class TrainSettings:
     train_norms: bool = setting(False, "Train LayerNorms and biases too.")
     micro_batch_size: int = setting(0, "Rows at once on the device; 0 finds what fits.", ge=0, le=4096)
     gradient_checkpointing: Checkpointing = setting("auto", "Recompute activations in backward to save memory.")  # noqa: RUF009
-    precision: Precision = setting("auto", "Number format of activations; auto is bfloat16 on a GPU that has it.")  # noqa: RUF009
+    precision: Precision = setting("auto", "Number format of activations; auto: bfloat16 where the device has it.")  # noqa: RUF009
     frozen_weights: FrozenWeights = setting("float32", "Number format of the frozen weights while training.")  # noqa: RUF009
     early_stop: int = setting(0, "Stop after so many evaluations without a better one; 0 never does.", ge=0, le=1000)
     max_target_length: int = setting(64, "Tokens of a generated text.", ge=1, le=4096)

@@ -40,14 +40,21 @@ class Batch:
         return every if self.teacher is None else [*every, self.teacher]
 
 
+def computes_bfloat16(device: torch.device) -> bool:
+    """Whether the device multiplies bfloat16 faster than float32: instructions of its own, no emulation."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    known: Mapping[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()  # an older torch can't tell
+    return any(known.get(name, False) for name in ("avx512_bf16", "amx_bf16"))
+
+
 def autocast(device: torch.device, settings: TrainSettings, *, training: bool = True) -> AbstractContextManager[Any]:
-    """The number format of activations. In training bfloat16 when asked for, or on a GPU that has it; and wherever
-    frozen weights have fewer bits than float32.
+    """The number format of activations. In training bfloat16 when asked for, or on a device that computes with it; and
+    wherever frozen weights have fewer bits than float32.
 
     Nothing is cached: a cached 16-bit weight would outlive the step that a CUDA graph captures.
     """
-    has = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
-    asked = settings.precision == "bfloat16" or (settings.precision == "auto" and has)
+    asked = settings.precision == "bfloat16" or (settings.precision == "auto" and computes_bfloat16(device))
     wanted = (asked and training) or settings.frozen_weights != "float32"
     return torch.autocast(device.type, torch.bfloat16, enabled=wanted, cache_enabled=False)
 
@@ -195,8 +202,10 @@ class Stepper:
         able = getattr(self.model, "supports_gradient_checkpointing", False)
         if self.checkpointing or not able:
             return False
-        enable: Any = self.model.gradient_checkpointing_enable
-        enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        # transformers renamed it, and warns of the old name.
+        enable: Any = getattr(self.model, "activation_checkpointing_enable", None)
+        enable = enable or self.model.gradient_checkpointing_enable
+        enable({"use_reentrant": False})
         self.checkpointing = True
         return True
 

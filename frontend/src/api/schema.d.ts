@@ -3365,7 +3365,7 @@ export interface components {
             gradient_checkpointing?: components["schemas"]["GradientCheckpointingEnum"];
             /**
              * Precision
-             * @description Number format of activations; auto is bfloat16 on a GPU that has it.
+             * @description Number format of activations; auto: bfloat16 where the device has it.
              * @default auto
              */
             precision?: components["schemas"]["PrecisionEnum"];
