@@ -19,6 +19,7 @@ from rest_framework.views import APIView
 from hub.accounts.actor import Actor, actor_of, workspace_of
 from hub.accounts.models import Role
 from hub.core.errors import NotFound, UserError
+from hub.core.language import say
 from hub.core.messages import MOST, read
 from hub.core.parsers import JSONParser
 from hub.datasets.models import Dataset
@@ -78,7 +79,9 @@ class EstimatesView(APIView):
         seconds = planning.seconds_of(actor=actor, base=base, settings=asked.settings, dataset=dataset)
         online = waiting.listening(waiting.online_workers(), queue=asked.queue, workspace_id=workspace.id)
         answer = schemas.Estimate(
-            plan=None if plan is None else schemas.JobPlan.model_validate(plan),
+            plan=None
+            if plan is None
+            else schemas.JobPlan.model_validate(plan | {"notes": [say(note) for note in plan["notes"]]}),
             seconds=schemas.SecondsEstimate(estimate=seconds),
             queue=schemas.QueueReport(
                 name=asked.queue, position=len(waiting.places([asked.queue])) + 1, workers_online=len(online)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
+from hub.core.language import say
 from jobs import schemas, waiting
 from jobs.models import Job, JobQuerySet
 from jobs.planning import BaseModel
@@ -46,7 +47,7 @@ def present(jobs: Sequence[Job]) -> list[schemas.Job]:
                 queue_position=places.get(job.id),
                 workers_online=online,
                 waiting_for=waiting_for,
-                message=message,
+                message=say(message),
                 pause_requested=job.pause_requested,
                 dataset=schemas.NamedDataset(id=job.dataset.id, name=job.dataset.name),
                 base_model=BaseModel(version=job.base_model, public=job.public_model).label,
@@ -54,12 +55,12 @@ def present(jobs: Sequence[Job]) -> list[schemas.Job]:
                 model_name=job.model_name,
                 settings=job.settings,
                 target=job.target,
-                plan=job.plan,
+                plan=job.plan | {"notes": [say(note) for note in job.plan.get("notes", [])]},
                 attempt=job.attempt,
                 failures=job.failures,
                 max_attempts=job.max_attempts,
                 progress=job.progress,
-                error=job.error,
+                error=say(job.error),
                 version=None
                 if job.version is None
                 else schemas.PublishedVersion(

@@ -10,8 +10,14 @@ export function csrfToken(): string {
   return entry ? decodeURIComponent(entry.slice("csrftoken=".length)) : "";
 }
 
-const csrf: Middleware = {
+/** The page's language, in which the server's sentences shall be. */
+export function language(): string {
+  return document.documentElement.lang;
+}
+
+const headers: Middleware = {
   onRequest({ request }) {
+    request.headers.set("Accept-Language", language());
     if (request.method !== "GET") request.headers.set("X-CSRFToken", csrfToken());
     return request;
   },
@@ -19,7 +25,7 @@ const csrf: Middleware = {
 
 /** Typed requests. Same origin, so the session's cookie goes along by itself. */
 export const client = createFetchClient<paths>({ baseUrl: "/" });
-client.use(csrf);
+client.use(headers);
 
 /** Typed hooks over {@link client}. */
 export const api = createClient(client);

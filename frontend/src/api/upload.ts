@@ -1,5 +1,5 @@
 import { DetailedError, defaultOptions, type PreviousUpload, Upload } from "tus-js-client";
-import { client, csrfToken } from "./client";
+import { client, csrfToken, language } from "./client";
 
 const ENDPOINT = "/api/v1/uploads";
 /** A connection that breaks costs less than one piece; no proxy has to take more than this in one request. */
@@ -44,7 +44,10 @@ export async function sendFile(
     metadata: { filename: file.name, workspace },
     fingerprint: async () => mark(file, workspace),
     removeFingerprintOnSuccess: true,
-    onBeforeRequest: (request) => request.setHeader("X-CSRFToken", csrfToken()),
+    onBeforeRequest: (request) => {
+      request.setHeader("X-CSRFToken", csrfToken());
+      request.setHeader("Accept-Language", language());
+    },
     onProgress,
     onSuccess: () => finish(idOf(upload.url)),
     onError: (error) => fail(meaningOf(error)),

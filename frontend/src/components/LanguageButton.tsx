@@ -1,5 +1,6 @@
 import { Button } from "@mantine/core";
 import { useTranslation } from "react-i18next";
+import { queries } from "@/api/client";
 import { choose, LANGUAGES, type Language } from "@/i18n";
 
 const SHORT: Record<Language, string> = { en: "EN", "zh-CN": "中" };
@@ -15,7 +16,7 @@ export function LanguageButton() {
       px={8}
       lang={next}
       aria-label={LANGUAGES[next]}
-      onClick={() => void choose(next)}
+      onClick={() => void choose(next).then(() => queries.invalidateQueries())}
     >
       {SHORT[next]}
     </Button>

@@ -17,6 +17,8 @@ from redis.exceptions import RedisError
 from rest_framework import exceptions, status
 from rest_framework.response import Response
 
+from hub.core.language import said, say
+
 log = structlog.get_logger(__name__)
 
 
@@ -60,9 +62,15 @@ class TooLarge(UserError):
 
 
 def body(code: str, message: str, details: list[dict[str, Any]] | None = None) -> dict[str, Any]:
+    """The error shape, its sentences in the reader's language."""
     context = structlog.contextvars.get_contextvars()
     return {
-        "error": {"code": code, "message": message, "details": details or [], "request_id": context.get("request_id")}
+        "error": {
+            "code": code,
+            "message": say(message),
+            "details": said(details or []),
+            "request_id": context.get("request_id"),
+        }
     }
 
 

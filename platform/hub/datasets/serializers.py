@@ -7,6 +7,7 @@ from typing import Any, get_args
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
+from hub.core.language import said
 from hub.datasets.formats.decoding import ENCODINGS
 from hub.datasets.formats.tables import FORMATS
 from hub.datasets.models import Dataset, DatasetFile, DatasetSplit, DatasetState, Split
@@ -196,12 +197,14 @@ class DatasetReportSerializer(serializers.Serializer[Any]):
 
 @extend_schema_field(DatasetReportSerializer)
 class ReportField(serializers.JSONField):
-    pass
+    def to_representation(self, value: dict[str, Any]) -> dict[str, Any]:
+        return value | {"warnings": said(value["warnings"])} if "warnings" in value else value
 
 
 @extend_schema_field(DatasetFoundErrorSerializer(many=True))
 class ErrorsField(serializers.JSONField):
-    pass
+    def to_representation(self, value: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        return said(value)
 
 
 @extend_schema_field(DatasetStoredOptionsSerializer)
