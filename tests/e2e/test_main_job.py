@@ -161,5 +161,5 @@ def test_nothing_is_left_running(tmp_path: Path) -> None:
             assert len(children) >= 5
             process.send_signal(number)
             process.wait(60)
-        _, alive = psutil.wait_procs(children, timeout=20)
+        _, alive = psutil.wait_procs(children, timeout=60)  # a busy machine is no fault
         assert not [child for child in alive if child.status() != psutil.STATUS_ZOMBIE], (number, alive)
