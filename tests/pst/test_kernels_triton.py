@@ -1,9 +1,5 @@
-"""The Triton kernels against the reference, over odd shapes, dtypes and layouts; on a GPU where there is one, else in
-Triton's interpreter.
-
-The "grid" cases draw all values from a coarse grid: every sum is then exact in float32 in whatever order, and equal
-scores abound, so that masks must be identical to the reference's, ties included.
-"""
+"""The Triton kernels against the reference, over odd shapes, dtypes and layouts; on a GPU where there is one,
+else in Triton's interpreter."""
 
 from __future__ import annotations
 
@@ -24,56 +20,19 @@ from pst.kernels import reference
 from pst.kernels import triton as fused
 from pst.kernels import triton_select as search
 from pst.kernels.int8 import Int8Weight, quantize_rows
-from pst.kernels.reference import Factors, Scales
+from pst.kernels.reference import Factors
 from pst.masks import Selection
 from pst.sizes import pruned_count
+from tests.pst.kernel_cases import CUDA, DEVICE, SCALES, SHAPES, close, make, noise
 
-CUDA = torch.cuda.is_available()
-DEVICE = torch.device("cuda" if CUDA else "cpu")
-SCALES = Scales(beta=0.5, alpha1=2.0, alpha2=0.25)
-SHAPES = [(1, 1), (7, 5), (1, 300), (65, 129), (257, 300)]  # the last is larger than WHOLE: it takes the sample
 RANKS = [(1, 1), (5, 3), (16, 8)]
 SPARSITIES = [0.0, 0.3, 0.9, 0.999]
 DTYPES = [torch.float32, torch.bfloat16, torch.float16]
 
 
-def make(
-    n: int,
-    k: int,
-    *,
-    ranks: tuple[int, int] = (5, 3),
-    dtype: torch.dtype = torch.float32,
-    grid: bool = False,
-    batch: tuple[int, ...] = (),
-    seed: int = 1,
-) -> tuple[Tensor, Factors]:
-    """W and factors. On a grid all are small multiples of 1/4."""
-    generator = torch.Generator().manual_seed(seed)
-
-    def draw(*shape: int, spread: float = 0.4) -> Tensor:
-        values = torch.randn(*batch, *shape, generator=generator)
-        values = values.mul(3).round().clamp(-8, 8) / 4 if grid else values * spread
-        return values.to(DEVICE)
-
-    rank1, rank2 = ranks
-    factors = Factors(draw(n, rank1), draw(rank1, k), draw(n, rank2), draw(rank2, k), draw(n), draw(k))
-    return draw(n, k, spread=1.0).to(dtype), factors
-
-
 def choose(weight: Tensor, f: Factors, sparsity: float) -> tuple[int, Selection]:
     kept = weight.numel() - pruned_count(weight.numel(), sparsity)
     return kept, masks.select(reference.scores(weight, f, SCALES), kept)
-
-
-def close(got: Tensor, wanted: Tensor, tolerance: float, scale: float = 0.0) -> None:
-    """``scale``: what the norm of a sum would be were its terms independent; sums that cancel are measured by that."""
-    error = float((got.double() - wanted.double()).norm())
-    scale = max(scale, float(wanted.double().norm()))
-    assert error <= tolerance * scale + 1e-12, f"relative error {error / scale:.2e}"
-
-
-def noise(*shape: int) -> Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(5)).to(DEVICE)
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -164,7 +123,7 @@ def test_a_bracket_that_misses_is_noticed(monkeypatch: pytest.MonkeyPatch) -> No
     weight, f = make(257, 300, grid=True)
     kept, wanted = choose(weight, f, 0.9)
 
-    def wrong(batch: Any, share: float, edges: Tensor) -> None:
+    def wrong(batch: Any, kept: int, edges: Tensor) -> None:
         edges.copy_(torch.tensor([[5, 9]], dtype=torch.int32))
 
     monkeypatch.setattr(fused, "_bracket", wrong)

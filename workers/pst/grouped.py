@@ -4,7 +4,8 @@ A small matrix keeps a GPU busy for less time than its launches take. A :class:`
 into stacked ones, of which the layers' own become slices: names, modules and optimiser see no difference.
 
 :func:`search` finds exact selections with counts that lie on the device, without a wait for the device, so that a
-captured step can follow the schedule. With s the sort key of a score (a whole number of the same order), it builds
+captured step can follow the schedule: by the kernels' radix search where there are kernels. Elsewhere, with s the sort
+key of a score (a whole number of the same order), it builds
 
     t = the largest key of which at least ``kept`` scores have a key >= t
 
@@ -51,9 +52,10 @@ class Group:
             return kernels.scores(self.weight, self.factors, self.scales)
         return torch.stack([layer.scores() for layer in self.layers])
 
-    def masked(self, chosen: int | Selection) -> tuple[Tensor, ...]:
-        """Every layer's M * D, differentiable, and its selection set: with ``chosen`` weights each, or as a selection
-        of stacked thresholds and cuts (layers) says."""
+    def masked(self, chosen: int | Tensor | Selection) -> tuple[Tensor, ...]:
+        """Every layer's M * D, differentiable, and its selection set: with ``chosen`` weights each (a tensor (layers)
+        that lies on the device is for Triton's kernels alone), or as a selection of stacked thresholds and cuts
+        (layers) says."""
         trained = [factor for layer in self.layers for factor in layer.factors()]
         return _Masked.apply(self, chosen, *trained)  # type: ignore[no-untyped-call,no-any-return]
 
@@ -76,7 +78,7 @@ def group_layers(layers: Sequence[PSTLinear]) -> list[Group]:
 
 
 @contextmanager
-def together(groups: Sequence[Group], chosen: Callable[[Group], int | Selection]) -> Iterator[None]:
+def together(groups: Sequence[Group], chosen: Callable[[Group], int | Tensor | Selection]) -> Iterator[None]:
     """Within, the layers apply their masked weights, made here at once as :meth:`Group.masked` makes them; a backward
     pass brings the gradients of all factors."""
     for group in groups:
@@ -94,7 +96,7 @@ class _Masked(torch.autograd.Function):
     """The M * D of a group from its factors."""
 
     @staticmethod
-    def forward(ctx: Any, group: Group, chosen: int | Selection, *trained: Tensor) -> tuple[Tensor, ...]:
+    def forward(ctx: Any, group: Group, chosen: int | Tensor | Selection, *trained: Tensor) -> tuple[Tensor, ...]:
         ctx.group = group
         if kernels.backend_of(group.weight) == "triton":
             if isinstance(chosen, Selection):
@@ -141,6 +143,11 @@ def _selections(selection: Selection) -> list[Selection]:
 def search(scores: Tensor, kept: Tensor) -> Selection:
     """Thresholds and cuts (batch) that keep exactly ``kept`` (batch, int64, 1..size) of each row of ``scores`` (batch,
     size; computed in float32)."""
+    found = kernels.select_values(scores, kept)
+    return _bit_by_bit(scores, kept) if found is None else found
+
+
+def _bit_by_bit(scores: Tensor, kept: Tensor) -> Selection:
     scores = scores.float() + 0.0  # -0.0 and 0.0 are equal scores
     bits = scores.view(torch.int32)
     keys = torch.where(bits < 0, bits ^ MAGNITUDE_BITS, bits)
@@ -188,8 +195,10 @@ class Selector:
         device = sites[0].layer.weight.device
         self._places = torch.tensor([place[layer] for layer in order], dtype=torch.int64, device=device)
         pools = list(dict.fromkeys(site.group for site in sites))
-        pool_of = {site.layer: pools.index(site.group) for site in sites}
-        self._pools = [[index for index, layer in enumerate(order) if pool_of[layer] == p] for p in range(len(pools))]
+        places = {layer: index for index, layer in enumerate(order)}
+        self._pools = [
+            [places[site.layer] for site in sites if site.group == pool and site.layer in places] for pool in pools
+        ]
         self._none = torch.full((), float("nan"), device=device)
 
     @contextmanager
@@ -198,20 +207,22 @@ class Selector:
         with torch.no_grad():
             for index, layer in self.own:
                 layer.select(kept[index])  # type: ignore[arg-type]
-            scores = [group.scores() for group in self.groups]
-            scores += [torch.stack([layer.scores() for layer in layers]) for layers in self.others]
-            found = self._pooled(scores, kept) if self.pooled else self._by_matrix(scores, kept)
-            count = len(self.groups)
-            for layers, stack, selection in zip(self.others, scores[count:], found[count:], strict=True):
+            stacks = [torch.stack([layer.scores() for layer in layers]) for layers in self.others]
+            first = len(self.groups)
+            if self.pooled:
+                found = self._pooled([*(group.scores() for group in self.groups), *stacks], kept)
+                wanted: list[Tensor | Selection] = [*found[:first]]
+                rest = found[first:]
+            else:
+                parts = kept[self._places].split([len(x.layers) for x in self.groups] + [len(x) for x in self.others])
+                wanted = [_wanted(*each) for each in zip(self.groups, parts[:first], strict=True)]
+                rest = [search(*each) for each in zip((s.flatten(1) for s in stacks), parts[first:], strict=True)]
+            for layers, stack, selection in zip(self.others, stacks, rest, strict=True):
                 for layer, mask in zip(layers, _masks(stack, selection), strict=True):
                     layer.selection = Selection(self._none, -1, mask)
-        chosen = dict(zip(map(id, self.groups), found, strict=False))
+        chosen = dict(zip(map(id, self.groups), wanted, strict=True))
         with together(self.groups, lambda group: chosen[id(group)]):
             yield
-
-    def _by_matrix(self, scores: Sequence[Tensor], kept: Tensor) -> list[Selection]:
-        parts = torch.split(kept[self._places], [len(stack) for stack in scores])
-        return [search(stack.flatten(1), part) for stack, part in zip(scores, parts, strict=True)]
 
     def _pooled(self, scores: Sequence[Tensor], kept: Tensor) -> list[Selection]:
         flat = [matrix.reshape(-1) for stack in scores for matrix in stack]
@@ -230,6 +241,11 @@ class Selector:
             )
             at += len(stack)
         return result
+
+
+def _wanted(group: Group, kept: Tensor) -> Tensor | Selection:
+    """What :meth:`Group.masked` takes: with kernels, M * D is made as the scores are searched."""
+    return kept if kernels.backend_of(group.weight) == "triton" else search(group.scores().flatten(1), kept)
 
 
 def _masks(scores: Tensor, selection: Selection) -> Tensor:

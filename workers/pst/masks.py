@@ -20,6 +20,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -27,10 +28,34 @@ from torch import Tensor
 
 from pst.sizes import kept_count
 
-__all__ = ["SAMPLE", "SMALL", "Selection", "explicit", "kept_count", "mask_", "mask_of", "select", "select_global"]
+__all__ = [
+    "SAMPLE",
+    "SMALL",
+    "Pattern",
+    "Selection",
+    "explicit",
+    "kept_count",
+    "mask_",
+    "mask_of",
+    "select",
+    "select_global",
+]
 
 SAMPLE = 4096
 SMALL = 4 * SAMPLE
+
+
+class Pattern(Protocol):
+    """Units of which whole ones, or parts, stay; :mod:`pst.patterns` makes them."""
+
+    @property
+    def name(self) -> str: ...
+
+    def values(self, scores: Tensor) -> Tensor:
+        """What the units are chosen by, one number a unit, from S (n, k)."""
+
+    def mask(self, scores: Tensor, selection: Selection) -> Tensor:
+        """The boolean mask (n, k) of a selection whose threshold and cut speak of :meth:`values`."""
 
 
 @dataclass(frozen=True)
@@ -38,11 +63,13 @@ class Selection:
     """Which scores of one matrix stay: those above ``threshold`` (0-dim, dtype of S), and those equal to it with a
     flat index <= ``cut`` (-1: none; numel - 1: all of them), an int64 tensor where a device found it.
 
-    With ``mask`` (bool, of the shape of S) exactly its weights stay, and the other two say nothing."""
+    With ``mask`` (bool, of the shape of S) exactly its weights stay, and the other two say nothing. With ``pattern``
+    the two speak of the values of its units, in the place of scores."""
 
     threshold: Tensor
     cut: int | Tensor
     mask: Tensor | None = None
+    pattern: Pattern | None = None
 
 
 def explicit(mask: Tensor) -> Selection:
@@ -82,6 +109,8 @@ def mask_(scores: Tensor, selection: Selection) -> Tensor:
     """
     if selection.mask is not None:
         return scores.copy_(selection.mask)
+    if selection.pattern is not None:
+        return scores.copy_(selection.pattern.mask(scores, selection))
     flat, cut = scores.view(-1), int(selection.cut)
     flat[: cut + 1].ge_(selection.threshold)
     flat[cut + 1 :].gt_(selection.threshold)

@@ -1,8 +1,7 @@
 """One dispatch for the kernels of the PST layer: Triton on a CUDA device, the reference everywhere else.
 
 :func:`use` overrides the choice. All functions have the reference's signatures, and take an
-:class:`pst.kernels.int8.Int8Weight` in place of W. float64, and a selection that holds its mask, are always the
-reference's.
+:class:`pst.kernels.int8.Int8Weight` in place of W. float64 is always the reference's.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from pst import masks
 from pst.kernels import reference
 from pst.kernels.int8 import Int8Weight
 from pst.kernels.reference import Factors, Scales
-from pst.masks import Selection
+from pst.masks import Pattern, Selection
 
 BACKENDS = ("reference", "triton")
 MOST_WEIGHTS = 2**31 - 1  # of a matrix that the Triton kernels can count
@@ -88,20 +87,44 @@ def select(weight: Tensor | Int8Weight, f: Factors, scales: Scales, kept: int) -
     return masks.select(scores(weight, f, scales), kept)
 
 
+def select_values(values: Tensor, kept: Tensor) -> Selection | None:
+    """Thresholds and cuts (batch) that keep exactly ``kept`` (batch, int64, 1..size) of each row of ``values`` (batch,
+    size), all on the device and found without waiting for it; None where no kernel can."""
+    if backend_of(values) == "triton":
+        return _triton().select_values(values, kept)  # type: ignore[no-any-return]
+    return None
+
+
+def unit_values(weight: Tensor | Int8Weight, f: Factors, scales: Scales, pattern: Pattern) -> Tensor:
+    """What the units of a pattern are chosen by: as ``pattern.values(S)``, which is not made by Triton's kernels."""
+    if backend_of(weight) == "triton":
+        return _triton().unit_values(weight, f, scales, pattern)  # type: ignore[no-any-return]
+    return pattern.values(scores(weight, f, scales))
+
+
+def line_sums(weight: Tensor | Int8Weight, f: Factors, scales: Scales, axis: int) -> Tensor:
+    """The sums of S for each row (n; axis 0) or each column (k; axis 1)."""
+    if backend_of(weight) == "triton":
+        return _triton().line_sums(weight, f, scales, axis)  # type: ignore[no-any-return]
+    return scores(weight, f, scales).sum(1 - axis)
+
+
 def masked_weight(weight: Tensor | Int8Weight, f: Factors, scales: Scales, selection: Selection) -> Tensor:
     """M * D (n, k), in W's dtype; a pruned weight is +0.0."""
-    if backend_of(weight) == "triton" and selection.mask is None:
+    if backend_of(weight) == "triton":
         return _triton().masked_weight(weight, f, scales, selection)  # type: ignore[no-any-return]
     plain = _plain(weight)
     with _full_precision(plain):
         return reference.masked_weight(plain, f, scales, selection).to(weight.dtype)
 
 
-def select_masked(weight: Tensor | Int8Weight, f: Factors, scales: Scales, kept: int) -> tuple[Selection, Tensor]:
-    """:func:`select` and then :func:`masked_weight`."""
+def select_masked(
+    weight: Tensor | Int8Weight, f: Factors, scales: Scales, kept: int | Tensor
+) -> tuple[Selection, Tensor]:
+    """:func:`select` and then :func:`masked_weight`. Triton's kernels also take numbers that lie on the device."""
     if backend_of(weight) == "triton":
         return _triton().select_masked(weight, f, scales, kept)  # type: ignore[no-any-return]
-    selection = select(weight, f, scales, kept)
+    selection = select(weight, f, scales, int(kept))
     return selection, masked_weight(weight, f, scales, selection)
 
 
@@ -109,7 +132,7 @@ def gradients(
     grad: Tensor, weight: Tensor | Int8Weight, f: Factors, scales: Scales, selection: Selection
 ) -> tuple[Factors, Tensor]:
     """The six gradients from G (n, k), which may be overwritten, and M * D recomputed on the way."""
-    if backend_of(weight) == "triton" and selection.mask is None:
+    if backend_of(weight) == "triton":
         return _triton().gradients(grad, weight, f, scales, selection)  # type: ignore[no-any-return]
     plain = _plain(weight)
     with _full_precision(plain):

@@ -2,7 +2,8 @@
 """The kernels of :mod:`pst.kernels.reference`, and exact selection, by Triton: nothing of W's shape but M * D is made.
 
 Every function takes one matrix, or a batch of equal shape with one leading axis on W, on all factors, and on the
-selection's two tensors; a batch costs as many launches as one matrix. Nothing here waits for the device.
+selection's two tensors; a batch costs as many launches as one matrix. Nothing here waits for the device; numbers of
+kept weights may lie on it.
 
 Legend as in :mod:`pst.kernels.reference`; W may also be an :class:`pst.kernels.int8.Int8Weight`. The factors are
 float32.
@@ -20,17 +21,22 @@ from triton import knobs
 
 from pst.kernels import triton_layer as layer
 from pst.kernels import triton_select as search
+from pst.kernels import triton_tile as tile
 from pst.kernels.int8 import Int8Weight
 from pst.kernels.reference import Factors, Scales
-from pst.kernels.triton_tile import LAUNCH
-from pst.masks import Selection
+from pst.masks import Pattern, Selection
 
 MOST_WEIGHTS = 2**31 - 1  # of one matrix: the kernels count in int32
 EXACT_TYPES = frozenset({torch.float32})  # sums as the reference forms them; the other dtypes use the tensor cores
 LISTED_SHARE = 16  # the list of a selection has room for one entry in so many
 WHOLE = 65536  # matrices of at most so many weights are searched without a sample
 PROGRAMS = 264  # of a pass that loops, at most
+SETTLERS = 8  # programs for each segment of the list
 ROW_CHUNKS = 1056  # programs that a gradient pass should have at least, rows permitting
+ENTRIES, MASK = tile.ENTRIES.value, tile.MASK.value
+BLOCK_4X1 = tile.BLOCK_4X1.value
+PATTERNS = {"2:4": tile.TWO_OF_FOUR.value, "block_1x4": tile.BLOCK_1X4.value, "block_4x1": BLOCK_4X1}
+"""Those of which the kernels make masks tile by tile, by name."""
 
 
 class Tile(NamedTuple):
@@ -42,30 +48,34 @@ class Tile(NamedTuple):
     stages: int = 1
 
 
-# By EXACT and kernel. Measured on an H200 (docs/benchmarks/gpu.md). The tensor cores take 64 rows at least. The
+# By kind and kernel. Measured on an H200 (docs/benchmarks/gpu.md). The tensor cores take 64 rows at least. The
 # gradient pass must have 8 warps: with 4, Triton 3.6 compiles it into wrong sums and illegal addresses.
 TILES = {
-    False: {
+    "parts": {
         "sweep": Tile(64, 32, 4),
         "scan": Tile(64, 64, 4),
         "mask": Tile(64, 32, 4),
         "gradient": Tile(64, 128, 8, 2),
     },
-    True: {
+    "exact": {
         "sweep": Tile(16, 128, 4),
         "scan": Tile(64, 64, 4),
         "mask": Tile(64, 64, 4),
         "gradient": Tile(64, 128, 8),
     },
+    "plain": {"sweep": Tile(1, 2048, 4), "scan": Tile(1, 2048, 4)},
 }
 
 
 @dataclass(frozen=True)
 class _Batch:
-    """One call's matrices: the kernels' common arguments, and the shape."""
+    """One call's matrices: the kernels' common arguments, and the shape. ``whole``: the same with the factors
+    themselves."""
 
     arguments: tuple[Any, ...]
+    whole: tuple[Any, ...]
     constants: dict[str, Any]
+    kind: str
     count: int
     n: int
     k: int
@@ -74,10 +84,10 @@ class _Batch:
 
     def tile(self, kernel: str) -> tuple[Tile, int, dict[str, Any]]:
         """The kernel's tile, how many cover a matrix, and the constants that follow."""
-        tile = TILES[self.constants["EXACT"]][kernel]
-        even = self.n % tile.rows == 0 and self.k % tile.cols == 0
-        constants = {"BM": tile.rows, "BN": tile.cols, "EVEN": even, "num_warps": tile.warps, "num_stages": tile.stages}
-        return tile, -(-self.n // tile.rows) * -(-self.k // tile.cols), self.constants | constants
+        size = TILES[self.kind][kernel]
+        even = self.n % size.rows == 0 and self.k % size.cols == 0
+        constants = {"BM": size.rows, "BN": size.cols, "EVEN": even, "num_warps": size.warps, "num_stages": size.stages}
+        return size, -(-self.n // size.rows) * -(-self.k // size.cols), self.constants | constants
 
     def empty_masked(self) -> Tensor:
         """Room for M * D, with the strides of W."""
@@ -95,40 +105,91 @@ def _batch(weight: Tensor | Int8Weight, f: Factors, scales: Scales) -> _Batch:
     if values.dim() == 2:
         values = values.unsqueeze(0)
     count, n, k = values.shape
-    if n * k > MOST_WEIGHTS:
-        raise ValueError(f"A matrix of {n} x {k} weights is larger than {MOST_WEIGHTS}; use the reference kernels.")
+    _check_size(n, k)
     if not (values[0].is_contiguous() or values[0].T.is_contiguous()):
         values = values.contiguous()
-    factors = [factor.float().contiguous() for factor in f]
+    exact = values.dtype in EXACT_TYPES
     rank1, rank2 = f.u.shape[-1], f.a.shape[-1]
-    quantized = isinstance(weight, Int8Weight)
-    arguments = (
-        values,
-        weight.row_scales if isinstance(weight, Int8Weight) else values,
-        *factors,
-        *(float(scale) for scale in scales),
-        n,
-        k,
-        *values.stride(),
-    )
     constants = {
         "R1": rank1,
         "R2": rank2,
         "P1": _padded(rank1),
-        "P2": _padded(rank2 + 1),  # the gradients of R and C share a dot with those of A and B
-        "EXACT": values.dtype in EXACT_TYPES,
-        "QUANTIZED": quantized,
-        **LAUNCH,
+        # The gradients of R and C share a dot with those of A and B; in parts R and C do so with A and B themselves.
+        "P2": _padded(rank2 + (1 if exact else 2 * tile.PARTS)),
+        "EXACT": exact,
+        "PLAIN": False,
+        "WIDE": knobs.runtime.interpret,  # the interpreter has no bf16 dot
+        "QUANTIZED": isinstance(weight, Int8Weight),
+        **tile.LAUNCH,
     }
-    return _Batch(arguments, constants, count, n, k, values, weight.dtype)
+    constants["W1"] = rank1 if exact else 2 * constants["P1"]
+    constants["W2"] = rank2 if exact else 2 * constants["P2"]
+    given = tuple(factor.float().contiguous() for factor in f)
+    rest = (*(float(scale) for scale in scales), n, k)
+    row_scales = weight.row_scales if isinstance(weight, Int8Weight) else values
+    used = given if exact else _split(given, rest, constants, count)
+    return _Batch(
+        (values, row_scales, *used, *rest, *values.stride()),
+        (values, row_scales, *given, *rest, *values.stride()),
+        constants,
+        "exact" if exact else "parts",
+        count,
+        n,
+        k,
+        values,
+        weight.dtype,
+    )
 
 
-def _tensors(selection: Selection, batch: _Batch) -> tuple[Tensor, Tensor]:
-    """Threshold (batch) float32 and cut (batch) int64 on the device."""
+def _check_size(n: int, k: int) -> None:
+    if n * k > MOST_WEIGHTS:
+        raise ValueError(f"A matrix of {n} x {k} weights is larger than {MOST_WEIGHTS}; use the reference kernels.")
+
+
+def _split(given: tuple[Tensor, ...], rest: tuple[Any, ...], constants: dict[str, Any], count: int) -> tuple[Any, ...]:
+    """The factors in parts."""
+    n, k = rest[-2:]
+    sizes = [count * 2 * constants[padded] * length for padded in ("P1", "P2") for length in (n, k)]
+    parts = torch.empty(sum(sizes), dtype=torch.bfloat16, device=given[0].device).split(sizes)
+    block = 64
+    tile.split[(-(-n // block) + -(-k // block), count)](
+        *given, *rest, *parts, **{name: constants[name] for name in ("R1", "R2", "P1", "P2")}, BLOCK=block
+    )
+    return *parts, *given[4:]
+
+
+def _plain_batch(values: Tensor) -> _Batch:
+    """Scores (batch, size) that are there already."""
+    values = values.float().contiguous().unsqueeze(1)
+    count, n, k = values.shape
+    _check_size(n, k)
+    constants = {
+        **dict.fromkeys(("R1", "R2", "W1", "W2"), 0),
+        **dict.fromkeys(("P1", "P2"), 16),
+        "EXACT": True,
+        "PLAIN": True,
+        "WIDE": False,
+        "QUANTIZED": False,
+        **tile.LAUNCH,
+    }
+    arguments = (*[values] * 8, 0.0, 0.0, 0.0, n, k, *values.stride())
+    return _Batch(arguments, arguments, constants, "plain", count, n, k, values, values.dtype)
+
+
+def _tensors(selection: Selection, batch: _Batch) -> tuple[tuple[Any, ...], Any]:
+    """What says which weights stay: threshold (batch) float32, cut (batch) int64, mask and its strides; and the
+    pattern's code. A matrix has 2^31 entries at most, so a mask is never read from another place."""
     cut: Any = selection.cut
     if not isinstance(cut, Tensor):
         cut = torch.full((batch.count,), cut, dtype=torch.int64, device=batch.values.device)
-    return selection.threshold.reshape(-1).float(), cut.reshape(-1)
+    pair = (selection.threshold.reshape(-1).float(), cut.reshape(-1))
+    mask = selection.mask
+    if mask is None:
+        code = ENTRIES if selection.pattern is None else PATTERNS[selection.pattern.name]
+        return (*pair, pair[1], 0, 0, 0), code
+    mask = mask.view(torch.uint8)
+    mask = mask if mask.dim() == 3 else mask.unsqueeze(0)
+    return (*pair, mask, *mask.stride()), MASK
 
 
 def scores(weight: Tensor | Int8Weight, f: Factors, scales: Scales) -> Tensor:
@@ -140,12 +201,33 @@ def scores(weight: Tensor | Int8Weight, f: Factors, scales: Scales) -> Tensor:
     return result.reshape(_shape(weight))
 
 
+def unit_values(weight: Tensor | Int8Weight, f: Factors, scales: Scales, pattern: Pattern) -> Tensor:
+    """What the units of a pattern of :data:`PATTERNS` are chosen by: float32, as ``pattern.values(S)``."""
+    batch = _batch(weight, f, scales)
+    code = PATTERNS[pattern.name]
+    down, across = (4, 1) if code == BLOCK_4X1 else (1, 4)
+    shape = (batch.count, -(-batch.n // down), -(-batch.k // across))
+    result = torch.empty(shape, dtype=torch.float32, device=batch.values.device)
+    _, tiles, constants = batch.tile("scan")
+    layer.write_units[(tiles, batch.count)](*batch.arguments, result, PATTERN=code, **constants)
+    return result.view(*_shape(weight)[:-2], *shape[1:])
+
+
+def line_sums(weight: Tensor | Int8Weight, f: Factors, scales: Scales, axis: int) -> Tensor:
+    """The sums of S for each row (n; axis 0) or each column (k; axis 1)."""
+    batch = _batch(weight, f, scales)
+    size, tiles, constants = batch.tile("scan")
+    shares, length = (-(-batch.k // size.cols), batch.n) if axis == 0 else (-(-batch.n // size.rows), batch.k)
+    result = torch.empty(batch.count, shares, length, dtype=torch.float32, device=batch.values.device)
+    layer.write_lines[(tiles, batch.count)](*batch.arguments, result, AXIS=axis, **constants)
+    return result.sum(1).view(*_shape(weight)[:-2], length)
+
+
 def masked_weight(weight: Tensor | Int8Weight, f: Factors, scales: Scales, selection: Selection) -> Tensor:
     """M * D (n, k), in W's dtype; a pruned weight is +0.0."""
     batch = _batch(weight, f, scales)
     result = batch.empty_masked()
-    thresholds, cuts = _tensors(selection, batch)
-    _write_masked(batch, thresholds, cuts, result, None)
+    _write_masked(batch, *_tensors(selection, batch), result, None)
     return result.view(_shape(weight))
 
 
@@ -153,28 +235,31 @@ def _shape(weight: Tensor | Int8Weight) -> torch.Size:
     return weight.values.shape if isinstance(weight, Int8Weight) else weight.shape
 
 
-def _write_masked(batch: _Batch, thresholds: Tensor, cuts: Tensor, result: Tensor, states: Tensor | None) -> None:
+def _write_masked(batch: _Batch, chosen: tuple[Any, ...], code: Any, result: Tensor, states: Tensor | None) -> None:
     """With ``states`` (batch, steps, fields) only the matrices of which all entries were searched."""
     _, tiles, constants = batch.tile("mask")
     programs = tiles if states is None else min(tiles, PROGRAMS)
     layer.write_masked[(programs, batch.count)](
         *batch.arguments,
-        thresholds,
-        cuts,
+        *chosen,
         result,
-        thresholds if states is None else states[:, 0, 3],
+        chosen[0] if states is None else states[:, 0, 3],
         0 if states is None else states.stride(0),
+        PATTERN=code,
         CONDITIONAL=states is not None,
         **constants,
     )
 
 
-def select(weight: Tensor | Int8Weight, f: Factors, scales: Scales, kept: int) -> Selection:
-    """Keep exactly ``kept`` (0..n k) of each matrix's scores; ``cut`` of the result is a tensor on the device."""
+def select(weight: Tensor | Int8Weight, f: Factors, scales: Scales, kept: int | Tensor) -> Selection:
+    """Keep exactly ``kept`` (0..n k) of each matrix's scores, or of each as many as the tensor ``kept`` (batch, int64)
+    on the device says, 1..n k; ``cut`` of the result is a tensor on the device."""
     return _select(_batch(weight, f, scales), kept, None, single=len(_shape(weight)) == 2)
 
 
-def select_masked(weight: Tensor | Int8Weight, f: Factors, scales: Scales, kept: int) -> tuple[Selection, Tensor]:
+def select_masked(
+    weight: Tensor | Int8Weight, f: Factors, scales: Scales, kept: int | Tensor
+) -> tuple[Selection, Tensor]:
     """:func:`select` and :func:`masked_weight` with one pass over W instead of two."""
     batch = _batch(weight, f, scales)
     result = batch.empty_masked()
@@ -182,14 +267,20 @@ def select_masked(weight: Tensor | Int8Weight, f: Factors, scales: Scales, kept:
     return selection, result.view(_shape(weight))
 
 
-def _select(batch: _Batch, kept: int, masked: Tensor | None, *, single: bool) -> Selection:
+def select_values(values: Tensor, kept: int | Tensor) -> Selection:
+    """Keep exactly ``kept`` of each row of ``values`` (batch, size), as :func:`select` does of scores."""
+    return _select(_plain_batch(values), kept, None, single=False)
+
+
+def _select(batch: _Batch, kept: int | Tensor, masked: Tensor | None, *, single: bool) -> Selection:
     device, count, numel = batch.values.device, batch.count, batch.n * batch.k
-    if not 0 < kept < numel:
+    counted = isinstance(kept, Tensor)
+    if isinstance(kept, int) and not 0 < kept < numel:
         level = math.inf if kept <= 0 else -math.inf
         thresholds = torch.full((count,), level, device=device)
         cuts = torch.full((count,), numel - 1 if kept > 0 else -1, dtype=torch.int64, device=device)
         if masked is not None:
-            _write_masked(batch, thresholds, cuts, masked, None)
+            _write_masked(batch, (thresholds, cuts, cuts, 0, 0, 0), ENTRIES, masked, None)
         return _selection(thresholds, cuts, single=single)
 
     index_bits = max(1, (numel - 1).bit_length())
@@ -210,7 +301,7 @@ def _select(batch: _Batch, kept: int, masked: Tensor | None, *, single: bool) ->
     if sampled:
         edges = torch.empty(count, 2, dtype=torch.int32, device=device)
         entries = torch.empty(count * segments * capacity, dtype=torch.int64, device=device)
-        _bracket(batch, kept / numel, edges)
+        _bracket(batch, kept, edges)
         search.sweep[(tiles, count)](
             *batch.arguments, edges, above, lengths, entries, capacity,
             batch.values if masked is None else masked,
@@ -221,30 +312,31 @@ def _select(batch: _Batch, kept: int, masked: Tensor | None, *, single: bool) ->
     for step in range(steps):
         search.digit[programs](
             *batch.arguments, edges, above, lengths, entries, capacity, states, histograms, step, kept, index_bits,
-            SAMPLED=sampled, FIRST=step == 0, SEGMENTS=segments, BLOCK=1024, **shape, **bins, **constants,
+            COUNTED=counted, SAMPLED=sampled, FIRST=step == 0, SEGMENTS=segments, BLOCK=1024, **shape, **bins,
+            **constants,
         )  # fmt: skip
     search.finish[(count,)](states, histograms, thresholds, cuts, index_bits, **shape, **bins)
     if masked is not None:
         if sampled:
-            search.settle[programs](
+            search.settle[(segments * SETTLERS, count)](
                 lengths, entries, capacity, thresholds, cuts, states, masked, batch.k, *masked.stride(),
                 SEGMENTS=segments, BLOCK=1024, **shape,
             )  # fmt: skip
-        _write_masked(batch, thresholds, cuts, masked, states)
+        _write_masked(batch, (thresholds, cuts, cuts, 0, 0, 0), ENTRIES, masked, states)
     return _selection(thresholds, cuts, single=single)
 
 
-def _bracket(batch: _Batch, share: float, edges: Tensor) -> None:
-    """Edges (batch, 2) between which the largest ``share`` of the scores ends, with near certainty."""
+def _bracket(batch: _Batch, kept: int | Tensor, edges: Tensor) -> None:
+    """Edges (batch, 2) between which the largest ``kept`` of the scores end, with near certainty."""
     drawn = search.SAMPLE
     samples = torch.empty(batch.count, drawn, dtype=torch.int32, device=edges.device)
-    constants = {name: batch.constants[name] for name in ("R1", "R2", "QUANTIZED")}
+    constants = {name: batch.constants[name] for name in ("R1", "R2", "QUANTIZED", "PLAIN")}
     search.sample_scores[(drawn // 256, batch.count)](
-        *batch.arguments, samples, COUNT=drawn, BLOCK=256, num_warps=4, **constants
+        *batch.whole, samples, COUNT=drawn, BLOCK=256, num_warps=4, **constants
     )
-    slack = 4 * math.sqrt(drawn * share * (1 - share)) + 2
-    first, last = math.floor((1 - share) * drawn - slack), math.ceil((1 - share) * drawn + slack)
-    search.bracket[(batch.count,)](samples, edges, first, last, COUNT=drawn, num_warps=32)
+    search.bracket[(batch.count, 2)](
+        samples, edges, kept, batch.n * batch.k, COUNTED=isinstance(kept, Tensor), COUNT=drawn, num_warps=32
+    )
 
 
 def _selection(thresholds: Tensor, cuts: Tensor, *, single: bool) -> Selection:
@@ -261,33 +353,28 @@ def gradients(
     reuse = grad.dtype == batch.dtype and grad.stride() == batch.values.stride()
     masked = grad if reuse else batch.empty_masked()
     n, k, ranks = batch.n, batch.k, batch.constants["R1"] + batch.constants["R2"] + 1
-    tile, _, constants = batch.tile("gradient")
-    strips, row_tiles = -(-k // tile.cols), -(-n // tile.rows)
+    size, _, constants = batch.tile("gradient")
+    strips, row_tiles = -(-k // size.cols), -(-n // size.rows)
     chunk_tiles = max(1, row_tiles * strips * batch.count // ROW_CHUNKS)
     chunks = -(-row_tiles // chunk_tiles)
     device = grad.device
     row_shares = torch.empty(batch.count, strips, n * ranks, device=device)
     col_shares = torch.empty(batch.count, chunks, ranks * k, device=device)
-    thresholds, cuts = _tensors(selection, batch)
-    precise = batch.values.dtype == torch.float32 or knobs.runtime.interpret  # the interpreter has no bf16 dot
+    chosen, code = _tensors(selection, batch)
     layer.gradient[(strips, chunks, batch.count)](
-        *batch.arguments, grad, *grad.stride(), thresholds, cuts, masked, row_shares, col_shares, chunk_tiles *
-        tile.rows, PRECISE=precise, **constants,
+        *batch.arguments, grad, *grad.stride(), *chosen, masked, row_shares, col_shares, chunk_tiles * size.rows,
+        PATTERN=code, **constants,
     )  # fmt: skip
-    rows, cols = _reduced(row_shares, n, batch, scales), _reduced(col_shares, k, batch, scales)
+    rows = torch.empty(batch.count, n * ranks, device=device)
+    cols = torch.empty(batch.count, k * ranks, device=device)
     rank1, rank2 = f.u.shape[-1], f.a.shape[-1]
+    own = scales if batch.kind == "exact" else Scales(1.0, 1.0, scales.alpha2)  # in parts, U' and P hold the others
+    block = 128
+    layer.reduce[(-(-max(n, k) * ranks // block), batch.count, 2)](
+        row_shares, rows, strips, n * ranks, n * rank1, n * (rank1 + rank2), *scales,
+        col_shares, cols, chunks, k * ranks, k * rank1, k * (rank1 + rank2), *own, BLOCK=block, AT_ONCE=16,
+    )  # fmt: skip
     du, da, dr = rows.split([n * rank1, n * rank2, n], dim=1)
     dv, db, dc = cols.split([k * rank1, k * rank2, k], dim=1)
     result = Factors(*(part.view(factor.shape) for part, factor in zip((du, dv, da, db, dr, dc), f, strict=True)))
     return result, masked.view(_shape(weight))
-
-
-def _reduced(shares: Tensor, unit: int, batch: _Batch, scales: Scales) -> Tensor:
-    """The sum (batch, length) of shares (batch, count, length), times beta, alpha1 and alpha2 in their sections."""
-    count, length = shares.shape[1:]
-    result = torch.empty(batch.count, length, device=shares.device)
-    first = unit * batch.constants["R1"]
-    layer.reduce[(-(-length // 1024), batch.count)](
-        shares, result, count, length, first, length - unit, scales.beta, scales.alpha1, scales.alpha2, BLOCK=1024
-    )
-    return result

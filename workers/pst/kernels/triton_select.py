@@ -27,6 +27,7 @@ import triton.language as tl
 from pst.kernels.triton_tile import key_score, load_weight, score_tile, sort_key, tile_of
 
 SAMPLE = 16384
+DEVIATIONS = tl.constexpr(3)  # of the sample's share that the bracket reaches to each side; it misses once in 400 times
 SEGMENTS = 128  # of the list, at most
 BINS = 2048
 BITS = 11  # log2(BINS)
@@ -38,56 +39,74 @@ FIELDS = 4  # of a pass's state: low, width, place, 1 when all entries are searc
 @triton.jit
 def sample_scores(
     w, scale, u, v, a, b, r, c, beta, alpha1, alpha2, n, k, stride_b, stride_n, stride_k, out,
-    R1: tl.constexpr, R2: tl.constexpr, QUANTIZED: tl.constexpr, COUNT: tl.constexpr, BLOCK: tl.constexpr,
+    R1: tl.constexpr, R2: tl.constexpr, QUANTIZED: tl.constexpr, PLAIN: tl.constexpr, COUNT: tl.constexpr,
+    BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """Keys (batch, COUNT) of a stratified sample. Its scores may differ from the tiles' in the last place."""
+    """Keys (batch, COUNT) of a stratified sample, from the factors themselves. Its scores may differ from the tiles' in
+    the last places."""
     batch = tl.program_id(1).to(tl.int64)
     place = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     step = (n * k) // COUNT
-    index = place * step + (tl.randint(0, place).to(tl.int32) & 0x7FFFFFFF) % step
+    mixed = place.to(tl.uint32) * 0x9E3779B1  # a place within each stretch that runs along no row or column
+    mixed = (mixed ^ (mixed >> 15)) * 0x85EBCA77
+    index = place * step + ((mixed ^ (mixed >> 13)) & 0x7FFFFFFF).to(tl.int32) % step
     row, col = index // k, index % k
     value = tl.load(w + batch * stride_b + row * stride_n + col * stride_k).to(tl.float32)
     if QUANTIZED:
         value *= tl.load(scale + batch * n + row)
-    low = tl.zeros_like(value)
-    score = tl.zeros_like(value)
-    for rank in tl.static_range(R1):
-        left = tl.load(u + batch * n * R1 + row * R1 + rank)
-        low = tl.fma(left, tl.load(v + batch * k * R1 + rank * k + col), low)
-    for rank in tl.static_range(R2):
-        left = tl.load(a + batch * n * R2 + row * R2 + rank) * alpha1
-        score = tl.fma(left, tl.load(b + batch * k * R2 + rank * k + col), score)
-    score += tl.load(r + batch * n + row) * alpha2
-    score += tl.load(c + batch * k + col) * alpha2
-    score += tl.abs(tl.fma(low, tl.zeros_like(low) + beta, value))
+    score = value
+    if not PLAIN:
+        low = tl.zeros_like(value)
+        score = tl.zeros_like(value)
+        for rank in tl.static_range(R1):
+            left = tl.load(u + batch * n * R1 + row * R1 + rank)
+            low = tl.fma(left, tl.load(v + batch * k * R1 + rank * k + col), low)
+        for rank in tl.static_range(R2):
+            left = tl.load(a + batch * n * R2 + row * R2 + rank) * alpha1
+            score = tl.fma(left, tl.load(b + batch * k * R2 + rank * k + col), score)
+        score += tl.load(r + batch * n + row) * alpha2
+        score += tl.load(c + batch * k + col) * alpha2
+        score += tl.abs(tl.fma(low, tl.zeros_like(low) + beta, value))
     tl.store(out + batch * COUNT + place, sort_key(score))
 
 
 @triton.jit
-def bracket(samples, edges, first, last, COUNT: tl.constexpr):
-    """Edges (batch, 2) as keys: of the sample's ascending ranks ``first`` and ``last``, widened to 19 bits; a rank
-    outside the sample gives an open end. Both by bisection: the largest prefix that at most ``rank`` keys lie
-    below."""
+def _wanted(kept, batch, COUNTED: tl.constexpr):
+    if COUNTED:  # noqa: SIM108 - decided when the kernel is compiled
+        wanted = tl.load(kept + batch).to(tl.int32)
+    else:
+        wanted = kept
+    return wanted
+
+
+@triton.jit
+def bracket(samples, edges, kept, numel, COUNTED: tl.constexpr, COUNT: tl.constexpr):
+    """Edges (batch, 2) as keys, between which the largest ``kept`` of ``numel`` scores end with near certainty: two
+    ranks of the sample, widened to 19 bits; a rank outside the sample gives an open end. Both by bisection: the largest
+    prefix that at most ``rank`` keys lie below."""
     batch = tl.program_id(0)
+    wanted = tl.full((), 0, tl.int32) + _wanted(kept, batch, COUNTED)
+    share = 1 - wanted.to(tl.float32) / numel
+    slack = DEVIATIONS * tl.sqrt(COUNT * share * tl.maximum(1 - share, 0.0)) + 2
+    upper = tl.program_id(1)
+    rank = tl.where(upper == 0, tl.floor(share * COUNT - slack), tl.ceil(share * COUNT + slack)).to(tl.int32)
     key = tl.load(samples + batch * COUNT + tl.arange(0, COUNT))
-    low = tl.full((), -0x80000000, tl.int64)
-    high = tl.full((), -0x80000000, tl.int64)
+    edge = tl.full((), -0x80000000, tl.int64)
     for bit in range(31, 12, -1):
         step = tl.full((), 1, tl.int64) << bit
-        below = (key < (low + step).to(tl.int32)).to(tl.int32) + ((key < (high + step).to(tl.int32)).to(tl.int32) << 16)
-        counts = tl.sum(below, 0)  # both in one: COUNT < 2^15
-        low += tl.where((counts & 0xFFFF) <= first, step, 0)
-        high += tl.where((counts >> 16) <= last, step, 0)
-    tl.store(edges + batch * 2, tl.where(first >= 0, low, -0x80000000).to(tl.int32))
-    tl.store(edges + batch * 2 + 1, tl.where(last < COUNT, high + 8191, 0x7FFFFFFF).to(tl.int32))
+        below = tl.sum((key < (edge + step).to(tl.int32)).to(tl.int32), 0)
+        edge += tl.where(below <= rank, step, 0)
+    outside = tl.where(upper == 0, rank < 0, rank >= COUNT)
+    edge = tl.where(outside, tl.where(upper == 0, -0x80000000, 0x7FFFFFFF), edge + tl.where(upper == 0, 0, 8191))
+    tl.store(edges + batch * 2 + upper, edge.to(tl.int32))
 
 
 @triton.jit
 def sweep(
     w, scale, u, v, a, b, r, c, beta, alpha1, alpha2, n, k, stride_b, stride_n, stride_k,
     edges, above_counts, lengths, entries, capacity, masked,
-    R1: tl.constexpr, R2: tl.constexpr, P1: tl.constexpr, P2: tl.constexpr, EXACT: tl.constexpr,
-    QUANTIZED: tl.constexpr,
+    R1: tl.constexpr, R2: tl.constexpr, P1: tl.constexpr, P2: tl.constexpr, W1: tl.constexpr, W2: tl.constexpr,
+    EXACT: tl.constexpr, PLAIN: tl.constexpr, WIDE: tl.constexpr, QUANTIZED: tl.constexpr,
     EVEN: tl.constexpr, SEGMENTS: tl.constexpr, WRITE: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr,
 ):  # fmt: skip
     """Counts the entries above the bracket (batch), and lists those inside it: ``entries`` (batch, SEGMENTS,
@@ -96,46 +115,48 @@ def sweep(
     With WRITE, D of all these goes to ``masked``, 0 elsewhere."""
     batch = tl.program_id(1).to(tl.int64)
     tile = tl.program_id(0)
-    rows, cols, row_ok, col_ok = tile_of(tile, n, k, BM, BN, EVEN)
+    rows, cols, row_ok, col_ok, _, _ = tile_of(tile, n, k, BM, BN, EVEN)
     inside = row_ok[:, None] & col_ok[None, :]
     value = load_weight(
         w + batch * stride_b, scale + batch * n, rows, cols, inside, row_ok, stride_n, stride_k, QUANTIZED
     )
     updated, score = score_tile(
-        value, u + batch * n * R1, v + batch * k * R1, a + batch * n * R2, b + batch * k * R2, r + batch * n, c +
-        batch * k, beta, alpha1, alpha2, rows, cols, row_ok, col_ok, k, R1, R2, P1, P2, EXACT,
+        value, u + batch * n * W1, v + batch * k * W1, a + batch * n * W2, b + batch * k * W2, r + batch * n, c +
+        batch * k, beta, alpha1, alpha2, rows, cols, row_ok, col_ok, k, R1, R2, P1, P2, EXACT, PLAIN, WIDE,
     )  # fmt: skip
     key = sort_key(score)
     low, high = tl.load(edges + batch * 2), tl.load(edges + batch * 2 + 1)
-    above = inside & (key > high)
-    listed = inside & (key >= low) & (key <= high)
+    listed = (inside & (key >= low) & (key <= high)).to(tl.int32)
     if WRITE:
         target = masked + batch * stride_b + rows[:, None] * stride_n + cols[None, :] * stride_k
         tl.store(target, tl.where(key >= low, updated + 0.0, 0.0).to(masked.dtype.element_ty), mask=inside)
-    tl.atomic_add(above_counts + batch, tl.sum(tl.sum(above.to(tl.int32), 1), 0), sem="relaxed")
+    by_row = tl.sum((inside & (key > high)).to(tl.int32) | (listed << 16), 1)  # both counts in one
+    counts = tl.sum(by_row, 0)
+    by_row = by_row >> 16
+    tl.atomic_add(above_counts + batch, counts & 0xFFFF, sem="relaxed")
     # Neighbouring tiles go to unrelated segments, so that a dense row or column does not fill one.
     segment = batch * SEGMENTS + ((tile * 40503 >> 4) & (SEGMENTS - 1))
-    zeros = tl.zeros_like(key)
-    position = tl.atomic_add(lengths + segment + zeros, zeros + 1, mask=listed, sem="relaxed")
-    room = listed & (position < capacity)
+    start = tl.atomic_add(lengths + segment, counts >> 16, sem="relaxed")
+    position = start + (tl.cumsum(by_row, 0) - by_row)[:, None] + tl.cumsum(listed, 1) - listed
+    room = (listed > 0) & (position < capacity)
     entry = (key.to(tl.int64) << 32) | (rows[:, None] * k + cols[None, :]).to(tl.int64)
     tl.store(entries + segment * capacity + position, entry, mask=room)
 
 
 @triton.jit
 def _first_range(
-    edges, above_count, lengths, kept, capacity, index_bits, SAMPLED: tl.constexpr, SEGMENTS: tl.constexpr
+    edges, above_count, lengths, wanted, capacity, index_bits, SAMPLED: tl.constexpr, SEGMENTS: tl.constexpr
 ):
     """(low, width, place, full) before the first digit."""
     low = tl.full((), 0, tl.int64)
     width = tl.full((), 32, tl.int64) + index_bits
-    place = tl.full((), 0, tl.int64) + kept
+    place = tl.full((), 0, tl.int64) + wanted
     full = tl.full((), 1, tl.int64)
     if SAMPLED:
         above = tl.load(above_count).to(tl.int64)
         length = tl.load(lengths + tl.arange(0, SEGMENTS))
         listed = tl.sum(length.to(tl.int64), 0)
-        if (above < kept) & (kept <= above + listed) & (tl.max(length, 0) <= capacity):
+        if (above < wanted) & (wanted <= above + listed) & (tl.max(length, 0) <= capacity):
             low = (tl.load(edges).to(tl.int64) + 0x80000000) << index_bits
             high = ((tl.load(edges + 1).to(tl.int64) + 0x80000001) << index_bits) - 1
             width = tl.sum((((high - low) >> tl.arange(0, 64).to(tl.int64)) > 0).to(tl.int64), 0)
@@ -175,13 +196,13 @@ def _count(histogram, entry, valid, first, low, width, BITS: tl.constexpr):
     tl.atomic_add(histogram + place, tl.zeros_like(place) + 1, mask=valid & (place != pivot), sem="relaxed")
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["step"])
 def digit(
     w, scale, u, v, a, b, r, c, beta, alpha1, alpha2, n, k, stride_b, stride_n, stride_k,
     edges, above_counts, lengths, entries, capacity, states, histograms, step, kept, index_bits,
-    R1: tl.constexpr, R2: tl.constexpr, P1: tl.constexpr, P2: tl.constexpr, EXACT: tl.constexpr,
-    QUANTIZED: tl.constexpr,
-    EVEN: tl.constexpr, SAMPLED: tl.constexpr, FIRST: tl.constexpr, STEPS: tl.constexpr, SEGMENTS: tl.constexpr,
+    R1: tl.constexpr, R2: tl.constexpr, P1: tl.constexpr, P2: tl.constexpr, W1: tl.constexpr, W2: tl.constexpr,
+    EXACT: tl.constexpr, PLAIN: tl.constexpr, WIDE: tl.constexpr, QUANTIZED: tl.constexpr, EVEN: tl.constexpr,
+    COUNTED: tl.constexpr, SAMPLED: tl.constexpr, FIRST: tl.constexpr, STEPS: tl.constexpr, SEGMENTS: tl.constexpr,
     BLOCK: tl.constexpr, BINS: tl.constexpr, BITS: tl.constexpr, FIELDS: tl.constexpr,
     BM: tl.constexpr, BN: tl.constexpr,
 ):  # fmt: skip
@@ -194,8 +215,9 @@ def digit(
     lengths += batch * SEGMENTS
     if FIRST:
         low, width, place, full = _first_range(
-            edges + batch * 2, above_counts + batch, lengths, kept, capacity, index_bits, SAMPLED, SEGMENTS
-        )
+            edges + batch * 2, above_counts + batch, lengths, _wanted(kept, batch, COUNTED), capacity, index_bits,
+            SAMPLED, SEGMENTS,
+        )  # fmt: skip
     else:
         low, width, place, full = _narrowed(states - FIELDS, histograms - BINS, BINS, BITS, FIELDS)
     if program == 0:
@@ -207,14 +229,15 @@ def digit(
     if width > 0:
         if full != 0:
             for tile in range(program, tl.cdiv(n, BM) * tl.cdiv(k, BN), programs):
-                rows, cols, row_ok, col_ok = tile_of(tile, n, k, BM, BN, EVEN)
+                rows, cols, row_ok, col_ok, _, _ = tile_of(tile, n, k, BM, BN, EVEN)
                 inside = row_ok[:, None] & col_ok[None, :]
                 value = load_weight(
                     w + batch * stride_b, scale + batch * n, rows, cols, inside, row_ok, stride_n, stride_k, QUANTIZED
                 )
                 _, score = score_tile(
-                    value, u + batch * n * R1, v + batch * k * R1, a + batch * n * R2, b + batch * k * R2, r + batch *
-                    n, c + batch * k, beta, alpha1, alpha2, rows, cols, row_ok, col_ok, k, R1, R2, P1, P2, EXACT,
+                    value, u + batch * n * W1, v + batch * k * W1, a + batch * n * W2, b + batch * k * W2, r + batch *
+                    n, c + batch * k, beta, alpha1, alpha2, rows, cols, row_ok, col_ok, k, R1, R2, P1, P2, EXACT, PLAIN,
+                    WIDE,
                 )  # fmt: skip
                 entry = (sort_key(score).to(tl.int64) + 0x80000000) << index_bits
                 entry += last - (rows[:, None] * k + cols[None, :])
