@@ -209,6 +209,7 @@ def test_the_web_tier_never_loads_torch() -> None:
         "pst.families.parts",
         "pst.families.seq2seq",
         "pst.families.units",
+        "pst.latency",
         "pst.sizes",
         "pst.training_memory",
         "pst.traits",

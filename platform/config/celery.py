@@ -1,10 +1,26 @@
 """The platform's own Celery application: beat, the reaper, validation of uploads."""
 
 import os
+import threading
+import time
 
 from celery import Celery
+from celery.signals import beat_embedded_init
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 app = Celery("sparsewright")
 app.config_from_object("django.conf:settings", namespace="CELERY")
 app.autodiscover_tasks()
+
+
+@beat_embedded_init.connect
+def end_with_the_worker(**_: object) -> None:
+    """The beat is a process of its own below the worker's: it must not go on alone when that is killed."""
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)
+
+    threading.Thread(target=watch, name="watch-worker", daemon=True).start()

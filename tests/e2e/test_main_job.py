@@ -157,8 +157,11 @@ def test_nothing_is_left_running(tmp_path: Path) -> None:
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background job ignores it
         ) as process:
             assert process.stdout is not None and process.stdout.readline().startswith("http://127.0.0.1:")
-            children = psutil.Process(process.pid).children(recursive=True)
-            assert len(children) >= 5
+            deadline = time.monotonic() + 60
+            # Valkey, the web tier and its worker, the platform's Celery process and its beat, a worker, a serving node.
+            while len(children := psutil.Process(process.pid).children(recursive=True)) < 7:
+                assert time.monotonic() < deadline, children
+                time.sleep(0.1)
             process.send_signal(number)
             process.wait(60)
         _, alive = psutil.wait_procs(children, timeout=60)  # a busy machine is no fault
