@@ -11,7 +11,7 @@ ENV PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 PYTHONPATH=/app/platform:/app/w
     DJANGO_SETTINGS_MODULE=config.settings SPARSEWRIGHT_DATA_DIR=/data SPARSEWRIGHT_LOG_FORMAT=json
 WORKDIR /app
 COPY requirements/web.lock requirements/web.lock
-RUN pip install --no-cache-dir uv==0.13.9 && uv pip install --system --no-cache -r requirements/web.lock && pip uninstall -y uv
+RUN pip install --no-cache-dir uv==0.13.9 && uv pip install --system --no-cache --compile-bytecode -r requirements/web.lock && pip uninstall -y uv
 COPY manage.py ./
 COPY platform/ platform/
 COPY jobs/ jobs/

@@ -6,7 +6,7 @@ ENV PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 PYTHONPATH=/app/workers HF_HUB_
 WORKDIR /app
 COPY requirements/worker.lock requirements/worker.lock
 RUN pip install --no-cache-dir uv==0.13.9 \
-    && UV_TORCH_BACKEND=$TORCH_BACKEND uv pip install --system --no-cache -r requirements/worker.lock && pip uninstall -y uv
+    && UV_TORCH_BACKEND=$TORCH_BACKEND uv pip install --system --no-cache --compile-bytecode -r requirements/worker.lock && pip uninstall -y uv
 COPY workers/ workers/
 RUN useradd --uid 10001 --create-home sparsewright && mkdir /cache && chown sparsewright /cache
 USER sparsewright

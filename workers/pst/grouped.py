@@ -214,7 +214,8 @@ class Selector:
                 wanted: list[Tensor | Selection] = [*found[:first]]
                 rest = found[first:]
             else:
-                parts = kept[self._places].split([len(x.layers) for x in self.groups] + [len(x) for x in self.others])
+                counts = [len(x.layers) for x in self.groups] + [len(x) for x in self.others]
+                parts = torch.split(kept[self._places], counts)
                 wanted = [_wanted(*each) for each in zip(self.groups, parts[:first], strict=True)]
                 rest = [search(*each) for each in zip((s.flatten(1) for s in stacks), parts[first:], strict=True)]
             for layers, stack, selection in zip(self.others, stacks, rest, strict=True):

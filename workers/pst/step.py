@@ -43,7 +43,7 @@ class Batch:
 def computes_bfloat16(device: torch.device) -> bool:
     """Whether the device multiplies bfloat16 faster than float32: instructions of its own, no emulation."""
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     known: Mapping[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()  # an older torch can't tell
     return any(known.get(name, False) for name in ("avx512_bf16", "amx_bf16"))
 
