@@ -151,7 +151,12 @@ def report(accuracy: float, size: int) -> dict[str, Any]:
             "matrices": matrices,
         },
         "samples": [
-            {"source": f"name[Aromi], area[{n}]", "references": ["Aromi is a pub."], "text": f"Text {n}", "dense": "Bar"}
+            {
+                "source": f"name[Aromi], area[{n}]",
+                "references": ["Aromi is a pub."],
+                "text": f"Text {n}",
+                "dense": "Bar",
+            }
             for n in range(1, 8)
         ],
         "errors": {

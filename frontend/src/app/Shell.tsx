@@ -87,7 +87,7 @@ export function Shell() {
           </Group>
           <Group gap="xs" wrap="nowrap">
             {canEdit && (
-              <Button component={Link} to={`${root}/jobs/new`} size="xs">
+              <Button component={Link} to={`${root}/jobs/new`} size="xs" visibleFrom="xs">
                 {t("shell.newJob")}
               </Button>
             )}
@@ -95,7 +95,7 @@ export function Shell() {
             <SchemeButton />
             <Menu position="bottom-end">
               <Menu.Target>
-                <Button variant="subtle" color="gray" size="xs" px={6} aria-label={t("shell.account")}>
+                <Button variant="subtle" color="gray" size="xs" px={6} maw={130} aria-label={t("shell.account")}>
                   {me.user?.username}
                 </Button>
               </Menu.Target>

@@ -197,13 +197,13 @@ class DatasetReportSerializer(serializers.Serializer[Any]):
 
 @extend_schema_field(DatasetReportSerializer)
 class ReportField(serializers.JSONField):
-    def to_representation(self, value: dict[str, Any]) -> dict[str, Any]:
+    def to_representation(self, value: Any) -> Any:
         return value | {"warnings": said(value["warnings"])} if "warnings" in value else value
 
 
 @extend_schema_field(DatasetFoundErrorSerializer(many=True))
 class ErrorsField(serializers.JSONField):
-    def to_representation(self, value: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    def to_representation(self, value: Any) -> Any:
         return said(value)
 
 

@@ -178,7 +178,7 @@ def card(
             "transformers; `sparse/` holds the same weights in the compact format that the serving nodes run.\n"
         )
     if rows := _report_rows(report):
-        table = ["| | dense | this version |", "|---|---|---|", *(f"| {' | '.join(map(_cell, row))} |" for row in rows)]
+        table = ["| | dense | this version |", "|---|---:|---:|", *(f"| {' | '.join(map(_cell, row))} |" for row in rows)]
         parts.append("## Report\n\n" + "\n".join(table) + "\n")
     facts = []
     for key, title in (("base_model", "Base model"), ("dataset", "Data set"), ("job", "Job")):

@@ -87,7 +87,7 @@ function AddMember() {
   return (
     <form onSubmit={submit}>
       <Stack gap="xs">
-        <Group align="flex-end">
+        <Group align="flex-start">
           <TextInput
             label={t("members.newName")}
             value={username}
@@ -104,7 +104,8 @@ function AddMember() {
             onChange={(value) => setRole(ROLES.find((known) => known === value) ?? "viewer")}
             allowDeselect={false}
           />
-          <Button type="submit" loading={add.isPending} style={{ alignSelf: "center" }}>
+          {/* Beside the fields, below their labels. */}
+          <Button type="submit" loading={add.isPending} mt={25}>
             {t("members.add")}
           </Button>
         </Group>

@@ -150,7 +150,7 @@ function Results({ jobs, names, measures }: { jobs: Job[]; names: string[]; meas
     }
   });
   return (
-    <Table.ScrollContainer minWidth={240 + 130 * jobs.length}>
+    <Table.ScrollContainer minWidth={110 + 100 * jobs.length}>
       <Table aria-label={t("compare.results")}>
         <Table.Thead>
           <Table.Tr>
@@ -198,7 +198,7 @@ function Differences({ jobs, names }: { jobs: Job[]; names: string[] }) {
     );
   }
   return (
-    <Table.ScrollContainer minWidth={240 + 130 * jobs.length}>
+    <Table.ScrollContainer minWidth={110 + 100 * jobs.length}>
       <Table aria-label={t("compare.differences")}>
         <Table.Thead>
           <Table.Tr>
@@ -209,7 +209,7 @@ function Differences({ jobs, names }: { jobs: Job[]; names: string[] }) {
         <Table.Tbody>
           {rows.map(({ name, values }) => (
             <Table.Tr key={name}>
-              <Table.Th scope="row" fw={400} className="mono">
+              <Table.Th scope="row" fw={400} className="mono breakable">
                 {name}
               </Table.Th>
               {values.map((value, at) => (

@@ -40,7 +40,7 @@ export function ParetoPicture({ points }: { points: Point[] }) {
         pen.stroke();
         write(pen, shown(unit, tick), LEFT - 6, up(tick), colors.text, "right");
       }
-      for (const tick of ticks(x0, x1, Math.max(2, Math.floor(width / 140)))) {
+      for (const tick of ticks(x0, x1, Math.max(3, Math.floor(width / 120)))) {
         write(pen, bytes(tick), across(tick), height - FOOT / 2, colors.text, "center");
       }
       pen.strokeStyle = colors.accent;

@@ -59,14 +59,15 @@ function points(t: Translate, { unit }: Measure, difference: number): string {
 }
 
 function span({ interval }: Value, unit: Unit): string {
-  return interval ? `${shown(unit, interval[0])} … ${shown(unit, interval[1])}` : "";
+  const whole = (value: number) => shown(unit, value).replaceAll(" ", "\u00a0"); // no line begins with a unit
+  return interval ? `${whole(interval[0])} … ${whole(interval[1])}` : "";
 }
 
 /** Both models side by side; an interval stands below what it belongs to. */
 export function MeasuresTable({ measures, title }: { measures: Measure[]; title: string }) {
   const { t } = useTranslation();
   return (
-    <Table.ScrollContainer minWidth={440}>
+    <Table.ScrollContainer minWidth={300}>
       <Table aria-label={title} data-testid="report">
         <Table.Thead>
           <Table.Tr>
@@ -111,7 +112,7 @@ function Figure({ value, unit, strong = false }: { value: Value | null; unit: Un
 
 function Interval({ text }: { text: string }) {
   return text ? (
-    <Text size="xs" c="dimmed" fw={400}>
+    <Text size="xs" c="dimmed" fw={400} className="interval">
       {text}
     </Text>
   ) : null;
