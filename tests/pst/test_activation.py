@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pst.grouped import group_layers, together
+from pst.kernels.int8 import Int8Weight
 from pst.kernels.reference import Scales
 from pst.layers import MOST_SCALE, PSTLinear
 
@@ -99,9 +100,18 @@ def test_grouped_layers_compute_and_learn_the_same() -> None:
             torch.testing.assert_close(left.grad, right.grad)
 
 
-def test_calibration_comes_before_8_bits() -> None:
+def test_a_weight_in_8_bits_is_rounded_anew_when_it_is_scaled() -> None:
     made = layer(0.5)
+    exact = made.plain()
+    made.forget()
     made.hold_in_8_bits()
     made.observe(inputs())
-    with pytest.raises(RuntimeError, match="8 bits"):
-        made.calibrated()
+    made.calibrated()
+    scale, held = made.input_scale, made.held(made.weight)
+    assert scale is not None and isinstance(held, Int8Weight)
+    # twice half a step of the row's scale, and the second one weighs a column's scale less
+    error = ((made.plain() - exact) * scale).abs()
+    assert (error <= held.row_scales[:, None] * 0.51 + weight().abs().amax(1, keepdim=True) / 254 * scale).all()
+    made.forget()
+    assert made.input_scale is None
+    assert (((made.plain() - weight()) * scale).abs() <= 2 * held.row_scales[:, None]).all()

@@ -19,7 +19,7 @@ from pst.kernels import reference
 from pst.kernels.reference import Factors, Scales
 from pst.masks import Selection, explicit, kept_count, mask_, mask_of
 from pst.methods.magnitude import MagnitudeLinear
-from pst.patterns import PATTERNS, n_m, n_m_mask, units
+from pst.patterns import NM, PATTERNS, n_m_mask, units
 
 SHARES = [0.0, 0.1, 0.29, 0.5, 0.75, 0.9]
 shapes = st.tuples(st.integers(1, 9), st.integers(1, 11))
@@ -69,7 +69,7 @@ def test_n_m_is_exact_at_the_end(shape: tuple[int, int], seed: int, pattern: tup
     wanted = wanted_n_m([scores], groups, keep, size)[0]
     assert torch.equal(n_m_mask(scores, keep, size), wanted)
     for share in (1 - keep / size, 0.9, 1.0):
-        assert torch.equal(masks([scores], n_m([scores], share, False, keep=keep, size=size))[0], wanted)
+        assert torch.equal(masks([scores], NM(keep, size)([scores], share, False))[0], wanted)
 
 
 @pytest.mark.parametrize("pooled", [False, True])
@@ -142,7 +142,7 @@ def test_units_span_matrices(seed: int, share: float) -> None:
     parts = [[scores["q"][6 * u :][:6], scores["k"][2 * u :][:2], scores["o"][:, 6 * u :][:, :6]] for u in range(4)]
     means = [torch.cat([part.reshape(-1) for part in unit]).mean().item() for unit in parts]
     stay = first(means, kept_count(4, share))
-    chosen = units(scores, HEADS, share)
+    chosen = units(HEAD_SHAPES, lambda name, axis: scores[name].sum(1 - axis), HEADS, share)
     for name, axis in HEADS.members:
         width = scores[name].shape[axis] // 4
         line = torch.tensor([index // width in stay for index in range(scores[name].shape[axis])])

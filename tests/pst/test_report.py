@@ -234,9 +234,7 @@ def test_the_speed_up_is_the_ratio_of_the_medians() -> None:
 
 
 def _site(name: str, weight: torch.Tensor, scores: torch.Tensor, kept: int) -> Site:
-    layer = SimpleNamespace(
-        weight=weight, scores=lambda: scores, selection=select(scores, kept), unscaled=lambda held: held
-    )
+    layer = SimpleNamespace(weight=weight, scores=lambda: scores, selection=select(scores, kept), plain=lambda: weight)
     return Site(name, "ffn", layer)  # type: ignore[arg-type]
 
 

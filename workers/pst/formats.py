@@ -99,7 +99,7 @@ def widened(values: Tensor, scales: Tensor | None, dtype: torch.dtype) -> Tensor
 
 def digest(tensor: Tensor) -> str:
     """sha256 of the tensor's bytes, row-major."""
-    return hashlib.sha256(memoryview(bits(tensor).cpu().reshape(-1).numpy())).hexdigest()
+    return hashlib.sha256(bits(tensor).cpu().reshape(-1).numpy().data).hexdigest()
 
 
 def write_sparse(

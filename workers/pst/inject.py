@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
+from pst import memory
 from pst.config import Method, TrainSettings
 from pst.families import TensorSpec
 from pst.kernels.reference import Scales
@@ -32,8 +33,11 @@ from pst.methods.magnitude import MagnitudeLinear
 from pst.methods.movement import MovementLinear
 from pst.methods.smp import SMPLinear
 from pst.methods.wanda import WandaLinear
-from pst.patterns import PATTERNS, UnitFamily, units
+from pst.patterns import UnitFamily, named, select_pattern, units
+from pst.pooled import select_pooled
 from pst.traits import TRAITS, trained_as_norm
+
+HELD = 0.5  # of the free memory that masked weights, or scores, may take
 
 
 @dataclass(frozen=True)
@@ -52,7 +56,7 @@ Build = Callable[[Tensor, Tensor | None, TrainSettings, torch.Generator], Prunab
 
 
 def _pst(weight: Tensor, bias: Tensor | None, settings: TrainSettings, generator: torch.Generator) -> PSTLinear:
-    return PSTLinear(
+    layer = PSTLinear(
         weight,
         bias,
         update_rank=settings.update_rank,
@@ -62,6 +66,9 @@ def _pst(weight: Tensor, bias: Tensor | None, settings: TrainSettings, generator
         generator=generator,
         activation_power=settings.activation_power,
     )
+    if settings.frozen_weights == "int8":
+        layer.hold_in_8_bits()
+    return layer
 
 
 def _wanda(weight: Tensor, bias: Tensor | None, settings: TrainSettings, generator: torch.Generator) -> WandaLinear:
@@ -110,8 +117,17 @@ METHODS: dict[Method, Layers] = {
 """Every method but dense, which leaves the model's own layers in place."""
 
 
-def inject(model: nn.Module, specs: Sequence[TensorSpec], settings: TrainSettings) -> list[Site]:
-    """Replace every matrix that has a group by the method's layer, in place. The dense method replaces none."""
+def inject(
+    model: nn.Module,
+    specs: Sequence[TensorSpec],
+    settings: TrainSettings,
+    fill: Callable[[str], None] | None = None,
+) -> list[Site]:
+    """Replace every matrix that has a group by the method's layer, in place. The dense method replaces none.
+
+    ``fill`` reads the weights of a module whose path it is given, for a model that has none yet
+    (:meth:`pst.base.Opened.fill`): each is put into its final format before the next is read.
+    """
     if settings.method not in METHODS:
         return []
     build = METHODS[settings.method].build
@@ -124,6 +140,8 @@ def inject(model: nn.Module, specs: Sequence[TensorSpec], settings: TrainSetting
         linear = model.get_submodule(name)
         if not isinstance(linear, (nn.Linear, Conv1D)):
             raise TypeError(f"{name} is a {type(linear).__name__}, neither a Linear nor a Conv1D")
+        if fill is not None:
+            fill(name)
         transposed = isinstance(linear, Conv1D)
         weight = linear.weight.detach()
         layer = build(weight.T.contiguous() if transposed else weight, linear.bias, settings, generator)
@@ -133,20 +151,19 @@ def inject(model: nn.Module, specs: Sequence[TensorSpec], settings: TrainSetting
     return sites
 
 
-def eject(model: nn.Module, sites: Sequence[Site], weights: Mapping[str, Tensor]) -> None:
-    """Put what the model had, an ordinary Linear or Conv1D, in the place of each site's layer, in place, with the given
+def eject(model: nn.Module, site: Site, weight: Tensor) -> None:
+    """Put what the model had, an ordinary Linear or Conv1D, in the place of the site's layer, in place, with the given
     weight (n, k)."""
-    for site in sites:
-        n, k = site.layer.weight.shape
-        bias, weight = site.layer.bias, weights[site.name]
-        with torch.device("meta"):  # neither memory nor random numbers for weights that are replaced
-            plain: nn.Module = nn.Linear(k, n, bias=bias is not None)
-            if site.transposed:
-                plain = Conv1D(n, k)  # type: ignore[no-untyped-call]
-        plain.weight = nn.Parameter(weight.T.contiguous() if site.transposed else weight)
-        if bias is not None:
-            plain.bias = nn.Parameter(bias.detach())
-        _replace(model, site.name, plain)
+    n, k = site.layer.weight.shape
+    bias = site.layer.bias
+    with torch.device("meta"):  # neither memory nor random numbers for weights that are replaced
+        plain: nn.Module = nn.Linear(k, n, bias=bias is not None)
+        if site.transposed:
+            plain = Conv1D(n, k)  # type: ignore[no-untyped-call]
+    plain.weight = nn.Parameter(weight.T.contiguous() if site.transposed else weight)
+    if bias is not None:
+        plain.bias = nn.Parameter(bias.detach())
+    _replace(model, site.name, plain)
 
 
 def _replace(model: nn.Module, name: str, module: nn.Module) -> None:
@@ -220,25 +237,37 @@ def select_all(
         _select_units(sites, sparsity, families)
         return
     for members in _by_group(sites).values():
-        share = sparsity[members[0].group]
-        if structure == "unstructured" and threshold != "global":
-            for site in members:
-                site.layer.select(kept_count(site.layer.weight.numel(), share))
+        share, layers = sparsity[members[0].group], [site.layer for site in members]
+        if threshold == "global":
+            free = structure == "unstructured"
+            chosen = _pooled(layers, share) if free else select_pattern(structure, layers, share, True)
+            for layer, selection in zip(layers, chosen, strict=True):
+                layer.selection = selection
             continue
-        chosen = PATTERNS[structure]([site.layer.scores() for site in members], share, threshold == "global")
-        for site, selection in zip(members, chosen, strict=True):
-            site.layer.selection = selection
+        for layer in layers:
+            if structure == "unstructured":
+                layer.select(kept_count(layer.weight.numel(), share))
+            else:
+                (layer.selection,) = select_pattern(structure, [layer], share, False)
+
+
+def _pooled(layers: Sequence[PrunableLinear], sparsity: float) -> list[Selection]:
+    """The largest scores of all ``layers``, without ever holding more of them than fit the free memory."""
+    sizes = [layer.weight.numel() for layer in layers]
+    room = HELD * memory.free_bytes(layers[0].weight.device)
+    return select_pooled([layer.scores for layer in layers], sizes, kept_count(sum(sizes), sparsity), room)
 
 
 def _select_units(sites: Sequence[Site], sparsity: Mapping[str, float], families: Sequence[UnitFamily]) -> None:
     """Whole neurons and heads; a layer that no family names stays dense."""
     of = {f"{site.name}.weight": site for site in sites}
     for family in families:
-        members = [of.pop(name) for name, _ in family.members]
-        scores = {f"{site.name}.weight": site.layer.scores() for site in members}
-        chosen = units(scores, family, sparsity[members[0].group])
-        for site in members:
-            site.layer.selection = chosen[f"{site.name}.weight"]
+        members = {name: of.pop(name) for name, _ in family.members}
+        shapes = {name: site.layer.weight.shape for name, site in members.items()}
+        share = sparsity[next(iter(members.values())).group]
+        chosen = units(shapes, lambda name, axis: members[name].layer.line_sums(axis), family, share)  # noqa: B023
+        for name, site in members.items():
+            site.layer.selection = chosen[name]
     for site in of.values():
         site.layer.select(site.layer.weight.numel())
 
@@ -258,6 +287,8 @@ def selections(sites: Sequence[Site]) -> dict[str, Tensor]:
         if chosen.mask is None:
             result[f"{name}.threshold"] = chosen.threshold.cpu()
             result[f"{name}.cut"] = torch.as_tensor(chosen.cut).cpu()
+            if chosen.pattern is not None:
+                result[f"{name}.pattern"] = torch.tensor(list(chosen.pattern.name.encode()), dtype=torch.uint8)
         else:
             result[f"{name}.mask"] = torch.from_numpy(np.packbits(chosen.mask.cpu().numpy()))
         result |= {f"{name}.{kind}": getattr(site.layer, kind).cpu() for kind in site.layer.from_selection}
@@ -273,21 +304,29 @@ def restore_selections(sites: Sequence[Site], tensors: Mapping[str, Tensor]) -> 
             site.layer.selection = explicit(torch.from_numpy(bits).bool().view(weight.shape).to(weight.device))
         else:
             threshold = tensors[f"{name}.threshold"].to(weight.device)
-            site.layer.selection = Selection(threshold, int(tensors[f"{name}.cut"]))
+            stored = tensors.get(f"{name}.pattern")
+            pattern = None if stored is None else named(bytes(stored.tolist()).decode())
+            site.layer.selection = Selection(threshold, int(tensors[f"{name}.cut"]), None, pattern)
         for kind in site.layer.from_selection:
             setattr(site.layer, kind, tensors[f"{name}.{kind}"].to(weight.device))
 
 
 @contextmanager
 def frozen(sites: Sequence[Site]) -> Iterator[None]:
-    """Compute each masked weight once, for many forward passes without gradients."""
-    for site in sites:
-        site.layer.frozen = site.layer.masked()
+    """Within, the layers serve many forward passes without gradients. Masked weights are computed once as long as they
+    fit :data:`HELD` of the free memory, the others in each pass."""
+    room = HELD * memory.free_bytes(sites[0].layer.weight.device) if sites else 0.0
     try:
+        for site in sites:
+            site.layer.evaluating = True
+            size = site.layer.masked_bytes()
+            if size <= room:
+                site.layer.frozen = site.layer.masked()
+                room -= size
         yield
     finally:
         for site in sites:
-            site.layer.frozen = None
+            site.layer.frozen, site.layer.evaluating = None, False
 
 
 def mean_sparsity(sites: Sequence[Site], sparsity: Mapping[str, float]) -> float:

@@ -17,6 +17,7 @@ renews once for each optimiser step.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -26,7 +27,7 @@ from torch import Tensor, nn
 from pst import kernels
 from pst.kernels.int8 import Int8Weight, quantize_rows
 from pst.kernels.reference import Factors, Scales, compute_dtype
-from pst.masks import Selection, select
+from pst.masks import Pattern, Selection, select
 
 MOST_SCALE = 16.0  # an input that is never active keeps a finite place
 
@@ -74,7 +75,7 @@ class _MaskedProduct(torch.autograd.Function):
         x, weight, threshold, *factors = ctx.saved[0].saved_tensors
         flat_dy = dy.reshape(-1, dy.shape[-1])
         grad = flat_dy.T @ x.reshape(-1, x.shape[-1])
-        chosen = Selection(threshold, ctx.chosen.cut, ctx.chosen.mask)
+        chosen = replace(ctx.chosen, threshold=threshold)
         result, masked = kernels.gradients(grad, ctx.layer.held(weight), Factors(*factors), ctx.layer.scales, chosen)
         dx = dy @ masked.to(dy.dtype) if ctx.x_needs_grad else None
         dbias = flat_dy.sum(0) if ctx.needs_input_grad[2] else None
@@ -97,10 +98,23 @@ class PrunableLinear(nn.Module):
     bias: nn.Parameter | None
     selection: Selection
     frozen: Tensor | None = None
+    evaluating = False
+    """Whether forward passes need no gradients: then M * D is made anew in each where ``frozen`` does not hold it."""
 
     def scores(self) -> Tensor:
         """S (n, k) as it stands, without gradient."""
         raise NotImplementedError
+
+    makes_patterns = False
+    """As :class:`pst.patterns.Scored` says."""
+
+    def unit_values(self, pattern: Pattern) -> Tensor:
+        """``pattern.values(S)``, without gradient."""
+        return pattern.values(self.scores())
+
+    def line_sums(self, axis: int) -> Tensor:
+        """The sums of S for each row (n; axis 0) or each column (k; axis 1), without gradient."""
+        return self.scores().sum(1 - axis)
 
     def select(self, kept: int) -> None:
         """Renew the selection: exactly ``kept`` (1..n k) of the scores as they stand."""
@@ -109,6 +123,22 @@ class PrunableLinear(nn.Module):
     def masked(self) -> Tensor:
         """The weight (n, k) that the layer applies, in the dtype of ``weight``; a pruned weight is +0.0."""
         raise NotImplementedError
+
+    def plain(self) -> Tensor:
+        """The weight (n, k) without mask and update, as x meets it."""
+        return self.unscaled(self.weight.detach())
+
+    def masked_bytes(self) -> int:
+        """Size of what :meth:`masked` gives."""
+        return self.weight.numel() * self.weight.element_size()
+
+    def release(self, weight: Tensor) -> None:
+        """Let go of all that the layer holds. It keeps ``weight``, for its shape alone."""
+        self.weight = nn.Parameter(weight.detach(), requires_grad=False)
+        for name, tensor in [*self.named_parameters(recurse=False), *self.named_buffers(recurse=False)]:
+            if name not in ("weight", "bias"):
+                tensor.data = tensor.data.new_empty(0)
+                tensor.grad = None
 
     def unscaled(self, weight: Tensor) -> Tensor:
         """A weight (n, k) as x meets it, from one as the layer holds it; differentiable."""
@@ -141,7 +171,9 @@ class PrunableLinear(nn.Module):
         """Told before each optimiser step whether sparsity has reached its target for good."""
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.product(x) if self.frozen is None else F.linear(x, self.frozen, self.bias)
+        if self.frozen is None and not self.evaluating:
+            return self.product(x)
+        return F.linear(x, self.masked() if self.frozen is None else self.frozen, self.bias)
 
 
 class PSTLinear(PrunableLinear):
@@ -194,31 +226,50 @@ class PSTLinear(PrunableLinear):
         """Undo :meth:`calibrated`."""
         scale: Tensor | None = getattr(self, "input_scale", None)
         if scale is not None:
-            self.weight = nn.Parameter(self.weight / scale.to(self.weight.dtype), requires_grad=False)
+            self._scale_columns(1 / scale)
         self.input_scale: Tensor | None = None  # a (k)
         super().forget()
 
     @torch.no_grad()
     def calibrated(self) -> None:
-        """Take a from what was seen. Raises :class:`RuntimeError` once the weight is held in 8 bits."""
-        if self.row_scales is not None:
-            raise RuntimeError("calibrate before the weight is rounded to 8 bits")
+        """Take a from what was seen. A weight held in 8 bits is rounded to them once more, each column then as finely
+        as its inputs are active."""
         if self.squares is None:
             raise RuntimeError("the inputs of this layer have not been seen")
         size = self.squares.sqrt().pow(self.activation_power)
         relative = (size / size.mean()).clamp(1 / MOST_SCALE, MOST_SCALE)
         self.input_scale = torch.exp2(relative.log2().round())
-        self.weight = nn.Parameter(self.weight * self.input_scale.to(self.weight.dtype), requires_grad=False)
+        self._scale_columns(self.input_scale)
         self.squares = None
+
+    def _scale_columns(self, scale: Tensor) -> None:
+        held = self.held(self.weight.detach())
+        if isinstance(held, Int8Weight):
+            self._hold(quantize_rows(held.dequantized() * scale))
+        else:
+            self.weight = nn.Parameter(held * scale.to(held.dtype), requires_grad=False)
 
     def factors(self) -> Factors:
         return Factors(self.update_u, self.update_v, self.score_a, self.score_b, self.score_r, self.score_c)
 
     def hold_in_8_bits(self) -> None:
         """Round the frozen weight to 8 bits with a scale for each row; M * D stays in the dtype that W had."""
-        packed = quantize_rows(self.weight)
+        self._hold(quantize_rows(self.weight))
+
+    def _hold(self, packed: Int8Weight) -> None:
         self.weight = nn.Parameter(packed.values, requires_grad=False)
         self.row_scales = packed.row_scales
+
+    def plain(self) -> Tensor:
+        held = self.held(self.weight.detach())
+        return self.unscaled(held.dequantized() if isinstance(held, Int8Weight) else held)
+
+    def masked_bytes(self) -> int:
+        return self.weight.numel() * self.held_dtype.itemsize
+
+    def release(self, weight: Tensor) -> None:
+        self.row_scales = None
+        super().release(weight)
 
     def held(self, weight: Tensor) -> Tensor | Int8Weight:
         """The frozen weight as the kernels take it, from the tensor ``weight``."""
@@ -244,6 +295,18 @@ class PSTLinear(PrunableLinear):
     @torch.no_grad()
     def scores(self) -> Tensor:
         return kernels.scores(self.held(self.weight), self.factors(), self.scales)
+
+    @property
+    def makes_patterns(self) -> bool:  # type: ignore[override]
+        return kernels.backend_of(self.held(self.weight)) == "triton"
+
+    @torch.no_grad()
+    def unit_values(self, pattern: Pattern) -> Tensor:
+        return kernels.unit_values(self.held(self.weight), self.factors(), self.scales, pattern)
+
+    @torch.no_grad()
+    def line_sums(self, axis: int) -> Tensor:
+        return kernels.line_sums(self.held(self.weight), self.factors(), self.scales, axis)
 
     def masked(self) -> Tensor:
         return self.unscaled(self._masked())

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from pst.formats import bits
+from pst.encodings import bits
 from pst.inject import Site, eject
 from pst.masks import mask_of
 
@@ -35,19 +35,19 @@ class MergeError(RuntimeError):
 
 @torch.no_grad()
 def merge(model: nn.Module, sites: Sequence[Site], storage: torch.dtype) -> list[MergedMatrix]:
-    """Replace every site by an ordinary layer, in place, its weight checked as it will be stored.
+    """Replace every site by an ordinary layer, in place and one after the other, its weight checked as it will be
+    stored. What a site's layer held is gone then, but for its shape: there is never a second model.
 
     Raises :class:`MergeError`.
     """
-    weights: dict[str, Tensor] = {}
     report = []
     for site in sites:
         merged = site.layer.masked()
         stored = merged.to(storage)
         check_pruned(site.name, stored, mask_of(site.layer.scores(), site.layer.selection))
         report.append(_measured(f"{site.name}.weight", tuple(merged.shape), stored))
-        weights[site.name] = merged
-    eject(model, sites, weights)
+        eject(model, site, merged)
+        site.layer.release(merged)
     return report
 
 

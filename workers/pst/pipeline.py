@@ -19,16 +19,16 @@ import torch
 import transformers
 from torch import nn
 
-from pst import checkpoint, dense, remove, report, tasks, verify
+from pst import checkpoint, dense, memory, remove, report, tasks, verify
 from pst import spec as specs
-from pst.base import load_tokenizer, matched_specs, read_config, state_of
-from pst.config import TrainSettings
+from pst.base import Opened, Place, load_tokenizer, matched_specs, read_config, state_of
+from pst.config import FrozenWeights, TrainSettings
 from pst.data import Row
 from pst.distill import Teacher
 from pst.errors import PSTError
 from pst.export import huggingface
-from pst.families import TensorSpec, architecture, max_tokens, unit_families
-from pst.inject import inject, learning_rates
+from pst.families import architecture, max_tokens, unit_families
+from pst.inject import frozen, inject, learning_rates
 from pst.merge import MergedMatrix, merge, recount
 from pst.parallel import ALONE, Peers
 from pst.report.answers import Compared
@@ -36,9 +36,11 @@ from pst.report.carbon import Carbon
 from pst.report.measures import complete
 from pst.report.mistakes import confusion, wrong_rows
 from pst.report.perturb import answers_needed, limit_of
-from pst.report.pictures import picture_data, weights_of
+from pst.report.pictures import Pretrained, picture_data
 from pst.rounding import round_
+from pst.shards import Tensors
 from pst.spec import Spec
+from pst.step import autocast
 from pst.tasks import Answers
 from pst.train import Hooks, Stopped, Trainer
 from pst.traits import TRAITS
@@ -51,23 +53,36 @@ EXPORT_FOLDER = "export"
 VERIFY_FOLDER = "verify"
 TRIMMED_FOLDER = "trimmed"
 STORAGE = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+MODELS_SHARE = 0.5  # of the free memory that the report's two models may take
 SAMPLES = 10  # generated texts shown in the report
 
 Emit = Callable[[dict[str, Any]], None]
 
 
 def run(
-    folder: Path, *, emit: Emit, should_stop: Callable[[], bool], quick: bool = False, peers: Peers = ALONE
+    folder: Path,
+    *,
+    emit: Emit,
+    should_stop: Callable[[], bool],
+    quick: bool = False,
+    peers: Peers = ALONE,
+    weights: Tensors | None = None,
+    merged: Callable[[transformers.PreTrainedModel, tasks.Task], None] | None = None,
 ) -> dict[str, Any]:
     """Do the whole job; returns the report, which is also written to ``folder/report.json``.
 
     ``quick`` leaves out the verifier and all that only the report measures: for trials whose model nobody will use.
     With ``peers`` each process calls this; all but the first return an empty report once training has ended.
+    ``weights`` are the base model's where its folder has but config and tokenizer; ``merged`` is shown what is going to
+    be exported.
     Raises :class:`Stopped` after ``should_stop()`` was true (a checkpoint has been written), and
     :class:`pst.errors.PSTError` for what the user can put right.
     """
     with Carbon(on=not quick and peers.first) as carbon:
-        return _Run(folder, emit, should_stop, carbon, quick=quick, peers=peers).run()
+        run = _Run(folder, emit, should_stop, carbon, quick=quick, peers=peers, weights=weights)
+        if merged is not None:
+            run.merged = merged
+        return run.run()
 
 
 def export(folder: Path, *, emit: Emit) -> dict[str, Any]:
@@ -93,7 +108,10 @@ class _Run:
         *,
         quick: bool = False,
         peers: Peers = ALONE,
+        weights: Tensors | None = None,
     ) -> None:
+        self.weights = weights
+        self.merged: Callable[[transformers.PreTrainedModel, tasks.Task], None] = lambda model, task: None
         self.folder, self.should_stop = folder.resolve(), should_stop
         self.emit: Emit = emit if peers.first else lambda event: None
         self.carbon, self.quick, self.peers = carbon, quick, peers
@@ -102,7 +120,7 @@ class _Run:
         self.storage = STORAGE[self.settings.storage_dtype]
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.phases = ["prepare", "dense", "train", "merge", "export", "verify", "report"]
-        if self.settings.method == "dense":
+        if self.settings.method == "dense" or not self.settings.compare_dense:
             self.phases.remove("dense")
         if quick:
             self.phases.remove("verify")
@@ -119,6 +137,8 @@ class _Run:
                 self._train_dense(found)
         with self._phase("train"):
             trainer, model = self._trainer(found, taught=not export_only)
+            if not self.settings.compare_dense and self.peers.first and not self.dense:
+                self.dense = self._untrained(trainer, model)
             if not export_only:
                 trainer.run()
                 trainer.checkpoint()
@@ -126,8 +146,9 @@ class _Run:
             return {}
         trainer.load_best()
         with self._phase("merge"):
-            reference = None if self.quick else self.task.load(self.base, self.settings.seed)
-            pictures = None if reference is None else picture_data(trainer.sites, weights_of(reference, trainer.sites))
+            pictures = None if self.quick else self._pictures(trainer)
+            self.trained = sum(parameter.numel() for parameter in trainer.trained.values())
+            trainer.release()
             matrices = merge(model, trainer.sites, self.storage)
             if TRAITS[self.settings.method].prunes:
                 model, removed = remove.shrink(model, self.spec.task, self.settings.structure)
@@ -137,6 +158,7 @@ class _Run:
             matrices = recount(matrices, model)
             answers = self._answers(model, self.raw_rows if self.quick else self.needed)
             known = self.dense or answers
+            self.merged(model, self.task)
         with self._phase("export"):
             sizes = huggingface.export(
                 model,
@@ -147,18 +169,18 @@ class _Run:
                 self.folder / EXPORT_FOLDER,
                 task=self.spec.task,
                 storing=storing,
+                dense_file=self.settings.dense_file,
             )
-        verified = None if self.quick else self._verify(answers["validation"])
+        verified = None if self.quick else self._verify(trainer, model, answers["validation"])
         with self._phase("report"):
             result = self._report(trainer, model, matrices, answers, known, sizes, verified)
-            if reference is not None and pictures is not None:
+            if pictures is not None:
                 result = complete(
                     result,
                     compared=Compared(self.task, self.needed, answers, known, self.settings.seed, self.limit),
                     rows=self.task.validation,
                     export=self.folder / EXPORT_FOLDER,
-                    dense=reference,
-                    sparse=self.task.load(self.folder / EXPORT_FOLDER, self.settings.seed),
+                    models=self._both(),
                     pictures=pictures,
                     carbon=self.carbon.stop(sum(self._seconds_now().values())),
                 )
@@ -167,11 +189,31 @@ class _Run:
             report.write(result, path / report.REPORT_FILE)
         return result
 
-    def _verify(self, answers: Answers) -> dict[str, Any]:
-        """What the verifier says of the export, given the answers to the validation rows."""
+    def _verify(self, trainer: Trainer, model: transformers.PreTrainedModel, answers: Answers) -> dict[str, Any]:
+        """What the verifier says of the export, given the answers to the validation rows. The device is its own
+        meanwhile: of ``model`` nothing but the shapes is left."""
         at, rows = self.folder / EXPORT_FOLDER, self.raw_rows["validation"]
         with self._phase("verify"):
+            if self.settings.frozen_weights != "float32":  # what is rounded so coarsely depends on a batch's other rows
+                rows = list(verify.chosen(self.task, rows))
+                answers = self.task.predict(model, self.task.encode(rows))
+            for module in (model, *(site.layer for site in trainer.sites)):
+                module.to("meta")
+            memory.release()
             return verify.elsewhere(at, self.folder / VERIFY_FOLDER, self.task, rows, answers)
+
+    def _pictures(self, trainer: Trainer) -> dict[str, Any]:
+        opened = self.task.open(self.base, self.settings.seed, Place(weights=None, source=self.weights))
+        return picture_data(trainer.sites, Pretrained(opened, trainer.sites))
+
+    def _both(self) -> tuple[transformers.PreTrainedModel, transformers.PreTrainedModel] | None:
+        """A model of the dense shape and the exported one, both in float32 on the CPU; None where they are too large
+        for it."""
+        if MODELS_SHARE * memory.available_bytes() < 2 * self.plan.total_params * torch.float32.itemsize:
+            self._log("info", "Two copies of the model are too large for this machine: its speed is not measured.")
+            return None
+        base = self.task.open(self.base, self.settings.seed, Place(source=self.weights))
+        return base.finish(), self.task.load(self.folder / EXPORT_FOLDER, self.settings.seed)
 
     @contextmanager
     def _phase(self, name: str) -> Iterator[None]:
@@ -258,20 +300,20 @@ class _Run:
             self.dense = dense.load(self.folder, dense.fingerprint(self.spec), live) or {}
         return self.needed.keys() <= self.dense.keys()
 
-    def _model(self) -> tuple[transformers.PreTrainedModel, list[TensorSpec]]:
-        model = self.task.load(self.base, self.settings.seed)
-        model.to(self.device)  # type: ignore[arg-type]
-        self.tensors = matched_specs(model, self.config, len(self.spec.labels), self.spec.task)
-        return model, self.tensors
+    def _open(self, frozen: FrozenWeights = "float32") -> Opened:
+        """The base model on its way to the device."""
+        opened = self.task.open(self.base, self.settings.seed, Place(self.device, frozen, self.weights))
+        self.tensors = matched_specs(opened.model, self.config, len(self.spec.labels), self.spec.task)
+        return opened
 
     def _train_dense(self, found: checkpoint.Checkpoint | None) -> None:
         """Fine-tune the dense model that the sparse one is compared with, and keep its answers."""
         settings = replace(self.settings, method="dense", weight_decay=0.0)
-        model, tensors = self._model()
+        model = self._open().finish()
         trainer = Trainer(
             model,
             [],
-            learning_rates(model, tensors, settings),
+            learning_rates(model, self.tensors, settings),
             self.task,
             settings,
             {},
@@ -303,7 +345,7 @@ class _Run:
             return Teacher()
         if not dense.teaches_live(self.task, self.settings):
             return Teacher(logits=self.dense["train"]["logits"])
-        model: nn.Module = self._model()[0]
+        model: nn.Module = self._open().finish()
         return Teacher(model=dense.fill(model, self.folder, self.config, self.spec.task))
 
     def _trainer(
@@ -312,13 +354,14 @@ class _Run:
         """The trainer of the method, at its first step or where the checkpoint left it."""
         settings = self.settings
         teacher = self._teacher() if taught else Teacher()
-        model, tensors = self._model()
-        sites = inject(model, tensors, settings)
+        opened = self._open(settings.frozen_weights)
+        sites = inject(opened.model, self.tensors, settings, opened.fill)
+        model = opened.finish()
         structured = settings.structure == "structured"
         trainer = Trainer(
             model,
             sites,
-            learning_rates(model, tensors, settings),
+            learning_rates(model, self.tensors, settings),
             self.task,
             settings,
             self.sparsity if sites else {},
@@ -362,6 +405,12 @@ class _Run:
             for name, found in rows.items()
             if name != "train"
         }
+
+    def _untrained(self, trainer: Trainer, model: transformers.PreTrainedModel) -> dict[str, Answers]:
+        """Answers of the base model as it comes, with which a run is compared that fine-tunes no dense one: no layer
+        has learned or pruned anything yet."""
+        with frozen(trainer.sites), autocast(self.device, self.settings, training=False):
+            return self._answers(model, self.raw_rows if self.quick else self.needed)
 
     def _metrics(self, answers: dict[str, Answers]) -> dict[str, Any]:
         seed = self.settings.seed
@@ -414,7 +463,7 @@ class _Run:
                 "total": plan.total_params,
                 "prunable": plan.prunable_params,
                 "nonzero": others + kept,
-                "trainable": sum(parameter.numel() for parameter in trainer.trained.values()),
+                "trainable": self.trained,
             },
             "bytes": {"dense": plan.dense_bytes, "sparse": sizes.sparse, "expanded": sizes.expanded},
             "best_step": trainer.best_step,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from pst.data import Encoded
+from pst.formats import SPARSE_FOLDER, Compact
 from pst.report import flops, timing
 from pst.tasks import Task
 
@@ -82,11 +84,20 @@ def trainable(trained: int, total: int) -> dict[str, Any]:
     return {"dense": total, "sparse": trained, "share": trained / total}
 
 
-def size(folder: Path, dense: PreTrainedModel, sparse: PreTrainedModel) -> dict[str, Any]:
-    """Bytes of each file that holds weights in the exported ``folder``, bytes in memory, and nonzeros."""
+def size(
+    folder: Path, models: tuple[PreTrainedModel, PreTrainedModel] | None, params: Mapping[str, int]
+) -> dict[str, Any]:
+    """Bytes of each file that holds weights in the exported ``folder``, bytes in memory, and nonzeros. Without
+    ``models`` the nonzeros are the report's (``params``), by which every weight outside the pruned matrices is one."""
     files = sorted(folder.rglob("*.safetensors"))
-    parameters = {"dense": _parameters(dense), "sparse": _parameters(sparse)}
-    nonzeros = sum(int(torch.count_nonzero(tensor)) for tensor in sparse.parameters())
+    if models is None:
+        compact = Compact(folder / SPARSE_FOLDER)
+        exported = sum(math.prod(compact.shape(name)) for name in compact)
+        parameters, nonzeros = {"dense": params["total"], "sparse": exported}, params["nonzero"]
+    else:
+        dense, sparse = models
+        parameters = {"dense": _parameters(dense), "sparse": _parameters(sparse)}
+        nonzeros = sum(int(torch.count_nonzero(tensor)) for tensor in sparse.parameters())
     return {
         "files": {file.relative_to(folder).as_posix(): file.stat().st_size for file in files},
         "memory": {name: count * MEMORY_BYTES for name, count in parameters.items()},

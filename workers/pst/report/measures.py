@@ -19,23 +19,22 @@ def complete(
     compared: Compared,
     rows: Sequence[Encoded],
     export: Path,
-    dense: PreTrainedModel,
-    sparse: PreTrainedModel,
+    models: tuple[PreTrainedModel, PreTrainedModel] | None,
     pictures: dict[str, Any],
     carbon: dict[str, Any],
 ) -> dict[str, Any]:
     """``report`` with format, version, measures and pictures.
 
-    ``dense`` and ``sparse`` are on the CPU: a model of the dense shape, and the one that was loaded from ``export``;
-    ``rows`` give the tokens with which they are timed.
+    ``models`` are on the CPU: one of the dense shape, and the one that was loaded from ``export``; ``rows`` give the
+    tokens with which they are timed. Without them, operations and time are None.
     """
     task, params = compared.task, report["params"]
     measures = {
         "quality": quality(compared, report["metrics"], report["dense"]),
-        "flops": cost.operations(task, rows, dense, sparse),
-        "time": cost.times(task, rows, dense, sparse, compared.seed),
+        "flops": None if models is None else cost.operations(task, rows, *models),
+        "time": None if models is None else cost.times(task, rows, *models, compared.seed),
         "trainable": cost.trainable(params["trainable"], params["total"]),
-        "size": cost.size(export, dense, sparse),
+        "size": cost.size(export, models, params),
         "carbon": carbon,
         "loyalty": loyalty(compared),
         "robustness": robustness(compared),

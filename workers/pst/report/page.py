@@ -109,7 +109,6 @@ def _tiles(report: Report) -> list[Cell]:
     split = "test" if "test" in quality["splits"] else "validation"
     shown, name = quality["splits"][split], quality["metric"]
     flops, size, carbon = measures["flops"], report["bytes"], measures["carbon"]
-    timed = measures["time"]["shapes"][0]
     loyalty, robustness = measures["loyalty"], measures["robustness"]
     drop, other = robustness["drop"]["sparse"], robustness["drop"]["dense"]
     emitted = {"value": "not measured", "note": str(carbon.get("reason", ""))}
@@ -117,6 +116,19 @@ def _tiles(report: Report) -> list[Cell]:
         emitted = {
             "value": amount(carbon["grams_co2e"], "gCO₂e"),
             "note": f"{amount(carbon['kwh'] * 1000, 'Wh')} for the run",
+        }
+    counted = timed = {"value": "not measured", "note": "two copies of the model are too large for the machine"}
+    if flops is not None:
+        counted = {
+            "value": amount(flops["sparse"]["total"]),
+            "note": f"{_percent(flops['ratio'])} of dense; {flops['shape']['tokens']} tokens, zeros skipped",
+        }
+    if measures["time"] is not None:
+        shape = measures["time"]["shapes"][0]
+        timed = {
+            "value": f"{shape['sparse']['p50_ms']:.3g} ms",
+            "note": f"{shape['speedup']:.2f} times as fast as dense "
+            f"({shape['interval'][0]:.2f} to {shape['interval'][1]:.2f})",
         }
     agreement = _percent(loyalty["agreement"])
     low, high = loyalty["agreement_interval"]
@@ -134,17 +146,8 @@ def _tiles(report: Report) -> list[Cell]:
             "note": f"{_percent(size['sparse'] / size['dense'], 0)} of dense; "
             f"{_percent(report['sparsity']['reached'])} of pruned matrices is zero",
         },
-        {
-            "name": "FLOPs of a forward pass",
-            "value": amount(flops["sparse"]["total"]),
-            "note": f"{_percent(flops['ratio'])} of dense; {flops['shape']['tokens']} tokens, zeros skipped",
-        },
-        {
-            "name": "Inference time, p50",
-            "value": f"{timed['sparse']['p50_ms']:.3g} ms",
-            "note": f"{timed['speedup']:.2f} times as fast as dense "
-            f"({timed['interval'][0]:.2f} to {timed['interval'][1]:.2f})",
-        },
+        {"name": "FLOPs of a forward pass", **counted},
+        {"name": "Inference time, p50", **timed},
         {
             "name": "Trainable parameters",
             "value": amount(measures["trainable"]["sparse"]),
@@ -183,7 +186,7 @@ def _sections(report: Report) -> list[dict[str, Any]]:
     if measures:
         sections += [
             _cost(report, measures),
-            _time(measures["time"]),
+            *([_time(measures["time"])] if measures["time"] else []),
             _loyalty(measures["loyalty"], report["task"]),
             _robustness(measures["robustness"]),
             _carbon(measures["carbon"], report["seconds"]),
@@ -238,10 +241,12 @@ def _share(part: float, whole: float) -> str:
 
 def _cost(report: Report, measures: Report) -> dict[str, Any]:
     flops, size, trainable = measures["flops"], measures["size"], measures["trainable"]
+    computed = {"linear": "linear maps", "attention": "attention", "total": "total"}
     pairs = [
-        ("FLOPs, linear maps", flops["dense"]["linear"], flops["sparse"]["linear"], ""),
-        ("FLOPs, attention", flops["dense"]["attention"], flops["sparse"]["attention"], ""),
-        ("FLOPs, total", flops["dense"]["total"], flops["sparse"]["total"], ""),
+        (f"FLOPs, {words}", flops["dense"][kind], flops["sparse"][kind], "")
+        for kind, words in (computed if flops else {}).items()
+    ]
+    pairs += [
         ("parameters not zero", size["nonzeros"]["dense"], size["nonzeros"]["sparse"], ""),
         ("parameters", size["parameters"]["dense"], size["parameters"]["sparse"], ""),
         ("trained parameters", trainable["dense"], trainable["sparse"], ""),
@@ -257,23 +262,26 @@ def _cost(report: Report, measures: Report) -> dict[str, Any]:
         )
         for name, dense, sparse, unit in pairs
     ]
-    shown = [pairs[2], pairs[3], pairs[5], pairs[6], pairs[7]]
+    shown = [pair for pair in pairs if pair[0] not in ("FLOPs, linear maps", "FLOPs, attention", "parameters")]
     bars = [
         (name, "sparse", min(1.0, sparse / dense) if dense else 0.0, _share(sparse, dense))
         for name, dense, sparse, _ in shown
     ]
     files = ", ".join(f"{name} {amount(count, 'B')}" for name, count in size["files"].items())
-    tokens = flops["shape"]["tokens"]
+    caption, notes = "Dense: the dense model.", []
+    if flops:
+        shape = flops["shape"]
+        caption = (
+            f"One forward pass of {shape['rows']} row of {shape['tokens']} tokens; dense: the dense fine-tuned model."
+        )
+        notes = [f"FLOPs: {flops['formula']}. With the zeros computed too: {amount(flops['sparse_with_zeros'])}."]
     return _section(
         "Cost",
         ["", "dense", "this model", "share"],
         rows,
-        f"One forward pass of {flops['shape']['rows']} row of {tokens} tokens; dense: the dense fine-tuned model.",
+        caption,
         drawing=svg.bars(bars, "share of the dense model's cost: " + ", ".join(f"{b[0]} {b[3]}" for b in bars)),
-        notes=[
-            f"FLOPs: {flops['formula']}. With the zeros computed too: {amount(flops['sparse_with_zeros'])}.",
-            f"Files of the export: {files}. Memory: {size['memory_note']}.",
-        ],
+        notes=[*notes, f"Files of the export: {files}. Memory: {size['memory_note']}."],
     )
 
 

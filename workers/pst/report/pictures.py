@@ -15,14 +15,14 @@ from __future__ import annotations
 import math
 import re
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
-from transformers.pytorch_utils import Conv1D
+from torch import Tensor
 
+from pst.base import Opened
 from pst.inject import Site
 from pst.masks import mask_of, select
 
@@ -89,14 +89,21 @@ def density_cells(matrices: int) -> int:
     return max(4, min(MOST_CELLS, math.isqrt(CELLS // max(1, matrices))))
 
 
-def weights_of(model: nn.Module, sites: Sequence[Site]) -> dict[str, Tensor]:
-    """The weight (n, k) of each site's matrix in another copy of the model, by the site's name."""
-    result = {}
-    for site in sites:
-        layer = model.get_submodule(site.name)
-        weight = layer.get_parameter("weight").detach()
-        result[site.name] = weight.T if isinstance(layer, Conv1D) else weight
-    return result
+class Pretrained(Mapping[str, Tensor]):
+    """The weight (n, k) of each site's matrix in the base model by the site's name, read when it is asked for."""
+
+    def __init__(self, opened: Opened, sites: Sequence[Site]) -> None:
+        self.opened, self.transposed = opened, {site.name: site.transposed for site in sites}
+
+    def __getitem__(self, name: str) -> Tensor:
+        weight = self.opened.weight(f"{name}.weight")
+        return weight.T if self.transposed[name] else weight
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.transposed)
+
+    def __len__(self) -> int:
+        return len(self.transposed)
 
 
 @torch.no_grad()
@@ -117,7 +124,7 @@ def _parts(site: Site) -> tuple[Tensor, Tensor, Tensor]:
     scores = site.layer.scores()
     mask = mask_of(scores, site.layer.selection)
     return (
-        site.layer.unscaled(site.layer.weight.detach()).float().cpu().reshape(-1),
+        site.layer.plain().float().cpu().reshape(-1),
         torch.nan_to_num(scores.float()).cpu().reshape(-1),
         mask.cpu().reshape(-1),
     )
