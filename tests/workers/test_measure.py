@@ -55,6 +55,11 @@ class Waits(ExpandingEngine):
         return run
 
 
+@pytest.fixture(autouse=True)
+def looks_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(profiles, "LOOK_AGAIN_SECONDS", 0)
+
+
 def few(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(measuring, "SHAPES", ((16, 16), (32, 16)))
     monkeypatch.setattr(measuring, "TOKENS", (1, 4))
@@ -102,9 +107,8 @@ def test_it_waits_for_a_quiet_machine_and_measures_once(tmp_path: Path, monkeypa
     profiler = Profiler(tmp_path, Pretend(), measure=counted, quiet=lambda: calm)
     assert not profiler.step() and profiler.get() is None
     calm = True
-    assert not profiler.step(), "it looks again only after a while"
-    monkeypatch.setattr(profiles, "LOOK_AGAIN_SECONDS", 0)
-    profiler = Profiler(tmp_path, Pretend(), measure=counted, quiet=lambda: calm)
+    monkeypatch.setattr(profiles, "LOOK_AGAIN_SECONDS", 60)
+    assert not Profiler(tmp_path, Pretend(), measure=counted, quiet=lambda: calm).step(), "it looks after a while"
     assert profiler.step() and not profiler.step()
     kept = profiler.get()
     assert kept is not None and kept.times == found() and len(calls) == 1

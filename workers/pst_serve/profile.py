@@ -52,7 +52,8 @@ class Profiler:
         self._lock = threading.Lock()
         self._read_at = -1
         self._found: NodeProfile | None = None
-        self._look_at = 0.0
+        # Not at once: the load of the last minute does not know yet what has just been started.
+        self._look_at = time.monotonic() + LOOK_AGAIN_SECONDS
 
     def get(self) -> NodeProfile | None:
         """The profile, where there is one of this engine, device and software."""
