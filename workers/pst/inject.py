@@ -263,7 +263,7 @@ def _select_units(sites: Sequence[Site], sparsity: Mapping[str, float], families
     of = {f"{site.name}.weight": site for site in sites}
     for family in families:
         members = {name: of.pop(name) for name, _ in family.members}
-        shapes = {name: site.layer.weight.shape for name, site in members.items()}
+        shapes = {name: (len(site.layer.weight), site.layer.weight.shape[1]) for name, site in members.items()}
         share = sparsity[next(iter(members.values())).group]
         chosen = units(shapes, lambda name, axis: members[name].layer.line_sums(axis), family, share)  # noqa: B023
         for name, site in members.items():
