@@ -18,8 +18,8 @@ from hub.serving.models import Node
 from jobs.models import Job
 from tests.browser.conftest import Tab, sign_in
 from tests.factories.accounts import Person, person
-from tests.factories.jobs import queued_job, worker
-from tests.factories.serving import Answering, serving_node
+from tests.factories.jobs import base_model, queued_job, ready_dataset, worker
+from tests.factories.serving import Answering, profile, serving_node
 
 pytestmark = pytest.mark.browser
 
@@ -37,6 +37,9 @@ def test_every_page_speaks_chinese(tab: Tab) -> None:
     tab.check("sign-in-zh")
     page.reload()
     page.get_by_label("用户名").fill("olga")
+    page.get_by_role("textbox", name="密码").fill("something else")
+    page.get_by_role("button", name="登录").click()
+    expect(page.get_by_role("alert")).to_contain_text("用户名或密码不正确。")
     page.get_by_role("textbox", name="密码").fill("correct horse battery")
     page.get_by_role("button", name="登录").click()
     expect(page.get_by_role("heading", level=1, name="任务")).to_be_visible()
@@ -234,6 +237,35 @@ def test_reports_are_read_compared_and_taken_along(tab: Tab) -> None:
     page.get_by_role("button", name="The same from a terminal").click()
     expect(page.get_by_text("--sparsity 0.95")).to_be_visible()
     tab.check("job-clone")
+
+
+def test_a_time_is_planned_on_a_node(tab: Tab) -> None:
+    page = tab.page
+    owner = person("olga", workspace="acme")
+    ready_dataset(owner.workspace)
+    base_model()
+    sign_in(tab, "olga")
+    tab.open("/w/acme/jobs/new")
+    expect(page.get_by_text("of the prunable weights", exact=True)).to_be_visible()
+    expect(page.get_by_text("Speed-up", exact=True)).to_have_count(0)
+    node = serving_node("edge", workspace=owner.workspace)
+    Node.objects.filter(pk=node.id).update(profile=profile())
+    page.reload()
+    plan = page.get_by_test_id("estimate")
+    expect(plan.get_by_text("Predicted on edge")).to_be_visible()
+    page.get_by_text("Speed-up", exact=True).click()
+    expect(plan.get_by_text("1 × 128 tokens, one pass")).to_be_visible()
+    page.get_by_role("textbox", name="Speed-up").fill("1.2")
+    expect(plan.get_by_text("1.20 ×")).to_be_visible()
+    page.get_by_role("textbox", name="Tokens of each").fill("64")
+    expect(plan.get_by_text("1 × 64 tokens, one pass")).to_be_visible()
+    page.get_by_role("button", name="The same from a terminal").click()
+    expect(page.get_by_text("--min-speedup 1.2")).to_be_visible()
+    tab.check("job-time")
+    page.get_by_role("textbox", name="Speed-up").fill("5000")
+    expect(plan.get_by_text("a speed-up of 5000 can't be met")).to_be_visible()
+    page.get_by_role("button", name="简体中文").click()
+    expect(plan.get_by_text("无法达到 5000 倍加速")).to_be_visible()
 
 
 def test_an_alias_moves_after_it_is_said_what_follows(tab: Tab) -> None:
