@@ -178,8 +178,8 @@ def card(
             "transformers; `sparse/` holds the same weights in the compact format that the serving nodes run.\n"
         )
     if rows := _report_rows(report):
-        table = ["| | dense | this version |", "|---|---:|---:|", *(f"| {' | '.join(map(_cell, row))} |" for row in rows)]
-        parts.append("## Report\n\n" + "\n".join(table) + "\n")
+        lines = [f"| {' | '.join(map(_cell, row))} |" for row in rows]
+        parts.append("\n".join(["## Report\n", "| | dense | this version |", "|---|---:|---:|", *lines]) + "\n")
     facts = []
     for key, title in (("base_model", "Base model"), ("dataset", "Data set"), ("job", "Job")):
         if name := named(lineage.get(key)):
