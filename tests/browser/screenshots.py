@@ -3,7 +3,8 @@
 PYTHONPATH=platform:workers:deploy:. python -m tests.browser.screenshots [--epochs 4] [--folder docs/screenshots]
 
 With --whole FOLDER every page is also kept there at full length, as wide as a desktop and as a telephone, in both
-themes: for looking at.
+themes: for looking at. With --data FOLDER the platform's data is kept there, and what is there already is pictured
+without running the jobs again.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from tests.browser.conftest import DESKTOP, FLAGS, TELEPHONE, chromium
 
 PASSWORD = "a long enough passphrase"
 BASE = "base/minilm-l6"
+JOBS = {"support desk, 90 %": 0.9, "support desk, 75 %": 0.75}
 PARTS = {"report-masks": "Where weights stay", "report-wrong": "Rows that it got wrong"}
 """Pictures of a part of the report: name and heading."""
 TEXT = "It's been nine days and the tracking page still says label created. Has it even left the warehouse?"
@@ -32,10 +34,13 @@ TEXT = "It's been nine days and the tracking page still says label created. Has 
 
 def prepare(platform: Platform, epochs: float) -> tuple[str, list[str]]:
     """The id of the sample data set, and of two finished jobs on it; the first one's model is deployed."""
+    done = [job for job in platform.jobs.find(ordering="created_at")["results"] if job["state"] == "succeeded"]
+    if len(done) == len(JOBS):
+        return done[0]["dataset"]["id"], [job["id"] for job in done]
     dataset = platform.datasets.wait(platform.datasets.create_sample()["id"])["id"]
     settings = {"epochs": epochs, "dense_epochs": 2}
     jobs = []
-    for name, sparsity in (("support desk, 90 %", 0.9), ("support desk, 75 %", 0.75)):
+    for name, sparsity in JOBS.items():
         target = {"sparsity": sparsity}
         job = platform.jobs.submit(
             dataset=dataset, base_model=BASE, target=target, settings=settings, name=name, model_name="support-desk"
@@ -111,12 +116,17 @@ def main() -> None:
     parser.add_argument("--epochs", type=float, default=4)
     parser.add_argument("--folder", type=Path, default=ROOT / "docs" / "screenshots")
     parser.add_argument("--whole", type=Path)
+    parser.add_argument("--data", type=Path)
     options = parser.parse_args()
     for folder in filter(None, (options.folder, options.whole)):
         folder.mkdir(parents=True, exist_ok=True)
-    with Stack(Path(tempfile.mkdtemp(prefix="sw-shots-"))) as stack, sync_playwright() as playwright:
+    data = options.data or Path(tempfile.mkdtemp(prefix="sw-shots-"))
+    with Stack(data) as stack, sync_playwright() as playwright:
         with Platform(stack.url) as visitor:
-            me = visitor.accounts.setup(code=stack.setup_code, username="olga", password=PASSWORD, workspace="acme")
+            if stack.needs_owner():
+                me = visitor.accounts.setup(code=stack.setup_code, username="olga", password=PASSWORD, workspace="acme")
+            else:
+                me = visitor.accounts.sign_in(username="olga", password=PASSWORD)
             made = visitor.accounts.create_token(name="t", role="owner", workspace="acme", csrf_token=me["csrf_token"])
         with Platform(stack.url, made["token"]) as platform:
             measure(stack)

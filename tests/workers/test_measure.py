@@ -15,7 +15,7 @@ import httpx
 import pytest
 import torch
 
-from pst.latency import Layer, Product, Profile, check
+from pst.latency import Layer, Product, Profile, Timing, check
 from pst_client.client import Platform
 from pst_client.contract import NodeProfile
 from pst_serve import __main__ as program
@@ -43,6 +43,7 @@ class Waits(ExpandingEngine):
     """Takes a millisecond for a matrix without zeros, and nothing that counts for others."""
 
     name = "waits"
+    skips_zeros = True
 
     def product(self, weight: torch.Tensor) -> Callable[[torch.Tensor], torch.Tensor]:
         seconds = 0.0 if (weight == 0).any() else 0.001
@@ -80,6 +81,19 @@ def test_a_node_measures_its_engine(monkeypatch: pytest.MonkeyPatch) -> None:
         assert dense > 0.001 > max(pruned)
     assert {(item.width, item.tokens) for item in made.layers} == {(w, t) for w in (16, 32) for t in (4, 8)}
     assert 1e-5 < made.fixed_seconds < 1
+
+
+def test_an_engine_that_multiplies_zeros_gains_nothing_by_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    few(monkeypatch)
+    made = check(measure(ExpandingEngine()))
+    assert made.sparsities == [0.0] and {len(item.seconds) for item in made.products} == {1}
+    timing = Timing(made)
+    assert timing.product(32, 16, 4, 0.99) == timing.product(32, 16, 4)
+
+
+def test_a_busy_machine_is_said_to_be_busy(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    Profiler(tmp_path, Pretend(), measure=lambda engine: found(), quiet=lambda: False).write()
+    assert "busy" in caplog.text
 
 
 def test_the_fastest_of_runs_in_turns() -> None:

@@ -56,6 +56,8 @@ class Measurable(Protocol):
     """An engine whose speed can be measured (:mod:`pst_serve.measure`)."""
 
     name: str
+    skips_zeros: bool
+    """Whether its products take less time for a weight that holds zeros."""
 
     @property
     def device(self) -> device:
@@ -76,6 +78,7 @@ class ExpandingEngine:
     """Expands the compact format at load time: the memory of the dense model, the download of the sparse one."""
 
     name = "expanding"
+    skips_zeros = False
 
     @property
     def device(self) -> device:

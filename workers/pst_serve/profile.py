@@ -78,6 +78,8 @@ class Profiler:
 
     def write(self) -> NodeProfile:
         """Measure now, whatever else the machine does."""
+        if not self._quiet():
+            log.warning("this machine is busy: measure again when it is quiet, or times will be planned as too long")
         log.info("measuring this node, which takes some seconds")
         begin = time.monotonic()
         made = NodeProfile(measured_at=datetime.now(UTC), times=self._measure(self._engine))

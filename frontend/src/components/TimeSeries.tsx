@@ -23,6 +23,8 @@ interface Props {
 
 const HEIGHT = 170;
 const SMALL = 110;
+/** Seconds shown before and after a point that is alone. */
+const ALONE = 30;
 
 /** One quantity over time. Drag to zoom, double click to see all; a zoomed chart stays where it is while data comes. */
 export function TimeSeries({ title, times, values, format, group, range, points = false, small = false }: Props) {
@@ -52,7 +54,11 @@ export function TimeSeries({ title, times, values, format, group, range, points 
         height,
         cursor: { sync: { key: group, scales: ["x", null] }, drag: { x: true, y: false } },
         legend: { show: true },
-        scales: { y: low === undefined || high === undefined ? {} : { range: [low, high] } },
+        scales: {
+          // A single point has no width of its own.
+          x: { range: (_, min, max) => (min !== null && min === max ? [min - ALONE, max + ALONE] : [min, max]) },
+          y: low === undefined || high === undefined ? {} : { range: [low, high] },
+        },
         axes: [
           { ...axis, values: (_, ticks) => ticks.map((tick) => clock(tick)) },
           { ...axis, size: 64, values: (_, ticks) => ticks.map((tick) => format(tick)) },

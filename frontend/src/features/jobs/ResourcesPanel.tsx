@@ -47,6 +47,7 @@ export function ResourcesPanel({ record, jobId, running }: { record: JobRecord; 
           times={record.measuredAt}
           values={record.memory}
           format={bytes}
+          range={memoryTotal === null ? undefined : [0, memoryTotal]}
           group={jobId}
           small
         />

@@ -3,7 +3,7 @@ import { useTranslation } from "react-i18next";
 import type { Where } from "./target";
 
 interface Props {
-  nodes: { id: string; name: string; device: string }[];
+  nodes: { id: string; name: string }[];
   value: Where;
   onChange: (value: Where) => void;
   errors: Record<string, string>;
@@ -20,7 +20,7 @@ export function WhereFields({ nodes, value, onChange, errors }: Props) {
     <SimpleGrid cols={{ base: 1, xs: 3 }}>
       <Select
         label={t("jobs.target.onNode")}
-        data={nodes.map(({ id, name, device }) => ({ value: id, label: `${name} (${device})` }))}
+        data={nodes.map(({ id, name }) => ({ value: id, label: name }))}
         value={value.node}
         onChange={(node) => node && onChange({ ...value, node })}
         allowDeselect={false}

@@ -6,7 +6,7 @@ import { Empty } from "@/components/Empty";
 import { Loaded } from "@/components/Loaded";
 import { Section } from "@/components/Section";
 import { StateBadge } from "@/components/StateBadge";
-import { dateTime } from "@/lib/format";
+import { bytes, dateTime } from "@/lib/format";
 import { useWorkspace } from "@/session/session";
 
 /** Workers and serving nodes that this workspace can use. */
@@ -111,6 +111,10 @@ export function Nodes() {
 function facts(values: Record<string, unknown>): string {
   return Object.entries(values)
     .filter(([, value]) => typeof value !== "object" && value !== "")
-    .map(([name, value]) => `${name.replaceAll("_", " ")}: ${String(value)}`)
+    .map(([name, value]) =>
+      name.endsWith("_bytes") && typeof value === "number"
+        ? `${name.slice(0, -"_bytes".length).replaceAll("_", " ")}: ${bytes(value)}`
+        : `${name.replaceAll("_", " ")}: ${String(value)}`,
+    )
     .join(" · ");
 }

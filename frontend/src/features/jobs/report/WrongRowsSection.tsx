@@ -23,15 +23,15 @@ export function WrongRowsSection({ wrong, dataset }: { wrong: WrongRows; dataset
         </Anchor>
       }
     >
-      <Table.ScrollContainer minWidth={600}>
+      <Table.ScrollContainer minWidth={680}>
         <Table striped aria-label={t("report.wrong")}>
           <Table.Thead>
             <Table.Tr>
               <Table.Th className="number">{t("report.row")}</Table.Th>
               <Table.Th>{t("report.text")}</Table.Th>
-              <Table.Th>{t("report.gold")}</Table.Th>
-              <Table.Th>{t("report.predicted")}</Table.Th>
-              <Table.Th>{t("report.denseSaid")}</Table.Th>
+              <Table.Th miw={120}>{t("report.gold")}</Table.Th>
+              <Table.Th miw={130}>{t("report.predicted")}</Table.Th>
+              <Table.Th miw={120}>{t("report.denseSaid")}</Table.Th>
             </Table.Tr>
           </Table.Thead>
           <Table.Tbody>
