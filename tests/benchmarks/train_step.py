@@ -7,7 +7,8 @@ FILE is the authors' sparse.py (AliceMind, S4/PST/pst), which this project does 
 forward, loss, backward, clipping and AdamW. The ways take turns in one process: each figure is the median of its
 turns, with the least and the most. ``cpu_ms`` is the processor time of all threads, which other programs disturb less.
 Peak memory is that of a process that does three steps one way and nothing else, less what such a process needs before
-it has a model. "pst": as published; "recipe": the default settings, without a teacher.
+it has a model. "pst": as published; "recipe": the default settings, without a teacher. With "32" in float32, as the
+authors' layer runs, else in bfloat16 where the processor computes with it; each is compared with dense of its format.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from tests.benchmarks.gpu_layer import SPARSITY, authors_layer
 from tests.benchmarks.gpu_timing import show
 from tests.benchmarks.gpu_train_step import trainer_of
 
-WAYS = ("dense", "pst", "recipe", "authors")
+WAYS = ("dense32", "pst32", "authors", "dense", "pst", "recipe")
 STEPS_FOR_MEMORY = 3
 
 
@@ -78,7 +79,8 @@ def way(name: str, authors: Path | None) -> Callable[[], None]:
         return with_their_layers(authors)
     if name == "recipe":
         return at_the_end(trainer_of("recipe", torch.device("cpu"), distill=False, distill_hidden_weight=0.0))
-    return at_the_end(trainer_of(name, torch.device("cpu")))
+    precision = "float32" if name.endswith("32") else "auto"
+    return at_the_end(trainer_of(name.removesuffix("32"), torch.device("cpu"), precision=precision))
 
 
 def peak() -> int:
@@ -127,8 +129,9 @@ def main() -> None:
                 times[name].append(time.perf_counter() - begin)
                 processor[name].append(time.process_time() - used)
     del steps
-    base, base_used = statistics.median(times["dense"]), statistics.median(processor["dense"])
     for name in names:
+        rival = "dense" if name in ("dense", "pst", "recipe") else "dense32"
+        base, base_used = statistics.median(times[rival]), statistics.median(processor[rival])
         median = statistics.median(times[name])
         show(
             way=name,

@@ -75,14 +75,10 @@ def test_pieces_become_a_data_set(owner: Person) -> None:
 
     rest = append(owner.client, where, CONTENT[40:], 40)
     assert (rest.status_code, rest["Upload-Offset"]) == (204, str(len(CONTENT)))
+    taken = made.json()["id"], arrived(owner, name="t.csv")
     answer = owner.client.post(
         "/api/v1/datasets",
-        {
-            "upload": made.json()["id"],
-            "test_upload": arrived(owner, name="t.csv"),
-            "name": "mine",
-            "label_column": "label",
-        },
+        {"upload": taken[0], "test_upload": taken[1], "name": "mine", "label_column": "label"},
     )
     assert answer.status_code == 201, answer.content
     assert [(file["split"], file["name"], file["sha256"]) for file in answer.json()["files"]] == [
@@ -92,7 +88,7 @@ def test_pieces_become_a_data_set(owner: Person) -> None:
     validate(answer.json()["id"])
     assert Dataset.objects.get().state == "ready" and Dataset.objects.get().options["label_column"] == "label"
     assert owner.client.head(where, headers=TUS).status_code == 404
-    assert not Upload.objects.exists() and not list(uploads.path_of(Dataset.objects.get().id).parent.glob("*.part"))
+    assert not Upload.objects.exists() and not any(uploads.path_of(UUID(one)).exists() for one in taken)
 
 
 @pytest.mark.django_db
