@@ -17,7 +17,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Page, expect, sync_playwright
 
 from embedded.bootstrap import ROOT
 from embedded.stack import Stack
@@ -64,6 +64,16 @@ def measure(stack: Stack) -> None:
     subprocess.run([sys.executable, "-m", "pst_serve", "--measure"], env=environment, check=True)
 
 
+def forget_nodes(page: Page) -> None:
+    """The nodes of an earlier start on the same data, which had other tokens."""
+    page.get_by_text("online", exact=True).first.wait_for()
+    buttons = page.get_by_role("table", name="Nodes").get_by_role("button", name="Forget")
+    for left in range(buttons.count(), 0, -1):
+        buttons.first.click()
+        page.get_by_role("dialog").get_by_role("button", name="Forget").click()
+        expect(buttons).to_have_count(left - 1)
+
+
 def take(page: Page, url: str, folder: Path, whole: Path | None, dataset: str, jobs: list[str]) -> None:
     """One picture of each page, in each theme."""
     pages = {
@@ -72,8 +82,8 @@ def take(page: Page, url: str, folder: Path, whole: Path | None, dataset: str, j
         "dataset": f"datasets/{dataset}",
         "new-job": f"jobs/new?dataset={dataset}",
         "jobs": "jobs",
-        "job": f"jobs/{jobs[0]}",
-        "report": f"jobs/{jobs[0]}/report",
+        "job": f"jobs/{jobs[-1]}",
+        "report": f"jobs/{jobs[-1]}/report",
         "compare": f"jobs/compare?jobs={','.join(jobs)}",
         "models": "models",
         "model": "models/acme/support-desk",
@@ -92,6 +102,8 @@ def take(page: Page, url: str, folder: Path, whole: Path | None, dataset: str, j
             page.get_by_role("textbox", name="Text", exact=True).fill(TEXT)
             page.get_by_role("button", name="Ask").click()
             page.get_by_test_id("probabilities").wait_for()
+        if name == "serving":
+            forget_nodes(page)
         for theme, button in (("light", "Switch to light"), ("dark", "Switch to dark")):
             if page.get_by_role("button", name=button).count():
                 page.get_by_role("button", name=button).click()

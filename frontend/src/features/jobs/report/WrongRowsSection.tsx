@@ -23,15 +23,15 @@ export function WrongRowsSection({ wrong, dataset }: { wrong: WrongRows; dataset
         </Anchor>
       }
     >
-      <Table.ScrollContainer minWidth={680}>
+      <Table.ScrollContainer minWidth={760}>
         <Table striped aria-label={t("report.wrong")}>
           <Table.Thead>
             <Table.Tr>
               <Table.Th className="number">{t("report.row")}</Table.Th>
               <Table.Th>{t("report.text")}</Table.Th>
-              <Table.Th miw={120}>{t("report.gold")}</Table.Th>
-              <Table.Th miw={130}>{t("report.predicted")}</Table.Th>
-              <Table.Th miw={120}>{t("report.denseSaid")}</Table.Th>
+              <Table.Th miw={150}>{t("report.gold")}</Table.Th>
+              <Table.Th miw={150}>{t("report.predicted")}</Table.Th>
+              <Table.Th miw={150}>{t("report.denseSaid")}</Table.Th>
             </Table.Tr>
           </Table.Thead>
           <Table.Tbody>
@@ -50,8 +50,7 @@ export function WrongRowsSection({ wrong, dataset }: { wrong: WrongRows; dataset
                 <Table.Td className="breakable">
                   {row.predicted}
                   {row.probability !== null && (
-                    <Text span size="xs" c="dimmed" className="figure">
-                      {" "}
+                    <Text size="xs" c="dimmed" className="figure">
                       {percent(row.probability)}
                     </Text>
                   )}
