@@ -49,7 +49,7 @@ def at_the_end(trainer: Trainer) -> Callable[[], None]:
 
 def with_their_layers(path: Path) -> Callable[[], None]:
     """One step of the same model with the authors' layers, U, V, A, B, R, C and the head trained."""
-    trainer = trainer_of("dense", torch.device("cpu"))
+    trainer = trainer_of("dense", torch.device("cpu"), precision="float32")
     model = trainer.model.requires_grad_(False)
     for parent in list(model.bert.encoder.modules()):  # type: ignore[union-attr]
         for name, child in list(parent.named_children()):

@@ -103,13 +103,18 @@ function Comparison({ jobs }: { jobs: Job[] }) {
     .map((series) => ({ series, lines: linesOf(labelled, series) }))
     .filter(({ lines }) => lines.length > 0);
   const points = names.flatMap((label, at) => pointOf(label, reports[at]?.data));
+  const timed = names.flatMap((label, at) => pointOf(label, reports[at]?.data, "time"));
+  const alike = timed.filter(({ price }) => measureName(t, price) === measureName(t, (timed[0] ?? { price }).price));
   const titles = { loss: t("jobs.loss"), score: t("jobs.score"), sparsity: t("jobs.sparsity"), rate: t("jobs.rate") };
   const formats = { loss: real, score: tenths, sparsity: whole, rate: real };
   return (
     <>
       <Section title={t("compare.results")}>
         <Results jobs={jobs} names={names} measures={reports.map(({ data }) => measuresOf(data))} />
-        {points.length > 0 && <ParetoPicture points={points} />}
+        <SimpleGrid cols={{ base: 1, md: 2 }}>
+          {points.length > 0 && <ParetoPicture points={points} />}
+          {alike.length > 0 && <ParetoPicture points={alike} />}
+        </SimpleGrid>
       </Section>
       <Section title={t("compare.differences")} note={t("compare.differencesNote")}>
         <Differences jobs={jobs} names={names} />

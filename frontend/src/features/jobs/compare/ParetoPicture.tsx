@@ -3,18 +3,18 @@ import { useTranslation } from "react-i18next";
 import { Picture } from "@/components/Picture";
 import { metricName, shown } from "@/features/jobs/report/MeasuresTable";
 import { type Colors, fitted, front, ticks, write } from "@/lib/draw";
-import { bytes } from "@/lib/format";
 import type { Point } from "./compare";
 
 const HEIGHT = 280;
 const LEFT = 62;
 const FOOT = 26;
 
-/** Quality against size; the line joins the jobs that no other beats in both. */
+/** Quality against size or time; the line joins the jobs that no other beats in both. */
 export function ParetoPicture({ points }: { points: Point[] }) {
   const { t } = useTranslation();
   const best = useMemo(() => front(points), [points]);
   const unit = points[0]?.measure.unit ?? "number";
+  const price = points[0]?.price.unit ?? "number";
   const place = useMemo(() => {
     const costs = points.map(({ cost }) => cost);
     const values = points.map(({ value }) => value);
@@ -41,7 +41,7 @@ export function ParetoPicture({ points }: { points: Point[] }) {
         write(pen, shown(unit, tick), LEFT - 6, up(tick), colors.text, "right");
       }
       for (const tick of ticks(x0, x1, Math.max(3, Math.floor(width / 120)))) {
-        write(pen, bytes(tick), across(tick), height - FOOT / 2, colors.text, "center");
+        write(pen, shown(price, tick), across(tick), height - FOOT / 2, colors.text, "center");
       }
       pen.strokeStyle = colors.accent;
       pen.lineWidth = 1.5;
@@ -68,14 +68,17 @@ export function ParetoPicture({ points }: { points: Point[] }) {
         );
       }
     },
-    [best, place, points, unit],
+    [best, place, points, price, unit],
   );
   return (
     <Picture
-      title={t("compare.pareto", { metric: metricName(t, String(points[0]?.measure.of.metric ?? "")) })}
+      title={t(price === "bytes" ? "compare.pareto" : "compare.paretoTime", {
+        ...points[0]?.price.of,
+        metric: metricName(t, String(points[0]?.measure.of.metric ?? "")),
+      })}
       alt={points
         .map(({ label, cost, value }) =>
-          t("compare.paretoPoint", { name: label, value: shown(unit, value), size: bytes(cost) }),
+          t("compare.paretoPoint", { name: label, value: shown(unit, value), size: shown(price, cost) }),
         )
         .join("; ")}
       height={HEIGHT}

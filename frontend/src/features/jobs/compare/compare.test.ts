@@ -63,5 +63,10 @@ describe("jobs beside each other", () => {
       { value: 0.9 },
     ]);
     expect(pointOf("a", {})).toEqual([]);
+    const shapes = [{ rows: 1, tokens: 128, dense: { p50_ms: 9 }, sparse: { p50_ms: 3 } }];
+    expect(pointOf("a", { ...report, measures: { time: { shapes } } }, "time")).toMatchObject([
+      { cost: 3, value: 0.8, price: { unit: "milliseconds", of: { rows: 1, tokens: 128 } } },
+    ]);
+    expect(pointOf("a", report, "time")).toEqual([]);
   });
 });

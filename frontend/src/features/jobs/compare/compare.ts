@@ -48,19 +48,23 @@ export function linesOf(records: { label: string; record: JobRecord | undefined 
 
 export interface Point {
   label: string;
-  /** Bytes of the compact file. */
+  /** Bytes of the compact file, or milliseconds of one pass. */
   cost: number;
   /** The primary metric on the test split, else on validation. */
   value: number;
   measure: Measure;
+  /** What the cost is. */
+  price: Measure;
 }
 
-/** A job's quality against its size, once it has a report with both. */
-export function pointOf(label: string, report: unknown): Point[] {
+/** A job's quality against its size, or against the time of one pass, once it has a report with both. */
+export function pointOf(label: string, report: unknown, against: "bytes" | "time" = "bytes"): Point[] {
   const measures = measuresOf(report);
   const qualities = measures.filter(({ name }) => name === "quality");
   const [first] = qualities;
   const measure = qualities.find(({ of }) => of.split === "test" && of.metric === first?.of.metric) ?? first;
-  const cost = measures.find(({ name }) => name === "bytes")?.sparse?.value;
-  return measure?.sparse && cost !== undefined ? [{ label, cost, value: measure.sparse.value, measure }] : [];
+  const price = measures.find(({ name }) => name === against);
+  return measure?.sparse && price?.sparse
+    ? [{ label, cost: price.sparse.value, value: measure.sparse.value, measure, price }]
+    : [];
 }
