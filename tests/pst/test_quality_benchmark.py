@@ -14,7 +14,7 @@ from pst.families import tensors
 from pst.inject import Site, calibrate, inject, select_all
 from tests.benchmarks.quality.methods import KINDS, LowRank, masks
 from tests.benchmarks.quality.model import MAPS, base_params, forward
-from tests.benchmarks.quality.train import Rows, input_scales
+from tests.benchmarks.quality.train import Experiment, Rows, Run, input_scales
 
 CONFIG = BertConfig(
     vocab_size=40, hidden_size=24, num_hidden_layers=2, num_attention_heads=12, intermediate_size=36, num_labels=3
@@ -154,3 +154,30 @@ def test_every_method_of_the_table_exists() -> None:
     from tests.benchmarks.quality.__main__ import METHODS
 
     assert {settings.method for settings, _ in METHODS.values()} == set(KINDS)
+
+
+def test_masks_are_renewed_when_the_trainer_would(model: BertForSequenceClassification, rows: Rows) -> None:
+    settings = replace(SETTINGS, batch_size=2, mask_every=8)
+    splits = dict.fromkeys(("train", "validation", "test"), rows)
+    trial = Run(stacked(model), splits, settings, [Experiment(1e-3, 0.5, 1)], 43, None)
+    used = []
+    step = trial._step
+
+    def note(number: int, chosen: torch.Tensor, *, final: bool) -> None:
+        step(number, chosen, final=final)
+        used.append(id(trial.masks))
+
+    trial._step = note  # type: ignore[method-assign]
+    kept = []
+    apply = trial.method.apply
+
+    def remember(*arguments: object) -> object:
+        found = apply(*arguments)  # type: ignore[arg-type]
+        kept.append(found[1])  # so that no id is used twice
+        return found
+
+    trial.method.apply = remember  # type: ignore[assignment,method-assign]
+    trial.run()
+    renewed = [number for number in range(43) if number == 0 or used[number] != used[number - 1]]
+    every, evaluated, final = range(0, 43, 8), (5, 9, 13, 18, 22, 26, 31, 35, 39), 30
+    assert renewed == sorted({*every, *evaluated, final})

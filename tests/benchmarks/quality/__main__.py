@@ -42,6 +42,8 @@ AS_PUBLISHED = replace(DEFAULT, distill=False, hold_ratio=0.0, activation_power=
 METHODS: dict[str, tuple[TrainSettings, tuple[float, float, float]]] = {
     "dense": (replace(AS_PUBLISHED, method="dense"), (1e-4, 2e-4, 4e-4)),
     "pst": (DEFAULT, (1e-3, 2e-3, 4e-3)),
+    "pst, mask every 4": (replace(DEFAULT, mask_every=4), (1e-3, 2e-3, 4e-3)),
+    "pst, mask every 16": (replace(DEFAULT, mask_every=16), (1e-3, 2e-3, 4e-3)),
     "published": (replace(AS_PUBLISHED, update_rank=8, score_rank=8, init_scale=1.0), (5e-4, 1e-3, 2e-3)),
     "magnitude": (replace(AS_PUBLISHED, method="magnitude"), (1e-4, 2e-4, 4e-4)),
     "movement": (replace(AS_PUBLISHED, method="movement"), (1e-4, 2e-4, 4e-4)),
@@ -150,7 +152,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     two.add_argument("source", type=Path)
     two.add_argument("target", type=Path)
     two.add_argument("--tasks", nargs="+", choices=TASKS, default=list(TASKS))
-    two.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
+    usual = [name for name, (settings, _) in METHODS.items() if settings.mask_every == 1]
+    two.add_argument("--methods", nargs="+", choices=METHODS, default=usual)
     two.add_argument("--sparsities", nargs="+", type=float, default=list(SPARSITIES))
     three = commands.add_parser("table", help="print the results as a table")
     three.add_argument("source", type=Path)

@@ -110,13 +110,14 @@ class LowRank:
     def rates(self, searched: Tensor) -> dict[str, Tensor]:
         return dict.fromkeys(self.params, searched)
 
-    def apply(self, share: Tensor, final: bool, train: bool) -> tuple[Stacks, Stacks]:
+    def apply(self, share: Tensor, final: bool, train: bool, reused: Stacks | None = None) -> tuple[Stacks, Stacks]:
+        """D * M and M; ``reused`` masks are not selected anew."""
         updated, scores = {}, {}
         for name, weight in self.frozen.items():
             p = {key: self.params[f"{key}.{name}"] for key in "uvabrc"}
             updated[name] = weight + p["u"] @ p["v"]
             scores[name] = updated[name].abs() + p["a"] @ p["b"] + p["r"] + p["c"]
-        kept = masks(scores, share, self.settings.threshold)
+        kept = reused or masks(scores, share, self.settings.threshold)
         applied = {
             name: _Masked.apply(updated[name], scores[name], kept[name]) / self.scales[name]  # type: ignore[no-untyped-call]
             for name in MAPS

@@ -161,6 +161,14 @@ class Run:
         self.results = [Result(-1, -1, -1, -1) for _ in experiments]
         self.best = [-math.inf] * count
         self.kept: Params = {}
+        self.evaluated = {math.ceil((i + 1) * steps / EVALUATIONS) for i in range(EVALUATIONS)}
+        self.masks: Stacks | None = None  # of the last step, where the next one may use them again
+
+    def _renews(self, step: int) -> bool:
+        """As :meth:`pst.train.Trainer` does: every ``mask_every``-th step, the first at the final sparsity, and what
+        follows an evaluation."""
+        first = step == cooldown_start(self.total, self.settings.cooldown_fraction)
+        return step % self.settings.mask_every == 0 or first or step in self.evaluated
 
     def _share(self, step: int) -> Tensor:
         s = self.settings
@@ -181,7 +189,6 @@ class Run:
         """Train; with ``keep`` the best state of each experiment is in ``kept``."""
         rows, size = self.splits["train"], self.settings.batch_size
         per_epoch = len(rows.ids) // size
-        evaluated = {math.ceil((i + 1) * self.total / EVALUATIONS) for i in range(EVALUATIONS)}
         last = cooldown_start(self.total, self.settings.cooldown_fraction)
         order: list[Tensor] = []
         for step in range(self.total):
@@ -194,13 +201,17 @@ class Run:
                 ]
             begin = step % per_epoch * size
             self._step(step, torch.stack([one[begin : begin + size] for one in order]), final=step >= last)
-            if step + 1 in evaluated and (self.settings.method == "dense" or step >= last):
+            if step + 1 in self.evaluated and (self.settings.method == "dense" or step >= last):
                 self._evaluate(step + 1, keep)
         return self.results
 
     def _step(self, step: int, chosen: Tensor, *, final: bool) -> None:
         s, rows = self.settings, self.splits["train"]
-        weights, _ = self.method.apply(self._share(step), final, True)
+        if isinstance(self.method, LowRank):
+            reused = None if self._renews(step) else self.masks
+            weights, self.masks = self.method.apply(self._share(step), final, True, reused)
+        else:
+            weights, _ = self.method.apply(self._share(step), final, True)
         ids, types, mask = rows.batch(chosen)
         logits, blocks = forward(self.others, weights, ids, types, mask, train=True)
         gold = rows.labels[chosen]
