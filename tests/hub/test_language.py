@@ -20,19 +20,38 @@ from hub.datasets.models import Dataset, DatasetState
 from jobs.models import Job
 from tests.factories.accounts import Person
 from tests.factories.jobs import queued_job
+from tests.factories.registry import published
+from tests.factories.serving import serving_node
 
 pytestmark = pytest.mark.django_db
 ROOT = Path(__file__).resolve().parents[2]
-SOURCES = ("platform/hub", "jobs", "workers/pst/budget.py", "workers/pst/config.py", "workers/pst/families")
+SOURCES = (
+    *("platform/hub", "jobs", "workers/pst", "workers/pst_worker", "workers/pst_serve"),
+    *("workers/pst_client/client.py", "workers/pst_client/manifest.py"),
+)
 SPOKEN_BY = {
     *("UserError", "Unauthorized", "NotFound", "Conflict", "Forbidden", "TooLarge", "ParseError", "ValidationError"),
     *("AuthenticationFailed", "RevisionNotFound", "RefusedAddress", "NodeTrouble", "LengthRequired", "Taken", "Locked"),
     *("WrongVersion", "ContentMissing", "BadAnswer", "Malformed", "BadJson", "Broken", "Problem", "RegexValidator"),
-    *("BudgetError", "SettingsError", "body", "add", "warn"),
+    *("BudgetError", "SettingsError", "body", "add", "warn", "HubError"),
+    *("PSTError", "FormatError", "MergeError", "TrainingError", "ProcessLost"),
+    *("PlatformError", "Unreachable", "Damaged", "Trouble"),
 }
 """What is called with a sentence that users see: errors, and what notes a data set's problems and warnings."""
-FOR_PROGRAMS = frozenset({"platform/hub/registry/hf.py"})
-"""The Hub protocol, whose errors are read by a library in English."""
+ON_COMMAND = frozenset({"__main__.py", "sweep.py", "report/__init__.py", "report/against.py"})
+"""Of the library: what only its command line says, in English."""
+IN_WORKERS = "workers/pst_worker/"
+"""Where a sentence is also what a function returns."""
+SENTENCE = re.compile(r"[A-Z{][^\n]* [^\n]*(\.|: \{\d\})")
+LOGGED = frozenset(
+    {
+        *("Run one job in a folder.", "Fetching rows and base model.", "unreadable event: {0}"),
+        "The exported folder predicts as the trainer did.",
+    }
+)
+"""What stands in logs and at the command line, in English."""
+FOR_OPERATORS = ("workers/pst_worker/agent.py", "workers/pst_worker/settings.py")
+"""What a worker says that can't start."""
 AROUND = frozenset({"{0}: {1}", "{0}; leave {1} out"})
 """Templates around a sentence that is put together elsewhere: the whole has a translation."""
 
@@ -57,8 +76,10 @@ def sources() -> Iterator[tuple[str, ast.Module]]:
     for name in SOURCES:
         start = ROOT / name
         for path in sorted(start.rglob("*.py")) if start.is_dir() else [start]:
-            if not {"migrations", "management"} & set(path.parts):
-                yield path.relative_to(ROOT).as_posix(), ast.parse(path.read_text("utf-8"))
+            place = path.relative_to(ROOT).as_posix()
+            silent = place.startswith("workers/pst/") and place.removeprefix("workers/pst/") in ON_COMMAND
+            if not silent and not {"migrations", "management"} & set(path.parts) and place not in FOR_OPERATORS:
+                yield place, ast.parse(path.read_text("utf-8"))
 
 
 def said_to_users(tree: ast.Module) -> Iterator[tuple[int, str]]:
@@ -75,17 +96,26 @@ def said_to_users(tree: ast.Module) -> Iterator[tuple[int, str]]:
                     yield node.lineno, text
 
 
+def stated(tree: ast.Module) -> Iterator[tuple[int, str]]:
+    """(line, template) of each string that is written as a sentence, but for docstrings and parts of others."""
+    within = {id(part) for node in ast.walk(tree) if isinstance(node, ast.JoinedStr) for part in node.values}
+    within |= {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    for node in ast.walk(tree):
+        text = template(node) if isinstance(node, ast.expr) and id(node) not in within else None
+        if text and SENTENCE.fullmatch(text):
+            yield node.lineno, text
+
+
 def test_every_sentence_has_a_translation() -> None:
     found = language.json.loads((language.FOLDER / "zh-hans.json").read_text("utf-8"))
     known = set(found["sentences"]) | set(found["words"])
     asked = [
         (f"{path}:{line}", text)
         for path, tree in sources()
-        if path not in FOR_PROGRAMS
-        for line, text in said_to_users(tree)
-        if text not in AROUND
+        for line, text in [*said_to_users(tree), *(stated(tree) if path.startswith(IN_WORKERS) else [])]
+        if text not in AROUND | LOGGED
     ]
-    assert len(asked) > 200, "the sentences are not found where they are"
+    assert len(asked) > 300, "the sentences are not found where they are"
     missing = [f"{where}: {text}" for where, text in asked if text not in known]
     assert not missing, f"{len(missing)} of {len(asked)} sentences have no Chinese in languages/zh-hans.json"
 
@@ -104,7 +134,7 @@ def test_no_translation_is_of_a_sentence_that_is_gone() -> None:
         and any(
             piece not in pieces
             for part, *_ in string.Formatter().parse(english)
-            for piece in re.split(r"[;:,] ", part)
+            for piece in re.split(r"[;:,] | \(", part)
             if len(piece.split()) > 2
         )
     ]
@@ -190,6 +220,60 @@ def test_what_is_stored_is_english_and_shown_in_the_reader_s_language(owner: Per
     assert said == "队列 default 没有在线的工作节点：请启动一个，或选择其他队列。"
     Job.objects.filter(pk=job.id).update(error="The worker gave no reason.")
     assert owner.client.get(f"/api/v1/jobs/{job.id}", **CHINESE).json()["error"] == "工作节点没有说明原因。"
+
+
+@pytest.mark.parametrize(
+    ("english", "chinese"),
+    [
+        (
+            "Process 2 of 4 ended. The training process died of SIGABRT.",
+            "进程 2（共 4 个）已结束。训练进程因 SIGABRT 而终止。",
+        ),
+        (
+            "The exported model failed its check: the compact model differs from the trainer by 0.5 in a logit.",
+            "导出的模型未通过检查：紧凑模型 与训练程序的某个 logit 相差 0.5。",
+        ),
+        (
+            "train.jsonl, line 7: the target has 300 tokens, more than max_target_length, 128; "
+            "raise that, or shorten the text.",
+            "train.jsonl, line 7：该行的目标文本有 300 个词元，超过 max_target_length 所设的 128；"
+            "请调高它，或缩短文本。",
+        ),
+        (
+            "The loss became nan at step 3 of 40 (train); lower the learning rates or raise warmup_ratio.",
+            "损失在第 3 步（共 40 步，train）变为 nan；请调低学习率或调高 warmup_ratio。",
+        ),
+    ],
+)
+def test_why_a_job_failed(owner: Person, english: str, chinese: str) -> None:
+    job = queued_job(owner)
+    Job.objects.filter(pk=job.id).update(error=english)
+    url = f"/api/v1/jobs/{job.id}"
+    assert owner.client.get(url).json()["error"] == english
+    assert owner.client.get(url, **CHINESE).json()["error"] == chinese
+
+
+def test_why_a_node_does_not_serve(owner: Person) -> None:
+    english = "Verifying failed: model.safetensors is missing."
+    node = serving_node("edge")
+    published(owner.workspace)
+    made = owner.client.post("/api/v1/deployments", {"model": "acme/tickets"})
+    [wanted] = node.beat()
+    node.beat({key: wanted[key] for key in ("deployment_id", "commit")} | {"state": "failed", "message": english})
+    deployment = f"/api/v1/deployments/{made.json()['id']}"
+    assert owner.client.get(deployment).json()["placements"][0]["message"] == english
+    chinese = "校验失败：缺少 model.safetensors。"
+    assert owner.client.get(deployment, **CHINESE).json()["placements"][0]["message"] == chinese
+    [shown] = owner.client.get("/api/v1/nodes", **CHINESE).json()["results"]
+    assert shown["holds"][0]["message"] == chinese
+
+
+def test_the_hub_s_body_is_translated_and_its_headers_are_not(owner: Person) -> None:
+    english = owner.client.get("/hf/api/models/acme/nothing")
+    chinese = owner.client.get("/hf/api/models/acme/nothing", **CHINESE)
+    assert chinese["X-Error-Message"] == english["X-Error-Message"] == english.json()["error"]
+    assert chinese["X-Error-Message"].isascii() and chinese["X-Error-Code"] == "RepoNotFound"
+    assert chinese.json()["error"] == "没有此令牌可读取的模型 acme/nothing。"
 
 
 def test_a_csv_s_error_in_the_preview(owner: Person) -> None:

@@ -24,6 +24,7 @@ from hub.accounts.authentication import TokenAuthentication
 from hub.accounts.models import Workspace
 from hub.accounts.permissions import HasToken
 from hub.core.errors import UserError
+from hub.core.language import say
 from hub.core.parsers import JSONParser
 from hub.registry import cards, services
 from hub.registry.access import readable_models
@@ -37,7 +38,8 @@ INVALID_CREDENTIALS = "Invalid credentials in Authorization header"
 
 
 class HubError(Exception):
-    """An error as the clients read it: from ``X-Error-Code`` and ``X-Error-Message``."""
+    """An error as the clients read it: from ``X-Error-Code`` and ``X-Error-Message``, which stay English whatever the
+    reader's language is. The body says it in that language."""
 
     def __init__(self, status: int, code: str, message: str, *, commit: str | None = None) -> None:
         super().__init__(message)
@@ -48,15 +50,19 @@ class HubError(Exception):
         line = " ".join(self.message.encode("ascii", "backslashreplace").decode().split())
         headers = {"X-Error-Code": self.code, "X-Error-Message": line, "X-Repo-Commit": self.commit}
         return JsonResponse(
-            {"error": self.message},
+            {"error": say(self.message)},
             status=self.status,
             headers={name: value for name, value in headers.items() if value},
         )
 
 
 def _entry_not_found(version: ModelVersion, path: str) -> HubError:
-    message = f"{version.model.repo_id} has no {path[:200]!r} at version {version.number}."
-    return HubError(404, "EntryNotFound", message, commit=version.commit)
+    return HubError(
+        404,
+        "EntryNotFound",
+        f"{version.model.repo_id} has no {path[:200]!r} at version {version.number}.",
+        commit=version.commit,
+    )
 
 
 def _when(moment: datetime) -> str:

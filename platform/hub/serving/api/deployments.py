@@ -15,6 +15,7 @@ from rest_framework.response import Response
 from hub.accounts.actor import actor_of, workspace_of
 from hub.accounts.models import Role
 from hub.core.errors import NotFound, UserError
+from hub.core.fields import SentenceField
 from hub.registry.models import MODEL_NAME, Model, ModelVersion
 from hub.serving import services
 from hub.serving.models import Deployment, DeploymentQuerySet, HeldState, Placement
@@ -32,6 +33,7 @@ class PlacementSerializer(serializers.ModelSerializer[Placement]):
     version = serializers.IntegerField(source="version.number", allow_null=True, default=None)
     commit = serializers.CharField(source="version.commit", allow_null=True, default=None)
     online = serializers.BooleanField(source="node.online")
+    message = SentenceField()
 
     class Meta:
         model = Placement

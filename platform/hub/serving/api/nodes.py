@@ -16,6 +16,7 @@ from rest_framework.views import APIView
 
 from hub.accounts.actor import actor_of
 from hub.core.errors import NotFound
+from hub.core.fields import SentenceField
 from hub.serving import services
 from hub.serving.models import Deployment, HeldState, Node, NodeKind, NodeQuerySet, Placement
 from pst_client.contract import NodeProfile
@@ -28,6 +29,7 @@ class HoldingSerializer(serializers.ModelSerializer[Placement]):
     state = serializers.ChoiceField(choices=HeldState.choices)
     version = serializers.IntegerField(source="version.number", allow_null=True, default=None)
     commit = serializers.CharField(source="version.commit", allow_null=True, default=None)
+    message = SentenceField()
 
     class Meta:
         model = Placement
