@@ -1,6 +1,6 @@
 """27 B parameters on one GPU: a decoder's training steps, and an encoder-decoder's way from base model to export.
 
-    PYTHONPATH=workers python -m tests.benchmarks.gpu_large steps [--blocks 32] [--steps 5]
+    PYTHONPATH=workers python -m tests.benchmarks.gpu_large steps [--blocks 32] [--steps 5] [--methods "pst anew" ...]
     PYTHONPATH=workers python -m tests.benchmarks.gpu_large path [--card 80] [--folder FOLDER]
 
 ``steps``: 25.8 B weights (hidden 8192, FFN 32768, 32 blocks), 8,192 tokens a step as 4 rows of 2,048, checkpointing by
@@ -51,6 +51,7 @@ from tests.benchmarks.gpu_timing import machine, show
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 GIB = 2**30
+METHODS = ("lora", "pst anew", "pst kept", "8-bit kept", "8-bit anew")
 Make = Callable[[Tensor], nn.Module]
 
 
@@ -167,18 +168,23 @@ def compare_steps(options: argparse.Namespace) -> None:
     def built(make: Make) -> nn.ModuleList:
         return nn.ModuleList(Block([make(matrix) for matrix in block], options.heads) for block in weights)
 
-    train("lora", built(lambda matrix: LoRA(matrix, 16)), x, options.steps, anew=False)
-    drop()
+    if "lora" in options.methods:
+        train("lora", built(lambda matrix: LoRA(matrix, 16)), x, options.steps, anew=False)
+        drop()
     model = built(pst)
-    train("pst anew", model, x, options.steps, anew=True)
-    train("pst kept", model, x, options.steps, anew=False)
+    for name in ("pst anew", "pst kept"):
+        if name in options.methods:
+            train(name, model, x, options.steps, anew=name == "pst anew")
+    if not {"8-bit kept", "8-bit anew"} & set(options.methods):
+        return
     weights.clear()
     for layer in model.modules():
         if isinstance(layer, PSTLinear):
             layer.hold_in_8_bits()
     drop()
-    train("pst anew, 8-bit W", model, x, options.steps, anew=True)
-    train("pst kept, 8-bit W", model, x, options.steps, anew=False)
+    for name in ("8-bit kept", "8-bit anew"):
+        if name in options.methods:
+            train(name, model, x, options.steps, anew=name == "8-bit anew")
 
 
 # path
@@ -361,6 +367,7 @@ def main() -> None:
     parser.add_argument("--heads", type=int, default=64)
     parser.add_argument("--steps", type=int, default=5)
     parser.add_argument("--blocks", type=int, default=32)
+    parser.add_argument("--methods", nargs="+", choices=METHODS, default=METHODS)
     parser.add_argument("--rows", type=int, default=4)
     parser.add_argument("--length", type=int, default=2048)
     parser.add_argument("--encoder", type=int, default=24)

@@ -1,7 +1,9 @@
 """One linear map, forward and backward, on a GPU: PST against dense full fine-tuning, LoRA and the authors' layer.
 
-    PYTHONPATH=workers python -m tests.benchmarks.gpu_layer [--authors FILE] [--n 16384 --k 4096 --tokens 16384]
+    PYTHONPATH=workers python -m tests.benchmarks.gpu_layer [--authors FILE] [--shapes 16384x4096x16384 ...]
+        [--errors 4096x4096 ...]
 
+A shape is n x k x tokens; none to leave the comparison out.
 FILE is the authors' sparse.py (AliceMind, S4/PST/pst), which this project does not contain. All methods run in one
 process; each figure is a median with its spread. "anew": the mask is searched in every step; "kept": it is not.
 Legend: W (n, k); x (tokens, k).
@@ -182,18 +184,21 @@ def errors(n: int, k: int) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--authors", type=Path)
-    parser.add_argument("--n", type=int, default=16384)
-    parser.add_argument("--k", type=int, default=4096)
-    parser.add_argument("--tokens", type=int, default=16384)
+    parser.add_argument("--shapes", nargs="*", type=sizes, default=[[16384, 4096, 16384], [4096, 4096, 4096]])
+    parser.add_argument("--errors", nargs="*", type=sizes, default=[])
     parser.add_argument("--repeats", type=int, default=30)
-    parser.add_argument("--errors", action="store_true")
     options = parser.parse_args()
     show(**machine())
     torch.manual_seed(0)
-    if options.errors:
-        errors(options.n, options.k)
-    else:
-        speed(options.n, options.k, options.tokens, options.repeats, options.authors)
+    for shape in options.shapes:
+        speed(*shape, options.repeats, options.authors)
+        torch.cuda.empty_cache()
+    for shape in options.errors:
+        errors(*shape)
+
+
+def sizes(value: str) -> list[int]:
+    return [int(part) for part in value.split("x")]
 
 
 if __name__ == "__main__":

@@ -4,7 +4,8 @@ CUDA graph and launched kernel by kernel.
     PYTHONPATH=workers:. python -m tests.benchmarks.gpu_train_step [--steps 60] [--check] [METHOD ...]
 
 Random weights and rows. A step is the trainer's: batch from the host, selection, forward, loss, backward, clipping and
-AdamW. ``--check`` compares in float32, without dropout, the losses of both ways, and the counts of kept weights.
+AdamW. ``--check`` compares in float32, without dropout, the losses and trained tensors of both ways, and the counts of
+kept weights; what a method draws at random (l0) is the same both ways. "scaled": layers that weigh their inputs.
 """
 
 from __future__ import annotations
@@ -136,14 +137,16 @@ def speed(method: str, count: int, device: torch.device) -> None:
 
 
 def check(method: str, device: torch.device) -> None:
-    """Prints the largest relative difference of 24 steps' losses, the schedule's rise included, and of the counts."""
-    losses = {}
+    """Prints the largest relative difference of 24 steps' losses, the schedule's rise included, of the trained tensors
+    after them, and of the counts."""
+    losses, trained = {}, {}
     for way in ("eager", "graph"):
         trainer = trainer_of(method, device, epochs=0.75, dropout=0.0, lengths=(64, 30, 17), precision="float32")
         trainer.model.train()
         if way == "graph":
             trainer._capture()
         losses[way] = torch.stack(steps(trainer, 24))
+        trained[way] = torch.cat([parameter.detach().flatten() for parameter in trainer.trained.values()])
     wrong: Any = None
     if trainer.graphs is not None and trainer.graphs.selector is not None:
         selector, table = trainer.graphs.selector, trainer.graphs._counts
@@ -157,8 +160,17 @@ def check(method: str, device: torch.device) -> None:
                 counts = [sum(c for c, s in zip(counts, trainer.sites, strict=True) if s.group == g) for g in pools]
             wrong += sum(abs(a - b) for a, b in zip(counts, table[step].tolist(), strict=True))
     difference = ((losses["graph"] - losses["eager"]).abs() / losses["eager"].abs()).max()
-    show(check=method, graphed=trainer.graphs is not None, loss_differs=float(difference), counts_differ=wrong,
-         first=float(losses["graph"][0]), last=float(losses["graph"][-1]))  # fmt: skip
+    apart = (trained["graph"] - trained["eager"]).norm() / trained["eager"].norm()
+    show(
+        check=method,
+        graphed=trainer.graphs is not None,
+        loss_differs=float(difference),
+        trained_differ=float(apart),
+        counts_differ=wrong,
+        scaled=sum(getattr(site.layer, "input_scale", None) is not None for site in trainer.sites),
+        first=float(losses["graph"][0]),
+        last=float(losses["graph"][-1]),
+    )
 
 
 def attempt(call: Callable[[], None]) -> None:

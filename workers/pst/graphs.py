@@ -111,7 +111,9 @@ class GraphedSteps:
         optimizer = self.stepper.optimizer
         aside = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         aside.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(aside):  # kernels are compiled and workspaces made before the capture
+        # Kernels are compiled and workspaces made before the capture, with random numbers that the step doesn't miss:
+        # captured or not, it draws the same.
+        with torch.random.fork_rng([self.device]), torch.cuda.stream(aside):
             for _ in range(WARMUPS):
                 self._backward(static)
                 optimizer.zero_grad(set_to_none=True)
