@@ -11,7 +11,23 @@ export default defineConfig({
     // The platform's Content-Security-Policy allows files of our own only.
     assetsInlineLimit: 0,
     sourcemap: false,
-    chunkSizeWarningLimit: 600,
+    chunkSizeWarningLimit: 900,
+    rolldownOptions: {
+      output: {
+        // A page is the two chunks of every page, its own, and at most a few more: a request costs more than the
+        // kilobytes that a page doesn't need. What only some pages need stays apart: charts, uploads, Markdown.
+        codeSplitting: {
+          groups: [
+            {
+              name: "libraries",
+              test: /node_modules[\\/](?!uplot|tus-js-client|markdown-to-jsx)/,
+              minShareCount: 2,
+            },
+            { name: "parts", test: /src[\\/](api|components|features|i18n|lib|session)[\\/]/, minShareCount: 3 },
+          ],
+        },
+      },
+    },
   },
   server: { proxy: { "/api": server, "/hf": server, "/admin": server, "/static": server } },
   test: { include: ["src/**/*.test.{ts,tsx}"], environment: "node" },

@@ -20,6 +20,7 @@ COPY workers/pst/__init__.py workers/pst/config.py workers/pst/traits.py workers
 COPY workers/pst/families/ workers/pst/families/
 COPY workers/pst_client/__init__.py workers/pst_client/contract.py workers/pst_client/
 COPY --from=frontend /src/dist frontend/dist
+RUN python -m whitenoise.compress --quiet frontend/dist/assets
 RUN useradd --uid 10001 --no-create-home sparsewright && mkdir /data && chown sparsewright /data
 USER sparsewright
 VOLUME /data

@@ -155,6 +155,8 @@ def build_frontend(*, keep_modules: bool) -> None:
         run(["npm", "ci", "--no-audit", "--no-fund"], doing="installing the frontend's packages", cwd=FRONTEND, env=env)
         stamp("node_modules", lock_state)
     run(["npm", "run", "build"], doing="building the frontend", cwd=FRONTEND, env=env)
+    compress = [str(PYTHON), "-m", "whitenoise.compress", "--quiet", str(FRONTEND / "dist" / "assets")]
+    run(compress, doing="compressing the frontend")
     stamp("frontend", state)
 
 

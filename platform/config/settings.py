@@ -152,6 +152,10 @@ STATIC_URL = "/static/"
 FRONTEND_DIR = Path(env.text("FRONTEND_DIR", str(BASE_DIR / "frontend" / "dist")))
 # Straight from the packages: nothing to collect.
 WHITENOISE_USE_FINDERS = True
+# What the frontend's build names by its content, compressed beforehand; config.spa answers for all other addresses.
+WHITENOISE_ROOT = FRONTEND_DIR if FRONTEND_DIR.is_dir() else None
+WHITENOISE_IMMUTABLE_FILE_TEST = r"^/assets/"
+WHITENOISE_ALLOW_ALL_ORIGINS = False
 FILE_UPLOAD_TEMP_DIR = env.text("UPLOAD_TEMP_DIR") or None
 DATA_UPLOAD_MAX_MEMORY_SIZE = 2 * 1024 * 1024
 

@@ -1,8 +1,7 @@
-"""Serves the built frontend: hashed files for ever, index.html for every address the router knows."""
+"""Answers with the built frontend's page at every address that only its router knows; its files are WhiteNoise's."""
 
 from __future__ import annotations
 
-import mimetypes
 from pathlib import Path
 
 from django.conf import settings
@@ -12,16 +11,10 @@ from hub.core import errors
 
 
 def index(request: HttpRequest) -> HttpResponse | FileResponse | JsonResponse:
-    """A file of the built frontend where the path names one, else its index.html (the router is in the browser)."""
-    root: Path = settings.FRONTEND_DIR
-    wanted = (root / request.path.lstrip("/")).resolve()
-    if not wanted.is_relative_to(root.resolve()):
+    """The page; 404 for a file of another build."""
+    if request.path.startswith("/assets/"):
         return errors.not_found(request, FileNotFoundError())
-    if wanted.is_file():
-        response = FileResponse(wanted.open("rb"), content_type=mimetypes.guess_type(wanted.name)[0])
-        hashed = wanted.parent.name == "assets"
-        response.headers["Cache-Control"] = "public, max-age=31536000, immutable" if hashed else "no-cache"
-        return response
+    root: Path = settings.FRONTEND_DIR
     page = root / "index.html"
     if not page.is_file():
         return HttpResponse("The frontend is not built: run `make frontend`.\n", status=503, content_type="text/plain")

@@ -53,6 +53,21 @@ def test_every_page_speaks_chinese(tab: Tab) -> None:
     expect(page.get_by_role("heading", level=1, name="Settings")).to_be_visible()
 
 
+def test_the_first_page_takes_few_requests(tab: Tab) -> None:
+    page = tab.page
+    queued_job(person("olga", workspace="acme"))
+    sign_in(tab, "olga")
+    page.goto("about:blank")
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url.removeprefix(tab.address)))
+    tab.open("/w/acme/jobs")
+    expect(page.get_by_role("link", name="first try")).to_be_visible()
+    scripts = [url for url in asked if url.endswith(".js")]
+    assert 1 <= len(scripts) <= 4, scripts
+    answers = [url.partition("?")[0] for url in asked if url.startswith("/api/")]
+    assert sorted(answers) == ["/api/v1/jobs", "/api/v1/me"], "each is asked for once"
+
+
 def test_an_upload_is_taken_up_after_a_reload(tab: Tab, tmp_path: Path) -> None:
     page = tab.page
     person("olga", workspace="acme")

@@ -1,9 +1,10 @@
 import { createBrowserRouter } from "react-router";
 import { Problem } from "@/components/Problem";
+import * as JobsPage from "@/features/jobs/ListPage";
 import { Gate } from "./Gate";
 import { Home, Shell } from "./Shell";
 
-/** Every page's code is loaded when it is first opened. */
+/** A page's code is loaded when it is first opened; that of the page behind the sign-in comes along. */
 export const router = createBrowserRouter([
   {
     Component: Gate,
@@ -20,7 +21,7 @@ export const router = createBrowserRouter([
           { path: "datasets", lazy: () => import("@/features/datasets/ListPage") },
           { path: "datasets/new", lazy: () => import("@/features/datasets/UploadPage") },
           { path: "datasets/:id", lazy: () => import("@/features/datasets/DatasetPage") },
-          { path: "jobs", lazy: () => import("@/features/jobs/ListPage") },
+          { path: "jobs", ...JobsPage },
           { path: "jobs/new", lazy: () => import("@/features/jobs/NewPage") },
           { path: "jobs/compare", lazy: () => import("@/features/jobs/compare/ComparePage") },
           { path: "jobs/:id/report", lazy: () => import("@/features/jobs/report/ReportPage") },

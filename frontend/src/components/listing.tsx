@@ -3,6 +3,15 @@ import { useCallback } from "react";
 import { useTranslation } from "react-i18next";
 import { useSearchParams } from "react-router";
 
+export interface ListAddress {
+  get: (name: string) => string;
+  page: number;
+}
+
+export function listAddress(params: URLSearchParams): ListAddress {
+  return { get: (name) => params.get(name) ?? "", page: Math.max(1, Number(params.get("page")) || 1) };
+}
+
 /** A list's page, filters and order live in the address, so that they can be sent, reloaded and gone back to. */
 export function useListAddress() {
   const [params, setParams] = useSearchParams();
@@ -20,7 +29,7 @@ export function useListAddress() {
       ),
     [setParams],
   );
-  return { get: (name: string) => params.get(name) ?? "", page: Math.max(1, Number(params.get("page")) || 1), set };
+  return { ...listAddress(params), set };
 }
 
 export const PAGE_SIZE = 25;

@@ -2,12 +2,12 @@ import { Anchor, Button, Group, Progress, Select, Table, Text, TextInput } from 
 import { useDebouncedCallback } from "@mantine/hooks";
 import { keepPreviousData } from "@tanstack/react-query";
 import { useTranslation } from "react-i18next";
-import { Link } from "react-router";
-import { api } from "@/api/client";
+import { Link, type LoaderFunctionArgs } from "react-router";
+import { api, queries } from "@/api/client";
 import type { Job } from "@/api/types";
 import { Empty } from "@/components/Empty";
 import { Loaded } from "@/components/Loaded";
-import { PAGE_SIZE, Pager, useListAddress } from "@/components/listing";
+import { type ListAddress, listAddress, PAGE_SIZE, Pager, useListAddress } from "@/components/listing";
 import { Page } from "@/components/Page";
 import { Section } from "@/components/Section";
 import { StateBadge } from "@/components/StateBadge";
@@ -20,21 +20,32 @@ const STATES = ["queued", "running", "paused", "cancelling", "succeeded", "faile
 const MOVING = ["queued", "running", "cancelling"];
 const ORDERS = ["-created_at", "created_at", "name", "state", "-finished_at"] as const;
 
+/** What the list's address asks the server for. */
+function asked(workspace: string, { get, page }: ListAddress) {
+  const state = STATES.find((known) => known === get("state"));
+  const ordering = ORDERS.find((known) => known === get("ordering"));
+  return { workspace, state, ordering, search: get("search") || undefined, page, page_size: PAGE_SIZE };
+}
+
+/** This is the page behind the sign-in: its list is asked for before anything is drawn. */
+export function loader({ params: { workspace = "" }, request }: LoaderFunctionArgs): null {
+  const query = asked(workspace, listAddress(new URL(request.url).searchParams));
+  void queries.prefetchQuery(api.queryOptions("get", "/api/v1/jobs", { params: { query } }));
+  return null;
+}
+
 export function Component() {
   const { t } = useTranslation();
   const { slug, canEdit } = useWorkspace();
-  const { get, set, page } = useListAddress();
-  const state = STATES.find((known) => known === get("state"));
-  const ordering = ORDERS.find((known) => known === get("ordering"));
-  const search = get("search");
+  const { set, ...address } = useListAddress();
+  const wanted = asked(slug, address);
+  const { state, ordering, search, page } = wanted;
   const setSearch = useDebouncedCallback((text: string) => set("search", text), 300);
   const filtered = Boolean(state || search);
   const query = api.useQuery(
     "get",
     "/api/v1/jobs",
-    {
-      params: { query: { workspace: slug, state, ordering, search: search || undefined, page, page_size: PAGE_SIZE } },
-    },
+    { params: { query: wanted } },
     {
       placeholderData: keepPreviousData,
       refetchInterval: ({ state: { data } }) =>
