@@ -1,9 +1,13 @@
 """Small models on a CUDA device: a whole optimiser step as one captured graph.
 
-A small step keeps a GPU busy for less time than Python needs to launch its kernels. So batches are padded to a few
-lengths, the step is captured once for each, and then replayed: selection, forward, loss, backward, clipping, AdamW.
-What changes from step to step lies in tensors that the graph reads: batch, learning rates, counts of kept weights.
-Nothing waits for the device.
+A small step keeps a GPU busy for less time than Python needs to launch its kernels; with PST, which launches dozens a
+matrix, so does one of a model with 100 or 200 small matrices. So batches are padded to a few lengths, the step is
+captured once for each, and then replayed: selection, forward, loss, backward, clipping, AdamW. What changes from step
+to step lies in tensors that the graph reads: batch, learning rates, counts of kept weights. Nothing waits for the
+device.
+
+All graphs share one pool of memory, so the longest batch's step needs it, not their sum. Where it does not suffice, as
+for whatever else can't be captured, the steps are run without graphs.
 """
 
 from __future__ import annotations
@@ -21,10 +25,10 @@ from pst.masks import kept_count
 from pst.step import Batch, Stepper
 from pst.tasks import Length
 
-SMALL = 100_000_000  # weights
+SMALL = 250_000_000  # weights: matrices of up to about 1024 x 4096, whose kernels take no longer than their launches
 MULTIPLE = 16  # of which every padded length is one
+FINENESS = 4  # a long length is padded by at most one part of so many
 MOST_SHAPES = 24
-WARMUPS = 2
 
 
 @dataclass(frozen=True)
@@ -114,9 +118,8 @@ class GraphedSteps:
         # Kernels are compiled and workspaces made before the capture, with random numbers that the step doesn't miss:
         # captured or not, it draws the same.
         with torch.random.fork_rng([self.device]), torch.cuda.stream(aside):
-            for _ in range(WARMUPS):
-                self._backward(static)
-                optimizer.zero_grad(set_to_none=True)
+            self._backward(static)
+            optimizer.zero_grad(set_to_none=True)
         torch.cuda.current_stream().wait_stream(aside)
         graph = torch.cuda.CUDAGraph()
         try:
@@ -130,13 +133,15 @@ class GraphedSteps:
         return Captured(graph, static)
 
     def _backward(self, batch: Batch) -> Tensor:
-        with nullcontext() if self.selector is None else self.selector.selected(self.kept):
+        # A model may make tensors without saying where (MPNet its relative positions): a copy from the host, which
+        # waits for the device, can't be captured.
+        with nullcontext() if self.selector is None else self.selector.selected(self.kept), self.device:
             return self.stepper.backward(batch)
 
 
 def _padded(lengths: Sequence[Length], longest: Length | None = None) -> Length:
-    """The length that holds all, for source and target each: a multiple of MULTIPLE, or the ``longest`` where that is
-    less. Without ``longest`` just the length that holds all."""
+    """The length that holds all, for source and target each: one of few, or the ``longest`` where that is less. Without
+    ``longest`` just the length that holds all."""
     if isinstance(lengths[0], int):
         most = max(length for length in lengths if isinstance(length, int))
         return min(_up(most), longest) if isinstance(longest, int) else most
@@ -148,7 +153,9 @@ def _padded(lengths: Sequence[Length], longest: Length | None = None) -> Length:
 
 
 def _up(length: int) -> int:
-    return -(-length // MULTIPLE) * MULTIPLE
+    """The next multiple of MULTIPLE or, for a long one, of the largest power of two that is at most its 4th part."""
+    step = max(MULTIPLE, 1 << max(0, (length // FINENESS).bit_length() - 1))
+    return -(-length // step) * step
 
 
 def can_capture(model: nn.Module, device: torch.device) -> bool:

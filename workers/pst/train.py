@@ -22,6 +22,7 @@ from pst.distill import Teacher
 from pst.errors import TrainingError
 from pst.graphs import GraphedSteps, can_capture
 from pst.inject import Site, begin_step, calibrate, frozen, mean_sparsity, restore_selections, select_all, selections
+from pst.layers import PrunableLinear
 from pst.parallel import ALONE, Peers
 from pst.patterns import UnitFamily
 from pst.schedule import cooldown_start, cubic_sparsity, linear_rate
@@ -95,6 +96,8 @@ class Trainer:
             model, self.trained, self.optimizer, task, settings, teacher or Teacher(), self._log, peers
         )
         self.graphs: GraphedSteps | None = None
+        # Layers that are told of the last phase, because they compute otherwise in it.
+        self._told = any(type(site.layer).begin_step is not PrunableLinear.begin_step for site in sites)
         count = settings.evaluations if sites else min(settings.evaluations, math.ceil(epochs))
         self.evaluations = {math.ceil((i + 1) * self.total / count) for i in range(count)}
         self._ready = False  # preflight done, or taken from a checkpoint
@@ -239,7 +242,7 @@ class Trainer:
             final = self.is_final(self.step)
             try:
                 begin_step(self.sites, final)
-                loss = self.graphs.step(self.step, rows, final)
+                loss = self.graphs.step(self.step, rows, final and self._told)
             except RuntimeError as error:
                 self._not_captured(error)
             else:
