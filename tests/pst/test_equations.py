@@ -6,9 +6,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from pst.kernels import reference
 from pst.kernels.reference import Factors, Scales
 from pst.layers import PSTLinear
-from pst.masks import explicit, kept_count, select
+from pst.masks import Selection, explicit, kept_count, mask_, select
+from pst.memory import kept_bytes
 
 SCALES = Scales(beta=0.7, alpha1=1.3, alpha2=0.4)
 SHAPES = [(1, 1, 1), (3, 7, 5), (6, 17, 33), (9, 131, 140)]  # tokens, n, k; the last takes the sampled selection
@@ -121,7 +123,7 @@ def test_starts_as_the_pretrained_layer() -> None:
     torch.testing.assert_close(layer(x), torch.nn.functional.linear(x, layer.weight, layer.bias))
 
 
-def test_nothing_of_the_weights_shape_is_saved_for_backward() -> None:
+def test_of_the_weights_shape_only_the_mask_is_saved_for_backward() -> None:
     n, k = 48, 80
     layer = make_layer(n, k, torch.float32, ties=False)
     layer.selection = select(layer.scores(), kept_count(n * k, 0.9))
@@ -134,9 +136,28 @@ def test_nothing_of_the_weights_shape_is_saved_for_backward() -> None:
     x = torch.randn(5, k, requires_grad=True)
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
         y = layer(x)
-    large = [tensor for tensor in saved if tensor.numel() >= n * k]
-    assert [tensor.data_ptr() for tensor in large] == [layer.weight.data_ptr()]
-    assert sum(t.numel() for t in saved) == n * k + x.numel() + 1 + sum(f.numel() for f in layer.factors())
+    weight, mask = (tensor for tensor in saved if tensor.numel() >= n * k)
+    assert weight.data_ptr() == layer.weight.data_ptr()
+    assert mask.dtype == torch.bool and torch.equal(mask, layer.masked() != 0)
+    assert sum(t.numel() for t in saved) == 2 * n * k + x.numel() + 1 + sum(f.numel() for f in layer.factors())
     y.sum().backward()
     assert layer.update_v.grad is not None
     assert layer.weight.grad is None
+    assert kept_bytes(lambda: layer(x).sum(), layer) == 4 * x.numel() + 4  # what rows add: x, and a threshold
+
+
+@pytest.mark.parametrize("given", [False, True])
+def test_scores_are_compared_once_a_step(given: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    layer = make_layer(12, 7, torch.float64, ties=False)
+    by_scores: list[bool] = []
+
+    def watched(scores: Tensor, selection: Selection) -> Tensor:
+        by_scores.append(selection.mask is None)
+        return mask_(scores, selection)
+
+    monkeypatch.setattr(reference, "mask_", watched)
+    layer.select(20)
+    if given:  # by a search over all layers
+        layer.selection = select(layer.scores(), 20)
+    layer(torch.randn(3, 7, dtype=torch.float64)).sum().backward()
+    assert by_scores == [True, False]

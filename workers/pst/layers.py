@@ -40,7 +40,7 @@ class _Saved(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, saved: list[Any], *tensors: Tensor) -> Tensor:
+    def forward(ctx: Any, x: Tensor, saved: list[Any], *tensors: Tensor | None) -> Tensor:
         ctx.save_for_backward(x, *tensors)
         ctx.set_materialize_grads(False)
         saved.append(ctx)
@@ -52,7 +52,8 @@ class _Saved(torch.autograd.Function):
 
 
 class _MaskedProduct(torch.autograd.Function):
-    """x (M * D)^T + bias, given M * D, which is not saved: D, S and M are recomputed in backward."""
+    """x (M * D)^T + bias, given M * D, which is not saved: D is recomputed in backward; and so are S and M by Triton's
+    kernels, where the reference saves M, a byte a weight."""
 
     @staticmethod
     def forward(
@@ -72,12 +73,12 @@ class _MaskedProduct(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         (dy,) = grads
-        x, weight, threshold, *factors = ctx.saved[0].saved_tensors
+        x, weight, threshold, mask, *factors = ctx.saved[0].saved_tensors
         flat_dy = dy.reshape(-1, dy.shape[-1])
         grad = flat_dy.T @ x.reshape(-1, x.shape[-1])
-        chosen = replace(ctx.chosen, threshold=threshold)
+        chosen = replace(ctx.chosen, threshold=threshold, mask=ctx.chosen.mask if mask is None else mask)
         result, masked = kernels.gradients(grad, ctx.layer.held(weight), Factors(*factors), ctx.layer.scales, chosen)
-        dx = dy @ masked.to(dy.dtype) if ctx.x_needs_grad else None
+        dx = (flat_dy @ masked.to(dy.dtype)).view(x.shape) if ctx.x_needs_grad else None
         dbias = flat_dy.sum(0) if ctx.needs_input_grad[2] else None
         return dx, None, dbias, None, None, None, None, *result
 
@@ -309,29 +310,30 @@ class PSTLinear(PrunableLinear):
         return kernels.line_sums(self.held(self.weight), self.factors(), self.scales, axis)
 
     def masked(self) -> Tensor:
-        return self.unscaled(self._masked())
+        return self.unscaled(self._applied()[0])
 
     def unscaled(self, weight: Tensor) -> Tensor:
         return weight if self.input_scale is None else weight / self.input_scale.to(weight.dtype)
 
     @torch.no_grad()
-    def _masked(self) -> Tensor:
-        weight, f = self.held(self.weight), self.factors()
-        if self._due is None:
-            return kernels.masked_weight(weight, f, self.scales, self.selection)
-        self.selection, masked = kernels.select_masked(weight, f, self.scales, self._due)
-        return masked
+    def _applied(self) -> tuple[Tensor, Tensor | None]:
+        """M * D, and M as :func:`pst.kernels.applied` gives it."""
+        chosen = self._selection if self._due is None else self._due
+        self.selection, masked, mask = kernels.applied(self.held(self.weight), self.factors(), self.scales, chosen)
+        return masked, mask
 
     def product(self, x: Tensor) -> Tensor:
         if torch.is_autocast_enabled(x.device.type):
             x = x.to(torch.get_autocast_dtype(x.device.type))
         if self.input_scale is not None:
             x = x / self.input_scale.to(x.dtype)
-        masked = None if self._due is None else self._masked()
+        masked = mask = None
+        if self._due is not None or kernels.backend_of(self.held(self.weight)) == "reference":
+            masked, mask = self._applied()
         chosen, factors, saved, x_needs_grad = self.selection, self.factors(), list[Any](), x.requires_grad
-        x = _Saved.apply(x, saved, self.weight, chosen.threshold, *factors)  # type: ignore[no-untyped-call]
+        x = _Saved.apply(x, saved, self.weight, chosen.threshold, mask, *factors)  # type: ignore[no-untyped-call]
         if masked is None:
-            masked = self._masked()
+            masked, _ = self._applied()
         y: Tensor = _MaskedProduct.apply(  # type: ignore[no-untyped-call]
             x, masked, self.bias, self, chosen, saved, x_needs_grad, *factors
         )

@@ -37,6 +37,7 @@ __all__ = [
     "kept_count",
     "mask_",
     "mask_of",
+    "ordered",
     "select",
     "select_global",
 ]
@@ -84,9 +85,9 @@ def select(scores: Tensor, kept: int) -> Selection:
     if kept >= size:
         return Selection(values.new_tensor(-math.inf), size - 1)
     indices, above = _bracket(values, kept)
-    inside = values[indices]
+    inside = _taken(values, indices)
     place = kept - above  # the threshold is the place-th largest inside the bracket
-    threshold = inside.kthvalue(inside.numel() - place + 1).values
+    threshold = _smallest(inside, inside.numel() - place)
     ties = indices[inside == threshold]
     taken = place - int((inside > threshold).sum())
     return Selection(threshold, size - 1 if taken == ties.numel() else int(ties[taken - 1]))
@@ -108,7 +109,7 @@ def mask_(scores: Tensor, selection: Selection) -> Tensor:
     In place and in the scores' dtype because torch's comparisons into bool are several times slower on a CPU.
     """
     if selection.mask is not None:
-        return scores.copy_(selection.mask)
+        return scores.copy_(selection.mask.view(torch.uint8))  # torch widens bytes far faster than bools
     if selection.pattern is not None:
         return scores.copy_(selection.pattern.mask(scores, selection))
     flat, cut = scores.view(-1), int(selection.cut)
@@ -122,6 +123,27 @@ def mask_of(scores: Tensor, selection: Selection) -> Tensor:
     return selection.mask if selection.mask is not None else mask_(scores.clone(), selection).bool()
 
 
+def _by_numpy(values: Tensor) -> bool:
+    """Whether numpy, which sorts, finds and gathers several times faster than torch, can."""
+    return values.device.type == "cpu" and values.dtype in (torch.float32, torch.float64)
+
+
+def ordered(values: Tensor) -> Tensor:
+    """``values`` (size), sorted."""
+    return torch.from_numpy(np.sort(values.numpy())) if _by_numpy(values) else values.sort().values
+
+
+def _taken(values: Tensor, indices: Tensor) -> Tensor:
+    return torch.from_numpy(values.numpy()[indices.numpy()]) if _by_numpy(values) else values[indices]
+
+
+def _smallest(values: Tensor, place: int) -> Tensor:
+    """The value (0-dim) before which ``place`` of ``values`` (size) come."""
+    if _by_numpy(values):
+        return torch.from_numpy(np.partition(values.numpy(), place)[place : place + 1].copy()).squeeze(0)
+    return values.kthvalue(place + 1).values
+
+
 def _bracket(values: Tensor, kept: int) -> tuple[Tensor, int]:
     """Indices of a range of values that holds the ``kept``-th largest and all that equal it, and the number of values
     above the range."""
@@ -129,13 +151,13 @@ def _bracket(values: Tensor, kept: int) -> tuple[Tensor, int]:
     if size <= SMALL:
         return torch.arange(size, device=values.device), 0
     # An odd stride does not run along the columns of a matrix.
-    sample = values[:: (size // SAMPLE) | 1].sort().values
+    sample = ordered(values[:: (size // SAMPLE) | 1])
     drawn, share = sample.numel(), 1 - kept / size
     slack = 3 * math.sqrt(drawn * share * (1 - share)) + 2
     first, last = math.floor(share * drawn - slack), math.ceil(share * drawn + slack)
     low = sample[first] if first >= 0 else values.new_tensor(-math.inf)
     high = sample[last] if last < drawn else values.new_tensor(math.inf)
-    if values.device.type == "cpu":  # numpy finds the indices five times faster than torch
+    if _by_numpy(values):
         array = values.numpy()
         indices = torch.from_numpy(np.flatnonzero((array >= low.item()) & (array <= high.item())))
         above = int(np.count_nonzero(array > high.item()))

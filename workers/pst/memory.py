@@ -4,7 +4,7 @@ On a CUDA device a trial tells: forward and backward of the longest rows. On a C
 as long as a step and the operating system hides what it costs, so the bytes that autograd keeps for one row, the
 longest, are counted by its hooks, and compared with what the machine has left:
 
-    rows = (share * available - fixed) / bytes of a row      fixed: gradients, moments, the largest masked weight
+    rows = (share * available - fixed) / bytes of a row      fixed: gradients, moments, masks, largest masked weight
 
 Only a memory that is too small changes anything: where a whole batch fits, it is not split.
 """
@@ -54,14 +54,16 @@ def free_bytes(device: torch.device) -> int:
 
 
 def kept_bytes(forward: Callable[[], Tensor], model: nn.Module) -> int:
-    """Bytes that autograd keeps of a forward pass, weights and what lies in their storage left out."""
+    """Bytes that autograd keeps of a forward pass, without weights, what lies in their storage, and masks of them."""
+    shapes = {tensor.shape for tensor in model.state_dict().values()}
     weights = {tensor.untyped_storage().data_ptr() for tensor in model.state_dict(keep_vars=True).values()}
     seen: dict[int, int] = {}
     alive: list[Tensor] = []  # so that no address is used twice
 
     def pack(tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
-        if storage.data_ptr() not in weights:
+        mask = tensor.dtype == torch.bool and tensor.shape in shapes
+        if storage.data_ptr() not in weights and not mask:
             seen[storage.data_ptr()] = storage.nbytes()
             alive.append(tensor)
         return tensor
@@ -72,10 +74,11 @@ def kept_bytes(forward: Callable[[], Tensor], model: nn.Module) -> int:
 
 
 def fixed_bytes(trained: Mapping[str, nn.Parameter], model: nn.Module) -> int:
-    """Gradients and two moments of what is trained, and twice the largest matrix."""
+    """Gradients and two moments of what is trained, a mask of all that is not, and twice the largest matrix."""
     sizes = [parameter.numel() * parameter.element_size() for parameter in trained.values()]
     largest = max((p.numel() * p.element_size() for p in model.parameters()), default=0)
-    return 3 * sum(sizes) + 2 * largest
+    masks = sum(p.numel() for p in model.parameters() if not p.requires_grad)
+    return 3 * sum(sizes) + masks + 2 * largest
 
 
 def rows_that_fit(available: int, fixed: int, row: int, most: int) -> int:

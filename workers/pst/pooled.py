@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pst.masks import SMALL, Selection, select
+from pst.masks import SMALL, Selection, ordered, select
 
 SAMPLE = 2**15
 
@@ -61,7 +61,7 @@ class _Scores:
             if within is not None:
                 values, _ = _inside(values, within.low, within.high)
             parts.append(values[::stride].clone())  # a view would keep all scores
-        return torch.cat(parts).sort().values
+        return ordered(torch.cat(parts))
 
 
 def select_pooled(

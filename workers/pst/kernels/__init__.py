@@ -124,8 +124,22 @@ def select_masked(
     """:func:`select` and then :func:`masked_weight`. Triton's kernels also take numbers that lie on the device."""
     if backend_of(weight) == "triton":
         return _triton().select_masked(weight, f, scales, kept)  # type: ignore[no-any-return]
-    selection = select(weight, f, scales, int(kept))
-    return selection, masked_weight(weight, f, scales, selection)
+    return applied(weight, f, scales, int(kept))[:2]
+
+
+def applied(
+    weight: Tensor | Int8Weight, f: Factors, scales: Scales, chosen: Selection | int
+) -> tuple[Selection, Tensor, Tensor | None]:
+    """The selection, searched for where ``chosen`` is a count; M * D (n, k); and M (bool) where the reference found it
+    by scores, which backward can then do without. Triton's kernels find it faster than they would read it."""
+    if backend_of(weight) == "triton":
+        if isinstance(chosen, Selection):
+            return chosen, _triton().masked_weight(weight, f, scales, chosen), None
+        return *_triton().select_masked(weight, f, scales, chosen), None
+    plain = _plain(weight)
+    with _full_precision(plain):
+        selection, masked, mask = reference.applied(plain, f, scales, chosen)
+    return selection, masked.to(weight.dtype), mask.bool() if selection.mask is None else None
 
 
 def gradients(

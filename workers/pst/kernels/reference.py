@@ -27,7 +27,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from pst.masks import Selection, mask_
+from pst.masks import Selection, mask_, select
 
 
 class Factors(NamedTuple):
@@ -79,23 +79,31 @@ def scores(weight: Tensor, f: Factors, scales: Scales) -> Tensor:
     return importance(updated_weight(weight, f, scales), f, scales)
 
 
+def applied(weight: Tensor, f: Factors, scales: Scales, chosen: Selection | int) -> tuple[Selection, Tensor, Tensor]:
+    """The selection, searched for where ``chosen`` is a count; M * D (n, k) in W's dtype, where a pruned weight is
+    +0.0; and M as ones and zeros in D's dtype. D and S are computed once."""
+    updated = updated_weight(weight, f, scales)
+    if isinstance(chosen, Selection) and chosen.mask is not None:  # no score is needed
+        mask = mask_(torch.empty_like(updated), chosen)
+    else:
+        values = importance(updated, f, scales)
+        chosen = chosen if isinstance(chosen, Selection) else select(values, chosen)
+        mask = mask_(values, chosen)
+    return chosen, updated.mul_(mask).add_(0.0).to(weight.dtype), mask  # adding turns -0.0 into +0.0
+
+
 def masked_weight(weight: Tensor, f: Factors, scales: Scales, selection: Selection) -> Tensor:
     """M * D (n, k), in W's dtype; a pruned weight is +0.0."""
-    updated = updated_weight(weight, f, scales)
-    mask = selection.mask
-    if mask is None:  # else no score is needed
-        mask = mask_(importance(updated, f, scales), selection)
-    return updated.mul_(mask).add_(0.0).to(weight.dtype)  # adding turns -0.0 into +0.0
+    return applied(weight, f, scales, selection)[1]
 
 
 def gradients(grad: Tensor, weight: Tensor, f: Factors, scales: Scales, selection: Selection) -> tuple[Factors, Tensor]:
-    """The six gradients from G (n, k), and M * D recomputed on the way."""
+    """The six gradients from G (n, k), and M * D recomputed on the way; S too, unless the selection holds M."""
     updated = updated_weight(weight, f, scales)
     left, right = _joined(f, scales)
     magnitude = updated.abs()
-    mask = selection.mask
-    if mask is None:
-        mask = mask_(torch.addmm(magnitude, left, right), selection)
+    held = selection.mask is not None
+    mask = mask_(torch.empty_like(updated) if held else torch.addmm(magnitude, left, right), selection)
     masked = (updated * mask).to(weight.dtype)
     grad = grad.to(updated.dtype)
     grad_scores = updated.mul_(grad)
