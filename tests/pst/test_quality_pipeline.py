@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import random
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -35,3 +38,47 @@ def test_a_case_is_one_run_of_the_product(tmp_path: Path) -> None:
     shown = pipeline.table(lines)
     assert f"| pst | 90% | {100 * lines[1]['test']:.1f} |" in shown
     assert shown.count("\n") == 6
+
+
+class _Threads(ThreadPoolExecutor):
+    def __init__(self, count: int, mp_context: object) -> None:
+        super().__init__(count)
+
+
+def test_what_teaches_and_what_is_searched_comes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ran: list[Case] = []
+
+    def fake(case: Case, *arguments: object) -> dict[str, Any]:
+        ran.append(case)
+        if case.method == "published" and case.rate == 5e-4:
+            raise RuntimeError("out of memory")
+        return {**asdict(case), "validation": case.rate, "test": 0.5, "seconds": 1.0}
+
+    monkeypatch.setattr(pipeline, "run_case", fake)
+    monkeypatch.setattr(pipeline, "ProcessPoolExecutor", _Threads)
+    target = tmp_path / "results.jsonl"
+    bases = {"e5": tmp_path}
+    pipeline.run(bases, tmp_path, tmp_path, target, tasks=["ocnli", "eprstmt"], methods=["pst", "published"])
+    found = [(case.task, case.method, case.sparsity, case.rate) for case in ran]
+    assert found == [
+        ("ocnli", "pst", 0.9, 1e-3),
+        ("ocnli", "published", 0.9, 5e-4),
+        ("ocnli", "published", 0.9, 1e-3),
+        ("ocnli", "pst", 0.9, 2e-3),
+        ("ocnli", "pst", 0.5, 2e-3),
+        ("ocnli", "pst", 0.99, 2e-3),
+        ("eprstmt", "pst", 0.9, 1e-3),
+        ("eprstmt", "published", 0.9, 5e-4),
+        ("eprstmt", "published", 0.9, 1e-3),
+        ("eprstmt", "pst", 0.9, 2e-3),
+        ("eprstmt", "pst", 0.5, 2e-3),
+        ("eprstmt", "pst", 0.99, 2e-3),
+    ]
+    assert len(target.read_text().splitlines()) == len(ran) - 2
+
+    ran.clear()
+    pipeline.run(bases, tmp_path, tmp_path, target, tasks=["ocnli"], methods=["pst", "published"])
+    assert [case.method for case in ran] == ["published"]  # what failed
+    ran.clear()
+    pipeline.run(bases, tmp_path, tmp_path, target, tasks=["eprstmt"], seconds=0.0)
+    assert not ran

@@ -13,13 +13,15 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers.models.mbart.modeling_mbart import shift_tokens_right
 
-from pst import tasks
+from pst import memory, tasks
 from pst.base import load_tokenizer, read_config
 from pst.config import TaskName, TrainSettings
 from pst.data import IGNORED, Row
 from pst.errors import FormatError, PSTError
+from pst.tasks.generation import BATCH, MOST_AT_ONCE, at_once
 from tests.pst.conftest import LABELS, toy_rows
 from tests.pst.texts import backwards, write_generator, write_mbart
+from tests.pst.tiny import tiny
 
 SETTINGS = TrainSettings(distill=True, distill_weight=0.3, distill_temperature=4.0, max_target_length=6)
 
@@ -306,3 +308,12 @@ def test_a_target_that_is_too_long_is_named(writer: Path) -> None:
 def test_a_tokenizer_without_an_end_cannot_generate(base: Path) -> None:
     with pytest.raises(PSTError, match="no end of text"):
         make(base, "generation")
+
+
+def test_texts_are_generated_in_batches_that_fit_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = tiny("llama", "generation")
+    assert at_once(model, 100, 1000) == BATCH
+    model.to("meta")  # stands for any device but the CPU
+    for free, rows in ((16_000_000, 10), (0, 1), (2**40, MOST_AT_ONCE)):
+        monkeypatch.setattr(memory, "free_bytes", lambda device, free=free: free)
+        assert at_once(model, 100, 1000) == rows

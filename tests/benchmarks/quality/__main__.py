@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import statistics
 import sys
 import time
@@ -169,6 +170,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     five.add_argument("--work", type=Path, default=Path("quality-work"))
     five.add_argument("--processes", type=int, default=1)
     five.add_argument("--steps", type=int, default=pipeline.STEPS)
+    five.add_argument("--methods", nargs="+", choices=pipeline.METHODS, default=[])
+    five.add_argument("--seconds", type=float, default=math.inf, help="after which nothing more is begun")
     options = parser.parse_args(arguments)
     if options.command == "prepare":
         prepare(options.data, options.base, options.target)
@@ -178,7 +181,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         pipeline.write_rows(options.data, options.target, options.bases)
     elif options.command == "pipeline":
         bases = dict(options.base)
-        pipeline.run(bases, options.rows, options.work, options.target, options.tasks, options.processes, options.steps)
+        pipeline.run(
+            bases,
+            options.rows,
+            options.work,
+            options.target,
+            tasks=options.tasks,
+            methods=options.methods,
+            processes=options.processes,
+            steps=options.steps,
+            seconds=options.seconds,
+        )
     else:
         sys.stdout.write(table(options.source))
     return 0

@@ -21,6 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers import GenerationConfig, PreTrainedModel
 
+from pst import memory
 from pst.base import Opened, Place, open_model
 from pst.config import TaskName, TrainSettings
 from pst.data import IGNORED, Encoded, Row, length_sorted_batches, random_split, read_objects, text_of
@@ -30,8 +31,8 @@ from pst.tasks.scores import Measure, Measured
 
 SEPARATOR = "\n"
 BATCH = 32
-AT_ONCE = {"cpu": BATCH, "cuda": 512}
-"""Texts generated at once: a token costs a GPU about as long for one text as for hundreds."""
+MOST_AT_ONCE = 512
+SHARE = 0.25  # of a GPU's free memory that a batch without gradients may take
 TOLERANCE = 1e-3  # relative, on the loss of a text in float32
 LEAST_EQUAL = 0.9  # share of texts; two tokens of one probability may turn out either way on another device
 
@@ -212,7 +213,9 @@ class Generation(Measured):
         training, device = model.training, next(model.parameters()).device
         model.train(False)
         losses, tokens = torch.zeros(len(rows)), torch.zeros(len(rows), dtype=torch.long)
-        for batch in length_sorted_batches([len(row.input_ids) + len(row.target) for row in rows], BATCH):
+        lengths = [len(row.input_ids) + len(row.target) for row in rows]
+        vocabulary = int(model.config.vocab_size)
+        for batch in length_sorted_batches(lengths, at_once(model, max(lengths, default=1), 4 * vocabulary)):
             inputs, gold = self.collate([rows[index] for index in batch])
             logits = model(**{name: tensor.to(device) for name, tensor in inputs.items()}).logits
             flat, wanted = self._aligned(logits, gold.to(device))
@@ -228,7 +231,11 @@ class Generation(Measured):
         training, device = model.training, next(model.parameters()).device
         model.train(False)
         result = torch.full((len(rows), self.settings.max_target_length), self.pad_id)
-        for batch in length_sorted_batches([len(row.input_ids) for row in rows], AT_ONCE[device.type]):
+        lengths = [len(row.input_ids) for row in rows]
+        longest = max(lengths, default=0) + self.settings.max_target_length
+        layers = int(model.config.num_hidden_layers) + int(getattr(model.config, "num_decoder_layers", 0) or 0)
+        kept = 2 * self.settings.beams * layers * int(model.config.hidden_size)  # keys and values
+        for batch in length_sorted_batches(lengths, at_once(model, longest, kept)):
             sources = [rows[index].input_ids for index in batch]
             ids, mask = self._padded(sources, max(map(len, sources)), left=not self.two_stacks)
             found = model.generate(  # type: ignore[operator]
@@ -273,3 +280,14 @@ class Generation(Measured):
         if share < LEAST_EQUAL:
             raise FormatError(f"{who} generates another text than the trainer for {1 - share:.0%} of the rows.")
         return largest
+
+
+def at_once(model: PreTrainedModel, tokens: int, numbers: int) -> int:
+    """How many rows of ``tokens`` tokens, each with so many float32 ``numbers``, go through the model at once without
+    gradients: on a GPU, which a forward pass costs about as long for one as for hundreds, what a share of its free
+    memory holds."""
+    device = next(model.parameters()).device
+    if device.type == "cpu":
+        return BATCH
+    fitting = SHARE * memory.free_bytes(device) / (tokens * numbers * torch.float32.itemsize)
+    return max(1, min(MOST_AT_ONCE, int(fitting)))
