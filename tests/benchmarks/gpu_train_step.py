@@ -27,6 +27,7 @@ from pst.config import TrainSettings
 from pst.data import Encoded
 from pst.distill import Teacher
 from pst.inject import inject, learning_rates
+from pst.parallel import ALONE, Peers
 from pst.train import Hooks, Trainer
 from tests.benchmarks.gpu_timing import machine, show
 
@@ -60,6 +61,7 @@ def trainer_of(
     epochs: float = 20.0,
     dropout: float = 0.1,
     lengths: Sequence[int] = (LENGTH,),
+    peers: Peers = ALONE,
     **changes: Any,
 ) -> Trainer:
     """A trainer at its first step; "recipe" is PST with the default settings, its teacher at hand."""
@@ -93,7 +95,7 @@ def trainer_of(
     hooks = Hooks(lambda event: print(event, flush=True) if event["type"] == "log" else None, lambda: False, None)
     return Trainer(
         model, sites, rates, task, settings, dict.fromkeys(("attention", "ffn"), 0.9) if sites else {}, hooks,
-        phase="train", epochs=epochs, teacher=teacher,
+        phase="train", epochs=epochs, teacher=teacher, peers=peers,
     )  # fmt: skip
 
 
