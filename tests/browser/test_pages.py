@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -159,6 +160,9 @@ def report(accuracy: float, size: int) -> dict[str, Any]:
                 "metric": "accuracy",
                 "splits": {"validation": {"difference": accuracy - 0.94, "difference_interval": [-0.05, 0.01]}},
             },
+            "time": {
+                "shapes": [{"rows": 1, "tokens": 64, "dense": {"p50_ms": 9.0}, "sparse": {"p50_ms": size / 10_000_000}}]
+            },
             "robustness": {
                 "metric": "accuracy",
                 "kinds": {"typos": {"dense": {"value": 0.9}, "sparse": {"value": 0.85}}},
@@ -203,13 +207,13 @@ def finished_job(owner: Person, name: str, *, accuracy: float, size: int, **chan
     return job
 
 
-def test_reports_are_read_compared_and_taken_along(tab: Tab) -> None:
+def test_reports_are_read_compared_and_taken_along(tab: Tab, tmp_path: Path) -> None:
     page = tab.page
     owner = person("olga", workspace="acme")
-    jobs = [
-        finished_job(owner, "large", accuracy=0.93, size=60_000_000),
-        finished_job(owner, "small", accuracy=0.91, size=20_000_000, target={"sparsity": 0.95}),
-    ]
+    large = finished_job(owner, "large", accuracy=0.93, size=60_000_000)
+    same_rows = {"dataset": str(large.dataset_id), "base_model": large.base_model.model.repo_id}
+    changes = same_rows | {"target": {"sparsity": 0.95}}
+    jobs = [large, finished_job(owner, "small", accuracy=0.91, size=20_000_000, **changes)]
     sign_in(tab, "olga")
     page.get_by_role("link", name="large").click()
     page.get_by_role("link", name="The whole report").click()
@@ -224,6 +228,11 @@ def test_reports_are_read_compared_and_taken_along(tab: Tab) -> None:
     expect(page.get_by_text("Text 7")).to_be_visible()
     expect(page.get_by_text("Text 5")).to_have_count(0)
     expect(page).to_have_url(re.compile("page=2"))
+    others = page.get_by_role("table", name="Quality against sparsity")
+    expect(others.get_by_role("row", name=re.compile(r"small PST 90.0 % 91.0 % 86.0"))).to_be_visible()
+    expect(
+        page.get_by_role("img", name=re.compile("Accuracy against Sparsity: Dense: 94.0 % at 0.0 %"))
+    ).to_be_visible()
     tab.check("report")
     page.get_by_role("button", name="Switch to dark").click()
     tab.check("report-dark")
@@ -241,8 +250,23 @@ def test_reports_are_read_compared_and_taken_along(tab: Tab) -> None:
     page.get_by_role("option", name=re.compile("small")).click()
     expect(page.get_by_role("table", name="What differs").get_by_text("target.sparsity")).to_be_visible()
     expect(page.get_by_role("img", name=re.compile("small: 91.0 % at 20.0 MB"))).to_be_visible()
+    expect(
+        page.get_by_role("img", name=re.compile(r"latency \(1 × 64 tokens\): .*small: 91.0 % at 2 ms"))
+    ).to_be_visible()
+    expect(page.get_by_role("img", name="Accuracy against target.sparsity")).to_be_visible()
     expect(page.locator("[data-lines='2']").first).to_be_attached()
     page.keyboard.press("Escape")
+    sweep = tmp_path / "sweep.json"
+    sweep.write_text("{}")
+    page.get_by_label("Open a sweep.json").set_input_files(sweep)
+    expect(page.get_by_text("sweep.json is not the result of pst sweep")).to_be_visible()
+    rung = {"share": 1.0, "metric": 0.9, "interval": [0.8, 0.95], "bytes": 5_000_000, "sparsity": 0.9}
+    trials = [{"id": "a", "values": {"update_rank": 4}, "state": "finished", "rungs": [rung], "error": None}]
+    search = {"values": {"update_rank": [4]}}
+    result = {"format": "sparsewright-sweep", "metric": "accuracy", "search": search, "trials": trials, "front": ["a"]}
+    sweep.write_text(json.dumps(result))
+    page.get_by_label("Open a sweep.json").set_input_files(sweep)
+    expect(page.get_by_role("row", name=re.compile(r"4 on the front 100 % 90.0 %"))).to_be_visible()
     tab.check("compare")
 
     tab.open(f"/w/acme/jobs/{jobs[1].id}")

@@ -22,6 +22,9 @@ const COLORS: Record<State, string> = {
   online: "green",
   offline: "gray",
   waiting: "yellow",
+  best: "green",
+  stopped: "gray",
+  finished: "blue",
 };
 
 /** The state of an object as a word with a colour; the word carries the meaning. */

@@ -1,4 +1,4 @@
-import { Anchor, Button, MultiSelect, SimpleGrid, Table, Text } from "@mantine/core";
+import { Anchor, Button, MultiSelect, Select, SimpleGrid, Table, Text } from "@mantine/core";
 import { useDebouncedValue } from "@mantine/hooks";
 import { useQueries } from "@tanstack/react-query";
 import { useMemo, useState } from "react";
@@ -15,11 +15,13 @@ import { Section } from "@/components/Section";
 import { StateBadge } from "@/components/StateBadge";
 import { measureName, shown } from "@/features/jobs/report/MeasuresTable";
 import { type Measure, measuresOf } from "@/features/jobs/report/read";
+import { numberOf } from "@/features/jobs/tree";
 import { recordQuery } from "@/features/jobs/useJobRecord";
 import { dateTime, percent, real } from "@/lib/format";
 import { useWorkspace } from "@/session/session";
-import { columnNames, differing, linesOf, pointOf } from "./compare";
-import { ParetoPicture } from "./ParetoPicture";
+import { columnNames, differing, linesOf, pointAt, pointOf, priceOf } from "./compare";
+import { QualityPicture } from "./QualityPicture";
+import { SweepFile } from "./SweepFile";
 
 const MOST = 8;
 const tenths = (share: number) => percent(share, 1);
@@ -50,6 +52,7 @@ export function Component() {
       ) : (
         jobs.length === ids.length && <Comparison jobs={jobs} />
       )}
+      <SweepFile />
     </Page>
   );
 }
@@ -103,8 +106,12 @@ function Comparison({ jobs }: { jobs: Job[] }) {
     .map((series) => ({ series, lines: linesOf(labelled, series) }))
     .filter(({ lines }) => lines.length > 0);
   const points = names.flatMap((label, at) => pointOf(label, reports[at]?.data));
-  const timed = names.flatMap((label, at) => pointOf(label, reports[at]?.data, "time"));
-  const alike = timed.filter(({ price }) => measureName(t, price) === measureName(t, (timed[0] ?? { price }).price));
+  // Times are comparable where they are of one shape.
+  const shape = reports.map(({ data }) => priceOf(data, "time")).find((found) => found !== undefined)?.of;
+  const timed = names.flatMap((label, at) => {
+    const own = priceOf(reports[at]?.data, "time")?.of;
+    return own?.rows === shape?.rows && own?.tokens === shape?.tokens ? pointOf(label, reports[at]?.data, "time") : [];
+  });
   const titles = { loss: t("jobs.loss"), score: t("jobs.score"), sparsity: t("jobs.sparsity"), rate: t("jobs.rate") };
   const formats = { loss: real, score: tenths, sparsity: whole, rate: real };
   return (
@@ -112,12 +119,22 @@ function Comparison({ jobs }: { jobs: Job[] }) {
       <Section title={t("compare.results")}>
         <Results jobs={jobs} names={names} measures={reports.map(({ data }) => measuresOf(data))} />
         <SimpleGrid cols={{ base: 1, md: 2 }}>
-          {points.length > 0 && <ParetoPicture points={points} />}
-          {alike.length > 0 && <ParetoPicture points={alike} />}
+          {points.length > 0 && (
+            <QualityPicture points={points} against={t("compare.bytes")} price="bytes" wish="less" />
+          )}
+          {timed.length > 0 && shape && (
+            <QualityPicture points={timed} against={t("compare.latency", shape)} price="milliseconds" wish="less" />
+          )}
         </SimpleGrid>
+        {points.length > 1 && (
+          <Text size="xs" c="dimmed">
+            {t("compare.frontNote")}
+          </Text>
+        )}
       </Section>
       <Section title={t("compare.differences")} note={t("compare.differencesNote")}>
         <Differences jobs={jobs} names={names} />
+        <Sweep jobs={jobs} names={names} reports={reports.map(({ data }) => data)} />
       </Section>
       {curves.length > 0 && (
         <Section title={t("jobs.curves")} note={t("compare.curvesNote")}>
@@ -132,11 +149,39 @@ function Comparison({ jobs }: { jobs: Job[] }) {
   );
 }
 
+/** Quality over the values of a setting that the jobs were given on purpose. */
+function Sweep({ jobs, names, reports }: { jobs: Job[]; names: string[]; reports: unknown[] }) {
+  const { t } = useTranslation();
+  const { get, set } = useListAddress();
+  const swept = differing(jobs).filter(({ values }) => values.every((value) => typeof value === "number"));
+  const chosen = swept.find(({ name }) => name === get("over")) ?? swept[0];
+  const points = names.flatMap((label, at) => pointAt(label, reports[at], numberOf(chosen?.values[at])));
+  if (!chosen || points.length < 2) return null;
+  return (
+    <>
+      <Select
+        label={t("compare.over")}
+        data={swept.map(({ name }) => name)}
+        value={chosen.name}
+        onChange={(name) => set("over", name ?? "")}
+        allowDeselect={false}
+        maw={320}
+      />
+      <QualityPicture
+        points={points}
+        against={chosen.name}
+        price={chosen.name === "target.sparsity" ? "share" : "number"}
+        wish={null}
+      />
+    </>
+  );
+}
+
 function Heads({ jobs, names }: { jobs: Job[]; names: string[] }) {
   const { slug } = useWorkspace();
   return jobs.map((job, at) => (
     <Table.Th key={job.id} className="number">
-      <Anchor component={Link} to={`/w/${slug}/jobs/${job.id}`} size="sm">
+      <Anchor component={Link} to={`/w/${slug}/jobs/${job.id}`} size="sm" className="wraps">
         {names[at]}
       </Anchor>
     </Table.Th>
@@ -155,11 +200,11 @@ function Results({ jobs, names, measures }: { jobs: Job[]; names: string[]; meas
     }
   });
   return (
-    <Table.ScrollContainer minWidth={110 + 100 * jobs.length}>
+    <Table.ScrollContainer minWidth={120 + 100 * jobs.length}>
       <Table aria-label={t("compare.results")}>
         <Table.Thead>
           <Table.Tr>
-            <Table.Th>{t("report.measure")}</Table.Th>
+            <Table.Th miw={120}>{t("report.measure")}</Table.Th>
             <Heads jobs={jobs} names={names} />
           </Table.Tr>
         </Table.Thead>
@@ -203,11 +248,11 @@ function Differences({ jobs, names }: { jobs: Job[]; names: string[] }) {
     );
   }
   return (
-    <Table.ScrollContainer minWidth={110 + 100 * jobs.length}>
+    <Table.ScrollContainer minWidth={120 + 100 * jobs.length}>
       <Table aria-label={t("compare.differences")}>
         <Table.Thead>
           <Table.Tr>
-            <Table.Th>{t("compare.setting")}</Table.Th>
+            <Table.Th miw={120}>{t("compare.setting")}</Table.Th>
             <Heads jobs={jobs} names={names} />
           </Table.Tr>
         </Table.Thead>

@@ -2,7 +2,7 @@ import { describe, expect, it } from "vitest";
 import type { Job } from "@/api/types";
 import { EMPTY } from "@/features/jobs/record";
 import { SETTINGS } from "@/features/jobs/settings";
-import { columnNames, differing, linesOf, pointOf } from "./compare";
+import { columnNames, differing, linesOf, pointAt, pointOf } from "./compare";
 
 const job = (name: string, settings: object, sparsity = 0.9) =>
   ({
@@ -11,11 +11,18 @@ const job = (name: string, settings: object, sparsity = 0.9) =>
     target: { sparsity },
     dataset: { id: "d", name: "rows" },
     base_model: "base/m@0",
+    plan: { sparsity },
   }) as unknown as Job;
 
 describe("jobs beside each other", () => {
   it("have names of their own", () => {
     expect(columnNames([job("a", {}), job("b", {}), job("a", {})])).toEqual(["a", "b", "a (2)"]);
+    expect(columnNames([job("a", {}), job("b", {}), job("a", {}, 0.8)])).toEqual(["a · 90.0 %", "b", "a · 80.0 %"]);
+    expect(columnNames([job("a", {}), job("a", { method: "magnitude" }), job("a", {}, 0.8)])).toEqual([
+      "a · pst · 90.0 %",
+      "a · magnitude",
+      "a · pst · 80.0 %",
+    ]);
   });
 
   it("show what differs, a default counting as its value", () => {
@@ -24,6 +31,12 @@ describe("jobs beside each other", () => {
       job("b", { seed: 1 }, 0.8),
     ]);
     expect(found).toEqual([{ name: "target.sparsity", values: [0.9, 0.8] }]);
+    const timed = { ...job("b", {}), target: { min_speedup: 2, groups: { decoder: 0.5 } } } as unknown as Job;
+    expect(differing([job("a", {}), timed]).map(({ name }) => name)).toEqual([
+      "target.sparsity",
+      "target.min_speedup",
+      "target.groups.decoder",
+    ]);
     expect(differing([job("a", { method: "pst" }), job("b", { method: "dense" })])[0]?.values).toEqual([
       "pst",
       "dense",
@@ -65,8 +78,11 @@ describe("jobs beside each other", () => {
     expect(pointOf("a", {})).toEqual([]);
     const shapes = [{ rows: 1, tokens: 128, dense: { p50_ms: 9 }, sparse: { p50_ms: 3 } }];
     expect(pointOf("a", { ...report, measures: { time: { shapes } } }, "time")).toMatchObject([
-      { cost: 3, value: 0.8, price: { unit: "milliseconds", of: { rows: 1, tokens: 128 } } },
+      { cost: 3, value: 0.8 },
     ]);
+    expect(pointOf("a", { ...report, sparsity: { reached: 0.9 } }, "sparsity")).toMatchObject([{ cost: 0.9 }]);
+    expect(pointAt("a", report, 4)).toMatchObject([{ cost: 4, value: 0.8 }]);
+    expect(pointAt("a", report, null)).toEqual([]);
     expect(pointOf("a", report, "time")).toEqual([]);
   });
 });

@@ -3,23 +3,48 @@ import type { Line } from "@/components/OverlayChart";
 import type { JobRecord } from "@/features/jobs/record";
 import { type Measure, measuresOf } from "@/features/jobs/report/read";
 import { SETTINGS } from "@/features/jobs/settings";
+import { percent } from "@/lib/format";
 
-/** Names of the jobs as columns; a number tells those apart that share one. */
+/** Names of the jobs as columns: where some share one, method and sparsity tell them apart, or else a number. */
 export function columnNames(jobs: Job[]): string[] {
-  return jobs.map(({ name }, at) => {
-    const before = jobs.slice(0, at).filter((other) => other.name === name).length;
+  const longer = (names: string[], more: (job: Job) => string) =>
+    names.map((name, at) => {
+      const own = jobs[at];
+      const alike = jobs.filter((_, other) => names[other] === name).map(more);
+      return own && new Set(alike).size > 1 ? `${name} · ${more(own)}` : name;
+    });
+  const byMethod = longer(
+    jobs.map(({ name }) => name),
+    ({ settings }) => String(settings.method ?? "pst"),
+  );
+  return longer(byMethod, ({ plan }) => percent(plan.sparsity)).map((name, at, all) => {
+    const before = all.slice(0, at).filter((other) => other === name).length;
     return before === 0 ? name : `${name} (${before + 1})`;
   });
 }
 
+const TARGETS = [
+  "sparsity",
+  "max_nonzero_params",
+  "max_bytes",
+  "max_memory_bytes",
+  "max_latency_ms",
+  "min_speedup",
+] as const;
+
 /** What was asked for differently: name of the setting, and each job's value. */
 export function differing(jobs: Job[]): { name: string; values: unknown[] }[] {
+  const groups = [...new Set(jobs.flatMap(({ target }) => Object.keys(target.groups ?? {})))];
   const rows = [
     { name: "dataset", values: jobs.map((job): unknown => job.dataset.name) },
     { name: "base_model", values: jobs.map((job): unknown => job.base_model.split("@")[0]) },
-    ...(["sparsity", "max_nonzero_params", "max_bytes", "max_memory_bytes"] as const).map((name) => ({
+    ...TARGETS.map((name) => ({
       name: `target.${name}`,
       values: jobs.map((job): unknown => job.target[name] ?? null),
+    })),
+    ...groups.map((name) => ({
+      name: `target.groups.${name}`,
+      values: jobs.map((job): unknown => job.target.groups?.[name] ?? null),
     })),
     ...SETTINGS.map(({ name, default: standard }) => ({
       name: `settings.${name}`,
@@ -48,23 +73,31 @@ export function linesOf(records: { label: string; record: JobRecord | undefined 
 
 export interface Point {
   label: string;
-  /** Bytes of the compact file, or milliseconds of one pass. */
+  /** Bytes of the compact file, milliseconds of one pass, the share of zeros, or a setting's value. */
   cost: number;
   /** The primary metric on the test split, else on validation. */
   value: number;
   measure: Measure;
-  /** What the cost is. */
-  price: Measure;
 }
 
-/** A job's quality against its size, or against the time of one pass, once it has a report with both. */
-export function pointOf(label: string, report: unknown, against: "bytes" | "time" = "bytes"): Point[] {
-  const measures = measuresOf(report);
-  const qualities = measures.filter(({ name }) => name === "quality");
+/** The primary metric of a report, of the test split where there is one. */
+export function primaryOf(report: unknown): Measure | undefined {
+  const qualities = measuresOf(report).filter(({ name }) => name === "quality");
   const [first] = qualities;
-  const measure = qualities.find(({ of }) => of.split === "test" && of.metric === first?.of.metric) ?? first;
-  const price = measures.find(({ name }) => name === against);
-  return measure?.sparse && price?.sparse
-    ? [{ label, cost: price.sparse.value, value: measure.sparse.value, measure, price }]
-    : [];
+  return qualities.find(({ of }) => of.split === "test" && of.metric === first?.of.metric) ?? first;
+}
+
+/** A job's quality against one of its costs, once it has a report with both. */
+export function pointOf(label: string, report: unknown, against: "bytes" | "time" | "sparsity" = "bytes"): Point[] {
+  return pointAt(label, report, priceOf(report, against)?.sparse?.value ?? null);
+}
+
+/** The same with a cost that the report doesn't say. */
+export function pointAt(label: string, report: unknown, cost: number | null): Point[] {
+  const measure = primaryOf(report);
+  return measure?.sparse && cost !== null ? [{ label, cost, value: measure.sparse.value, measure }] : [];
+}
+
+export function priceOf(report: unknown, against: "bytes" | "time" | "sparsity"): Measure | undefined {
+  return measuresOf(report).find(({ name }) => name === against);
 }

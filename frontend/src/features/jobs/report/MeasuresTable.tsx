@@ -42,7 +42,7 @@ export function measureName(t: Translate, { name, of }: Measure): string {
 /** How the sparse model differs: measured, or worked out from both values. */
 function change(t: Translate, measure: Measure): { text: string; interval: string } {
   const { dense, sparse, difference, unit, differenceUnit } = measure;
-  if (difference) return { text: points(t, measure, difference.value), interval: span(difference, differenceUnit) };
+  if (difference) return { text: points(t, measure, difference.value), interval: spanOf(difference, differenceUnit) };
   if (!dense || !sparse || measure.name === "sparsity") return { text: "", interval: "" };
   if (unit === "share" || unit === "number")
     return { text: points(t, measure, sparse.value - dense.value), interval: "" };
@@ -58,7 +58,8 @@ function points(t: Translate, { unit }: Measure, difference: number): string {
     : `${difference < 0 ? "−" : "+"}${real(Math.abs(difference))}`;
 }
 
-function span({ interval }: Value, unit: Unit): string {
+/** The interval of a value, in words; empty where there is none. */
+export function spanOf({ interval }: Value, unit: Unit): string {
   const whole = (value: number) => shown(unit, value).replaceAll(" ", "\u00a0"); // no line begins with a unit
   return interval ? `${whole(interval[0])} … ${whole(interval[1])}` : "";
 }
@@ -105,7 +106,7 @@ function Figure({ value, unit, strong = false }: { value: Value | null; unit: Un
   return (
     <Table.Td className="number" fw={strong ? 600 : undefined}>
       {value ? shown(unit, value.value) : "–"}
-      {value && <Interval text={span(value, unit)} />}
+      {value && <Interval text={spanOf(value, unit)} />}
     </Table.Td>
   );
 }

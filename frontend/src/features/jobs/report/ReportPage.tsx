@@ -13,6 +13,7 @@ import { ConfusionSection } from "./ConfusionSection";
 import { HistogramPicture } from "./HistogramPicture";
 import { LayersSection } from "./LayersSection";
 import { MeasuresTable, measureName } from "./MeasuresTable";
+import { OthersSection } from "./OthersSection";
 import { confusionOf, distributionsOf, type Measure, matricesOf, measuresOf, samplesOf, wrongRowsOf } from "./read";
 import { SamplesSection } from "./SamplesSection";
 import { WrongRowsSection } from "./WrongRowsSection";
@@ -73,6 +74,7 @@ function ReportView({ job, report }: { job: Job; report: unknown }) {
         <Seconds report={report} />
         <Notes report={report} />
       </Section>
+      <OthersSection job={job} report={report} />
       {samples.length > 0 && <SamplesSection samples={samples} />}
       {confusion && <ConfusionSection confusion={confusion} />}
       {matrices.length > 0 && <LayersSection matrices={matrices} />}

@@ -88,6 +88,10 @@ export interface Sample {
 const SHARES = ["accuracy", "macro_f1", "micro_f1", "f1", "subset_accuracy"];
 const SPLITS = ["validation", "test"];
 
+export function unitOf(metric: string): Unit {
+  return SHARES.includes(metric) ? "share" : "number";
+}
+
 function value(found: unknown, interval?: unknown): Value | null {
   const number = numberOf(found);
   return number === null ? null : { value: number, interval: intervalOf(interval) };
@@ -129,7 +133,7 @@ function quality(report: unknown): Measure[] {
       return line(
         "quality",
         { metric, split },
-        SHARES.includes(metric) ? "share" : "number",
+        unitOf(metric),
         value(theirs[metric], own(theirs)),
         value(ours[metric], own(ours)),
         metric === primary ? value(compared.difference, compared.difference_interval) : null,
@@ -185,7 +189,7 @@ function loyalty(report: unknown): Measure[] {
 function robustness(report: unknown): Measure[] {
   const found = nodeAt(report, "measures", "robustness");
   const metric = textOf(found.metric);
-  const unit: Unit = SHARES.includes(metric) ? "share" : "number";
+  const unit = unitOf(metric);
   return Object.entries(nodeAt(found, "kinds")).flatMap(([kind, both]) =>
     line("robustness", { kind, metric }, unit, value(at(both, "dense", "value")), value(at(both, "sparse", "value"))),
   );

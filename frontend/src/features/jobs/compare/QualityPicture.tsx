@@ -2,6 +2,7 @@ import { useCallback, useMemo } from "react";
 import { useTranslation } from "react-i18next";
 import { Picture } from "@/components/Picture";
 import { metricName, shown } from "@/features/jobs/report/MeasuresTable";
+import type { Unit } from "@/features/jobs/report/read";
 import { type Colors, fitted, front, ticks, write } from "@/lib/draw";
 import type { Point } from "./compare";
 
@@ -9,12 +10,21 @@ const HEIGHT = 280;
 const LEFT = 62;
 const FOOT = 26;
 
-/** Quality against size or time; the line joins the jobs that no other beats in both. */
-export function ParetoPicture({ points }: { points: Point[] }) {
+interface Props {
+  points: Point[];
+  /** What quality is drawn against, in words. */
+  against: string;
+  /** Unit of the cost. */
+  price: Unit;
+  /** Which costs are wished for; null: neither, as with a setting. */
+  wish: "less" | "more" | null;
+}
+
+/** Quality against what it costs; a line joins the jobs that no other beats in both. */
+export function QualityPicture({ points, against, price, wish }: Props) {
   const { t } = useTranslation();
-  const best = useMemo(() => front(points), [points]);
+  const best = useMemo(() => frontOf(points, wish), [points, wish]);
   const unit = points[0]?.measure.unit ?? "number";
-  const price = points[0]?.price.unit ?? "number";
   const place = useMemo(() => {
     const costs = points.map(({ cost }) => cost);
     const values = points.map(({ value }) => value);
@@ -41,7 +51,8 @@ export function ParetoPicture({ points }: { points: Point[] }) {
         write(pen, shown(unit, tick), LEFT - 6, up(tick), colors.text, "right");
       }
       for (const tick of ticks(x0, x1, Math.max(3, Math.floor(width / 120)))) {
-        write(pen, shown(price, tick), across(tick), height - FOOT / 2, colors.text, "center");
+        const align = across(tick) > width - 24 ? "right" : "center";
+        write(pen, shown(price, tick), Math.min(across(tick), width), height - FOOT / 2, colors.text, align);
       }
       pen.strokeStyle = colors.accent;
       pen.lineWidth = 1.5;
@@ -51,9 +62,9 @@ export function ParetoPicture({ points }: { points: Point[] }) {
         if (at > 0) pen.lineTo(across(cost), up(best[at - 1]?.value ?? value));
         pen.lineTo(across(cost), up(value));
       });
-      pen.stroke();
+      if (wish) pen.stroke();
       for (const point of points) {
-        pen.fillStyle = best.includes(point) ? colors.accent : colors.second;
+        pen.fillStyle = wish === null || best.includes(point) ? colors.accent : colors.second;
         pen.beginPath();
         pen.arc(across(point.cost), up(point.value), 5, 0, 2 * Math.PI);
         pen.fill();
@@ -68,14 +79,11 @@ export function ParetoPicture({ points }: { points: Point[] }) {
         );
       }
     },
-    [best, place, points, price, unit],
+    [best, place, points, price, unit, wish],
   );
   return (
     <Picture
-      title={t(price === "bytes" ? "compare.pareto" : "compare.paretoTime", {
-        ...points[0]?.price.of,
-        metric: metricName(t, String(points[0]?.measure.of.metric ?? "")),
-      })}
+      title={t("compare.against", { metric: metricName(t, String(points[0]?.measure.of.metric ?? "")), against })}
       alt={points
         .map(({ label, cost, value }) =>
           t("compare.paretoPoint", { name: label, value: shown(unit, value), size: shown(price, cost) }),
@@ -85,4 +93,10 @@ export function ParetoPicture({ points }: { points: Point[] }) {
       draw={draw}
     />
   );
+}
+
+function frontOf(points: Point[], wish: Props["wish"]): Point[] {
+  if (wish !== "more") return front(points);
+  const turned = new Map(points.map((point) => [{ cost: -point.cost, value: point.value }, point]));
+  return front([...turned.keys()]).flatMap((key) => turned.get(key) ?? []);
 }
