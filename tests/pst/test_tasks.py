@@ -18,7 +18,7 @@ from pst.base import load_tokenizer, read_config
 from pst.config import TaskName, TrainSettings
 from pst.data import IGNORED, Row
 from pst.errors import FormatError, PSTError
-from pst.tasks.generation import BATCH, MOST_AT_ONCE, at_once
+from pst.tasks.generation import BATCH, MOST_AT_ONCE, at_once, keys_and_values
 from tests.pst.conftest import LABELS, toy_rows
 from tests.pst.texts import backwards, write_generator, write_mbart
 from tests.pst.tiny import tiny
@@ -312,8 +312,9 @@ def test_a_tokenizer_without_an_end_cannot_generate(base: Path) -> None:
 
 def test_texts_are_generated_in_batches_that_fit_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
     model = tiny("llama", "generation")
-    assert at_once(model, 100, 1000) == BATCH
+    assert keys_and_values(model.config) == 2 * 2 * 3 * 8
+    assert at_once(model, 0.25, 100, 1000) == BATCH
     model.to("meta")  # stands for any device but the CPU
     for free, rows in ((16_000_000, 10), (0, 1), (2**40, MOST_AT_ONCE)):
         monkeypatch.setattr(memory, "free_bytes", lambda device, free=free: free)
-        assert at_once(model, 100, 1000) == rows
+        assert at_once(model, 0.25, 100, 1000) == rows

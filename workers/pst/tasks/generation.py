@@ -32,7 +32,7 @@ from pst.tasks.scores import Measure, Measured
 SEPARATOR = "\n"
 BATCH = 32
 MOST_AT_ONCE = 512
-SHARE = 0.25  # of a GPU's free memory that a batch without gradients may take
+LOGITS, CACHE = 0.125, 0.5  # shares of a GPU's free memory; while it trains, some of that is a CUDA graph's
 TOLERANCE = 1e-3  # relative, on the loss of a text in float32
 LEAST_EQUAL = 0.9  # share of texts; two tokens of one probability may turn out either way on another device
 
@@ -215,7 +215,7 @@ class Generation(Measured):
         losses, tokens = torch.zeros(len(rows)), torch.zeros(len(rows), dtype=torch.long)
         lengths = [len(row.input_ids) + len(row.target) for row in rows]
         vocabulary = int(model.config.vocab_size)
-        for batch in length_sorted_batches(lengths, at_once(model, max(lengths, default=1), 4 * vocabulary)):
+        for batch in length_sorted_batches(lengths, at_once(model, LOGITS, max(lengths, default=1), 4 * vocabulary)):
             inputs, gold = self.collate([rows[index] for index in batch])
             logits = model(**{name: tensor.to(device) for name, tensor in inputs.items()}).logits
             flat, wanted = self._aligned(logits, gold.to(device))
@@ -233,9 +233,8 @@ class Generation(Measured):
         result = torch.full((len(rows), self.settings.max_target_length), self.pad_id)
         lengths = [len(row.input_ids) for row in rows]
         longest = max(lengths, default=0) + self.settings.max_target_length
-        layers = int(model.config.num_hidden_layers) + int(getattr(model.config, "num_decoder_layers", 0) or 0)
-        kept = 2 * self.settings.beams * layers * int(model.config.hidden_size)  # keys and values
-        for batch in length_sorted_batches(lengths, at_once(model, longest, kept)):
+        kept = self.settings.beams * keys_and_values(model.config)
+        for batch in length_sorted_batches(lengths, at_once(model, CACHE, longest, kept)):
             sources = [rows[index].input_ids for index in batch]
             ids, mask = self._padded(sources, max(map(len, sources)), left=not self.two_stacks)
             found = model.generate(  # type: ignore[operator]
@@ -282,12 +281,19 @@ class Generation(Measured):
         return largest
 
 
-def at_once(model: PreTrainedModel, tokens: int, numbers: int) -> int:
+def keys_and_values(config: Any) -> int:
+    """Numbers that all layers keep of one token while a text is generated."""
+    layers = config.num_hidden_layers + (getattr(config, "num_decoder_layers", None) or 0)
+    heads, size = getattr(config, "num_key_value_heads", None), getattr(config, "head_dim", None)
+    return int(2 * layers * (heads * size if heads and size else config.hidden_size))
+
+
+def at_once(model: PreTrainedModel, share: float, tokens: int, numbers: int) -> int:
     """How many rows of ``tokens`` tokens, each with so many float32 ``numbers``, go through the model at once without
-    gradients: on a GPU, which a forward pass costs about as long for one as for hundreds, what a share of its free
+    gradients: on a GPU, which a forward pass costs about as long for one as for hundreds, what a ``share`` of its free
     memory holds."""
     device = next(model.parameters()).device
     if device.type == "cpu":
         return BATCH
-    fitting = SHARE * memory.free_bytes(device) / (tokens * numbers * torch.float32.itemsize)
+    fitting = share * memory.free_bytes(device) / (tokens * numbers * torch.float32.itemsize)
     return max(1, min(MOST_AT_ONCE, int(fitting)))
