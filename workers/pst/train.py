@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from pst.config import TrainSettings
 from pst.data import epoch_batches, steps_per_epoch
 from pst.distill import Teacher
+from pst.dropout import quicken
 from pst.errors import TrainingError
 from pst.graphs import GraphedSteps, can_capture
 from pst.inject import Site, begin_step, calibrate, frozen, mean_sparsity, restore_selections, select_all, selections
@@ -80,6 +81,8 @@ class Trainer:
         self.sparsity = {site.group: sparsity[site.group] if self.traits.prunes else 0.0 for site in sites}
         self.hooks, self.phase = hooks, phase
         self.device = next(model.parameters()).device
+        if self.device.type == "cpu":
+            quicken(model)
         self.per_epoch = steps_per_epoch(len(task.train), settings.batch_size)
         self.total = max(1, math.ceil(epochs * self.per_epoch))
         self.step = 0
