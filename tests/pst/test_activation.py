@@ -83,6 +83,20 @@ def test_without_power_it_is_the_published_layer() -> None:
     torch.testing.assert_close(made.scores(), weight().abs() + (made.score_a @ made.score_b).detach())
 
 
+def test_layers_keep_their_common_input_once() -> None:
+    x, kept = torch.randn(6, 10, K, requires_grad=True), list[int]()
+
+    def pack(tensor: Tensor) -> Tensor:
+        if tensor.numel() == x.numel():
+            kept.append(tensor.data_ptr())
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        for seed in (3, 4):
+            layer(0.5, seed=seed)(x)
+    assert kept == [x.data_ptr()] * 2
+
+
 def test_grouped_layers_compute_and_learn_the_same() -> None:
     x = torch.randn(6, K)
     alone = [stirred(layer(0.5, seed=seed)) for seed in (3, 4)]

@@ -8,7 +8,7 @@ has p = 1 and no trained scores), which the published S does not know:
     S = |D| diag(a) + alpha1 A B + alpha2 (R 1^T + 1 C^T)      a_j = rms(x_j)^p over the calibration rows' tokens,
                                                                relative to its mean, as the nearest power of two
 
-The layer then holds W diag(a), and divides x by a. Multiplying by powers of two rounds nothing, so that no kernel need
+The layer then holds W diag(a), and applies M * D divided by a. Powers of two round nothing, so that no kernel need
 know of a, the layer starts as the pretrained one bit for bit, and merging gives exactly the weights that were masked.
 
 The layers of the other methods are in :mod:`pst.methods`. All hold a :class:`pst.masks.Selection` that the trainer
@@ -68,17 +68,17 @@ class _MaskedProduct(torch.autograd.Function):
         *factors: Tensor,
     ) -> Tensor:
         ctx.layer, ctx.chosen, ctx.saved, ctx.x_needs_grad = layer, chosen, saved, x_needs_grad
-        return F.linear(x, masked.to(x.dtype), bias)
+        return F.linear(x, layer.unscaled(masked).to(x.dtype), bias)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         (dy,) = grads
         x, weight, threshold, mask, *factors = ctx.saved[0].saved_tensors
         flat_dy = dy.reshape(-1, dy.shape[-1])
-        grad = flat_dy.T @ x.reshape(-1, x.shape[-1])
+        grad = ctx.layer.unscaled(flat_dy.T @ x.reshape(-1, x.shape[-1]))
         chosen = replace(ctx.chosen, threshold=threshold, mask=ctx.chosen.mask if mask is None else mask)
         result, masked = kernels.gradients(grad, ctx.layer.held(weight), Factors(*factors), ctx.layer.scales, chosen)
-        dx = (flat_dy @ masked.to(dy.dtype)).view(x.shape) if ctx.x_needs_grad else None
+        dx = (flat_dy @ ctx.layer.unscaled(masked).to(dy.dtype)).view(x.shape) if ctx.x_needs_grad else None
         dbias = flat_dy.sum(0) if ctx.needs_input_grad[2] else None
         return dx, None, dbias, None, None, None, None, *result
 
@@ -325,8 +325,6 @@ class PSTLinear(PrunableLinear):
     def product(self, x: Tensor) -> Tensor:
         if torch.is_autocast_enabled(x.device.type):
             x = x.to(torch.get_autocast_dtype(x.device.type))
-        if self.input_scale is not None:
-            x = x / self.input_scale.to(x.dtype)
         masked = mask = None
         if self._due is not None or kernels.backend_of(self.held(self.weight)) == "reference":
             masked, mask = self._applied()

@@ -89,7 +89,8 @@ def applied(weight: Tensor, f: Factors, scales: Scales, chosen: Selection | int)
         values = importance(updated, f, scales)
         chosen = chosen if isinstance(chosen, Selection) else select(values, chosen)
         mask = mask_(values, chosen)
-    return chosen, updated.mul_(mask).add_(0.0).to(weight.dtype), mask  # adding turns -0.0 into +0.0
+    masked = torch.addcmul(updated.new_zeros(()), updated, mask, out=updated)  # 0.0 + -0.0 is +0.0
+    return chosen, masked.to(weight.dtype), mask
 
 
 def masked_weight(weight: Tensor, f: Factors, scales: Scales, selection: Selection) -> Tensor:
@@ -104,10 +105,9 @@ def gradients(grad: Tensor, weight: Tensor, f: Factors, scales: Scales, selectio
     magnitude = updated.abs()
     held = selection.mask is not None
     mask = mask_(torch.empty_like(updated) if held else torch.addmm(magnitude, left, right), selection)
-    masked = (updated * mask).to(weight.dtype)
-    grad = grad.to(updated.dtype)
+    grad_updated = magnitude.add_(mask).mul_(grad := grad.to(updated.dtype))
+    masked = mask.mul_(updated).to(weight.dtype)
     grad_scores = updated.mul_(grad)
-    grad_updated = magnitude.add_(mask).mul_(grad)
     grad_left = grad_scores @ right.T
     grad_right = left.T @ grad_scores
     rank = f.b.shape[0]
