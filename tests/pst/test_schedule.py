@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pst.schedule import cooldown_start, cubic_sparsity, linear_rate
+from pst.schedule import average_decay, cooldown_start, cubic_sparsity, linear_rate
 
 
 def sparsity(step: int, total: int, initial: float = 0.1, final: float = 0.9) -> float:
@@ -52,3 +52,10 @@ def test_the_peak_is_held() -> None:
         linear_rate(step, 100, warmup_ratio=0.1) for step in range(100)
     ]
     assert linear_rate(0, 1, warmup_ratio=0.0, hold_ratio=0.99) == 1.0
+
+
+def test_the_average_looks_back_a_third_of_the_steps_and_no_further_than_its_decay_says() -> None:
+    assert average_decay(0, 0.95) == 0
+    assert average_decay(6, 0.95) == pytest.approx(2 / 3)  # a window of 3 steps
+    assert average_decay(57, 0.95) == average_decay(1000, 0.95) == 0.95
+    assert average_decay(1000, 0.0) == 0

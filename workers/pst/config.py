@@ -58,7 +58,9 @@ class TrainSettings:
     hold_ratio: float = setting(0.7, "Share of the steps up to which the rate stays at its peak.", ge=0, lt=1)
     weight_decay: float = setting(0.0, "Decoupled weight decay of the trained tensors.", ge=0, le=1)
     max_grad_norm: float = setting(1.0, "Gradients are scaled down to this global norm.", gt=0)
-    update_rank: int = setting(16, "Rank r1 of the update U V.", ge=1, le=1024)
+    update_rank: int = setting(
+        0, "Rank r1 of the update U V; 0 takes 16, and up to 32 where a matrix is narrow.", ge=0, le=1024
+    )
     score_rank: int = setting(6, "Rank r2 of the importance A B.", ge=1, le=1024)
     init_scale: float = setting(0.1, "Standard deviation of U and A at the start.", gt=0, le=10)
     beta: float = setting(1.0, "Scale of the update U V.", ge=0)
@@ -79,6 +81,9 @@ class TrainSettings:
     distill_hidden_weight: float = setting(10.0, "Weight of the distance to the dense hidden states.", ge=0, le=1000)
     distill_temperature: float = setting(2.0, "Temperature of the distillation loss.", gt=0, le=100)
     class_weights: bool = setting(False, "Weigh classes by the inverse of their frequency.")
+    average_decay: float = setting(
+        0.95, "Decay per step of the average of what is trained, which is kept; 0 keeps the last.", ge=0, lt=1
+    )
     train_norms: bool = setting(False, "Train LayerNorms and biases too.")
     micro_batch_size: int = setting(0, "Rows at once on the device; 0 finds what fits.", ge=0, le=4096)
     gradient_checkpointing: Checkpointing = setting("auto", "Recompute activations in backward to save memory.")  # noqa: RUF009

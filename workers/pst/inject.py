@@ -35,7 +35,7 @@ from pst.methods.smp import SMPLinear
 from pst.methods.wanda import WandaLinear
 from pst.patterns import UnitFamily, named, select_pattern, units
 from pst.pooled import select_pooled
-from pst.traits import TRAITS, trained_as_norm
+from pst.traits import TRAITS, trained_as_norm, update_rank
 
 HELD = 0.5  # of the free memory that masked weights, or scores, may take
 
@@ -59,7 +59,7 @@ def _pst(weight: Tensor, bias: Tensor | None, settings: TrainSettings, generator
     layer = PSTLinear(
         weight,
         bias,
-        update_rank=settings.update_rank,
+        update_rank=update_rank(settings, *weight.shape),
         score_rank=settings.score_rank,
         scales=Scales(settings.beta, settings.alpha1, settings.alpha2),
         init_scale=settings.init_scale,
@@ -75,7 +75,7 @@ def _wanda(weight: Tensor, bias: Tensor | None, settings: TrainSettings, generat
     return WandaLinear(
         weight,
         bias,
-        rank=settings.update_rank,
+        rank=update_rank(settings, *weight.shape),
         beta=settings.beta,
         init_scale=settings.init_scale,
         generator=generator,
@@ -86,7 +86,7 @@ def _lora(weight: Tensor, bias: Tensor | None, settings: TrainSettings, generato
     return LoRALinear(
         weight,
         bias,
-        rank=settings.update_rank,
+        rank=update_rank(settings, *weight.shape),
         beta=settings.beta,
         init_scale=settings.init_scale,
         generator=generator,

@@ -4,7 +4,7 @@ On a CUDA device a trial tells: forward and backward of the longest rows. On a C
 as long as a step and the operating system hides what it costs, so the bytes that autograd keeps for one row, the
 longest, are counted by its hooks, and compared with what the machine has left:
 
-    rows = (share * available - fixed) / bytes of a row      fixed: gradients, moments, masks, largest masked weight
+    rows = (share * available - fixed) / bytes of a row      fixed: gradients, moments, best state, masks, M * D
 
 Only a memory that is too small changes anything: where a whole batch fits, it is not split.
 """
@@ -74,11 +74,11 @@ def kept_bytes(forward: Callable[[], Tensor], model: nn.Module) -> int:
 
 
 def fixed_bytes(trained: Mapping[str, nn.Parameter], model: nn.Module) -> int:
-    """Gradients and two moments of what is trained, a mask of all that is not, and twice the largest matrix."""
+    """Gradients, moments and the best state of what is trained, a mask of the rest, and twice the largest matrix."""
     sizes = [parameter.numel() * parameter.element_size() for parameter in trained.values()]
     largest = max((p.numel() * p.element_size() for p in model.parameters()), default=0)
     masks = sum(p.numel() for p in model.parameters() if not p.requires_grad)
-    return 3 * sum(sizes) + masks + 2 * largest
+    return 4 * sum(sizes) + masks + 2 * largest
 
 
 def rows_that_fit(available: int, fixed: int, row: int, most: int) -> int:

@@ -1,4 +1,4 @@
-"""Sparsity and learning rate as functions of the step.
+"""Sparsity, learning rate and the average's decay as functions of the step.
 
 Zhu and Gupta 2018, "To prune, or not to prune" (arXiv 1710.01878), equation 1, as PST uses it:
 
@@ -9,6 +9,11 @@ The learning rate, as a factor on its peak, with h = max(w, floor(hold_ratio T))
     f(t) = (t + 1) / (w + 1)      for t < w
            1                      for w <= t < h
            (T - t) / (T - h)      after: falls linearly to 0 at T
+
+The average of the trained tensors p at the final sparsity, with u the steps there before this one: its window is a
+third of them, until it is the one that the setting's decay d gives, 1 / (1 - d) steps:
+
+    a(u) = c(u) a(u - 1) + (1 - c(u)) p(u)      c(u) = min(d, u / (u + 3))
 
 Legend: t step (0-based), T total steps, t_i steps before sparsity rises, t_f steps at the final sparsity s_f, w steps
 of the warm-up, h the step up to which the peak is held.
@@ -45,3 +50,8 @@ def linear_rate(step: int, total: int, *, warmup_ratio: float, hold_ratio: float
         return (step + 1) / (warmup + 1)
     held = min(max(warmup, math.floor(total * hold_ratio)), total - 1)
     return 1.0 if step < held else (total - step) / (total - held)
+
+
+def average_decay(done: int, decay: float) -> float:
+    """c(u) after ``done`` steps at the final sparsity."""
+    return min(decay, done / (done + 3))

@@ -2,6 +2,10 @@
 
 What a step computes is in :mod:`pst.step` (and :mod:`pst.graphs` for small models on a GPU), what the loss is in
 :mod:`pst.tasks`, how a method prunes in its layers.
+
+At the final sparsity the trained tensors are averaged, and what is evaluated and kept is their average (an exponential
+moving one, as in Tarvainen and Valpola 2017, arXiv 1703.01780): near the threshold a mask changes with every step, and
+small data make every step noisy. Full fine-tuning keeps none, which would be one more copy of the model.
 """
 
 from __future__ import annotations
@@ -26,7 +30,7 @@ from pst.inject import Site, begin_step, calibrate, frozen, mean_sparsity, resto
 from pst.layers import PrunableLinear
 from pst.parallel import ALONE, Peers
 from pst.patterns import UnitFamily
-from pst.schedule import cooldown_start, cubic_sparsity, linear_rate
+from pst.schedule import average_decay, cooldown_start, cubic_sparsity, linear_rate
 from pst.step import Stepper, autocast, total
 from pst.tasks import Task
 from pst.traits import TRAITS
@@ -87,6 +91,7 @@ class Trainer:
         self.total = max(1, math.ceil(epochs * self.per_epoch))
         self.step = 0
         self.best: dict[str, Tensor] = {}
+        self.average: list[Tensor] = []  # of the trained tensors, at the final sparsity
         self.best_score: tuple[float, float] | None = None
         self.best_step = 0
         self.worse = 0  # evaluations at the final sparsity since the best
@@ -148,6 +153,7 @@ class Trainer:
                 raise Stopped
             self._optimise()
             self.step += 1
+            self._average()
             evaluated = self.step in self.evaluations
             if evaluated:
                 self._evaluate()
@@ -185,9 +191,15 @@ class Trainer:
             for group, final in self.sparsity.items()
         }
 
+    def _first_final(self) -> int:
+        """The first step that runs at the final sparsity."""
+        if not self.sites or self.steady:
+            return 0
+        return cooldown_start(self.total, self.settings.cooldown_fraction)
+
     def is_final(self, step: int) -> bool:
         """Whether ``step`` runs at the final sparsity."""
-        return not self.sites or self.steady or step >= cooldown_start(self.total, self.settings.cooldown_fraction)
+        return step >= self._first_final()
 
     def _renews(self, step: int) -> bool:
         """Whether ``step`` selects anew: every ``mask_every``-th does, and the first at the final sparsity."""
@@ -233,6 +245,24 @@ class Trainer:
         """Whatever can't be captured can still be run: the reason is told, nothing is lost but time."""
         self._log("warning", f"The step is not run as a CUDA graph: {str(error).splitlines()[0]}")
         self.graphs = None
+
+    @torch.no_grad()
+    def _average(self) -> None:
+        """Take the step's trained tensors into their average, once sparsity has reached its target."""
+        decay, done = self.settings.average_decay, self.step - self._first_final() - 1
+        if not decay or self.traits.full or done < 0:
+            return
+        present = [parameter.detach() for parameter in self.trained.values()]
+        if self.average:
+            torch._foreach_lerp_(self.average, present, 1 - average_decay(done, decay))
+        else:
+            self.average = [tensor.clone() for tensor in present]
+
+    def _swap(self) -> None:
+        """The trained tensors with their average, where there is one."""
+        if self.average:
+            for parameter, tensor in zip(self.trained.values(), self.average, strict=True):
+                parameter.data, tensor.data = tensor.data, parameter.data
 
     def _select(self, sparsity: Mapping[str, float]) -> None:
         select_all(self.sites, sparsity, self.settings.threshold, self.settings.structure, self.units)
@@ -292,11 +322,20 @@ class Trainer:
         for name, tensor in self.best.items():
             self.trained[name].copy_(tensor)
         self.optimizer.state.clear()
+        self.average.clear()
         self.step = self.best_step
 
     def _evaluate(self) -> None:
-        """Score the validation split with the present weights at the present sparsity; remember the best."""
+        """Score the validation split with the average, or before there is one with the present weights."""
         self._check_losses()
+        self._swap()
+        try:
+            self._score()
+        finally:
+            self._swap()
+
+    def _score(self) -> None:
+        """Score the validation split with the trained tensors at the present sparsity; remember the best."""
         sparsity = self.sparsities(self.step - 1)
         self._select(sparsity)
         self.peers.check_equal(self.trained, lambda: [site.layer.selection for site in self.sites])
@@ -384,6 +423,7 @@ class Trainer:
     def release(self) -> None:
         """Let go of what only training needs, once it has ended and its best state is in place."""
         self.optimizer.state.clear()
+        self.average.clear()
         self.best.clear()
         self.stepper.teacher = Teacher()
 
@@ -392,6 +432,8 @@ class Trainer:
         result = {"rng": torch.get_rng_state()}
         if self.device.type == "cuda":
             result["rng_cuda"] = torch.cuda.get_rng_state(self.device)
+        for name, tensor in zip(self.trained, self.average, strict=False):  # there may be none
+            result[f"average.{name}"] = tensor.cpu()
         for name, parameter in self.trained.items():
             result[f"trained.{name}"] = parameter.detach().cpu()
             moments = self.optimizer.state.get(parameter)
@@ -433,6 +475,8 @@ class Trainer:
                 }
             if self.best_score is not None:
                 self.best[name] = tensors[f"best.{name}"].to(self.device)
+        kept = [tensors.get(f"average.{name}") for name in self.trained]
+        self.average = [tensor.to(self.device) for tensor in kept if tensor is not None]
         if self.settings.mask_every > 1:
             restore_selections(self.sites, tensors)
         torch.set_rng_state(tensors["rng"])

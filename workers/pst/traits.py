@@ -2,7 +2,7 @@
 
 Standard library only: the planner (:mod:`pst.budget`) imports this module. The layers are in :mod:`pst.methods`.
 
-Trained in place of a pruned matrix (n, k), with r1 = min(update_rank, n, k) and r2 = min(score_rank, n, k):
+Trained in place of a pruned matrix (n, k), with r1 of :func:`update_rank` and r2 = min(score_rank, n, k):
 
     pst            (r1 + r2) (n + k) + n + k      U, V, A, B, R, C
     magnitude      n k                            W
@@ -65,10 +65,16 @@ class Sized(Protocol):
     def numel(self) -> int: ...
 
 
+def update_rank(settings: TrainSettings, n: int, k: int) -> int:
+    """r1 of a matrix (n, k). Where the settings leave it open: 16, as the talk found best for large models, and more of
+    a narrow matrix, 12288 / min(n, k) up to 32, of which an update of rank 16 reaches less and costs little."""
+    return min(settings.update_rank or min(32, max(16, 12288 // min(n, k))), n, k)
+
+
 def trainable_params(method: Method, shape: Sequence[int], settings: TrainSettings) -> int:
     """Numbers trained in place of one pruned matrix (n, k) or (k, n), its bias left out."""
     n, k = shape
-    update, score = min(settings.update_rank, n, k), min(settings.score_rank, n, k)
+    update, score = update_rank(settings, n, k), min(settings.score_rank, n, k)
     counts: dict[Method, int] = {
         "pst": (update + score + 1) * (n + k),
         "magnitude": n * k,

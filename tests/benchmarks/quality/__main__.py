@@ -39,7 +39,9 @@ from tests.benchmarks.quality.model import base_params
 from tests.benchmarks.quality.train import Experiment, Rows, Run
 
 DEFAULT = TrainSettings()
-AS_PUBLISHED = replace(DEFAULT, distill=False, hold_ratio=0.0, activation_power=0.0, threshold="matrix")
+AS_PUBLISHED = replace(
+    DEFAULT, distill=False, hold_ratio=0.0, activation_power=0.0, threshold="matrix", average_decay=0.0
+)
 METHODS: dict[str, tuple[TrainSettings, tuple[float, float, float]]] = {
     "dense": (replace(AS_PUBLISHED, method="dense"), (1e-4, 2e-4, 4e-4)),
     "pst": (DEFAULT, (1e-3, 2e-3, 4e-3)),

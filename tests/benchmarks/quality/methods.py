@@ -14,6 +14,7 @@ from torch import Tensor
 
 from pst.config import TrainSettings
 from pst.methods.l0 import BETA, GAMMA, INITIAL, OPENING, SPREAD, ZETA
+from pst.traits import update_rank
 from tests.benchmarks.quality.model import GROUPS, MAPS, Params, repeat
 
 SAMPLE = 2048
@@ -97,10 +98,11 @@ class LowRank:
                 ]
                 return torch.stack(drawn).mul_(settings.init_scale).to(base["norms"].device)
 
-            self.params[f"u.{name}"] = gaussian(settings.update_rank, 1)
+            rank = update_rank(settings, n, k)
+            self.params[f"u.{name}"] = gaussian(rank, 1)
             self.params[f"a.{name}"] = gaussian(settings.score_rank, 2)
             for key, shape in (
-                ("v", (settings.update_rank, k)),
+                ("v", (rank, k)),
                 ("b", (settings.score_rank, k)),
                 ("r", (n, 1)),
                 ("c", (1, k)),

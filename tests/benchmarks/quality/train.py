@@ -13,7 +13,7 @@ from torch import Tensor
 
 from pst.config import TrainSettings
 from pst.layers import MOST_SCALE
-from pst.schedule import cooldown_start, cubic_sparsity, linear_rate
+from pst.schedule import average_decay, cooldown_start, cubic_sparsity, linear_rate
 from pst.traits import TRAITS
 from tests.benchmarks.quality.data import Split
 from tests.benchmarks.quality.methods import KINDS, Full, LowRank, Stacks
@@ -204,6 +204,24 @@ class Run:
             if step + 1 in self.evaluated and (self.settings.method == "dense" or step >= last):
                 self._evaluate(step + 1, keep)
         return self.results
+
+    @torch.no_grad()
+    def _average(self, done: int) -> None:
+        """As :meth:`pst.train.Trainer._average`; ``done`` steps at the final sparsity came before."""
+        decay = self.settings.average_decay
+        if not decay or TRAITS[self.settings.method].full or done < 0:
+            return
+        for name, p in self.optimizer.params.items():
+            if done:
+                self.average[name].lerp_(p, 1 - average_decay(done, decay))
+            else:
+                self.average[name] = p.detach().clone()
+
+    def _swap(self) -> None:
+        """The trained tensors with their average, where there is one."""
+        for name, average in self.average.items():
+            p = self.optimizer.params[name]
+            p.data, average.data = average.data, p.data
 
     def _step(self, step: int, chosen: Tensor, *, final: bool) -> None:
         s, rows = self.settings, self.splits["train"]
