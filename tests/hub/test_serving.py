@@ -377,3 +377,28 @@ def test_a_node_reads_the_models_it_was_given(owner: Person, version: ModelVersi
     Placement.objects.filter(node=other.id).delete()
     assert (status(node, config), status(other, config)) == (200, 404)
     assert status(node, "/hf/acme/secret/resolve/main/config.json") == 404
+
+
+def test_lists_are_searched_filtered_and_ordered(owner: Person, outsider: Person, version: ModelVersion) -> None:
+    serving_node("edge-1")
+    serving_node("edge-2", workspace=owner.workspace).vanish()
+    serving_node("theirs", workspace=outsider.workspace)
+    serving_node("worker-1", kind="worker")
+
+    def names(address: str) -> list[str]:
+        answer = owner.client.get(f"/api/v1/{address}")
+        assert answer.status_code == 200, answer.content
+        return [item["name"] for item in answer.json()["results"]]
+
+    assert names("nodes?usable_in=acme&ordering=name") == ["edge-1", "edge-2", "worker-1"]
+    assert names("nodes?usable_in=acme&kind=serve&ordering=-name") == ["edge-2", "edge-1"]
+    assert names("nodes?online=true&ordering=name") == ["edge-1", "worker-1"]
+    assert names("nodes?online=false") == ["edge-2"]
+    assert names("nodes?search=EDGE&page_size=1&page=2") == ["edge-2"]
+    for name in ("answers", "drafts"):
+        body = {"model": "acme/tickets", "name": name}
+        assert owner.client.post("/api/v1/deployments", body).status_code == 201
+    assert names("deployments?workspace=acme&search=ANS") == ["answers"]
+    assert names("deployments?search=ticket&ordering=name") == ["answers", "drafts"]
+    assert names("deployments?model=acme/tickets&ordering=-name") == ["drafts", "answers"]
+    assert names("deployments?model=acme/other") == []

@@ -152,3 +152,16 @@ def test_node_token_command_replaces_the_former(db: None) -> None:
 def test_the_database_refuses_tokens_that_stand_for_nobody(kind: TokenKind) -> None:
     with pytest.raises(IntegrityError), transaction.atomic():
         issue_token(kind=kind, name="x", subject=uuid4() if kind == TokenKind.USER else None)
+
+
+def test_the_list_is_searched_filtered_and_ordered(owner: Person) -> None:
+    for name, kind in (("laptop", "user"), ("edge", "node")):
+        assert owner.client.post("/api/v1/tokens", {"name": name, "kind": kind, "workspace": "acme"}).status_code == 201
+
+    def names(query: str) -> list[str]:
+        return [item["name"] for item in owner.client.get(f"/api/v1/tokens?{query}").json()["results"]]
+
+    assert names("usable_in=acme&ordering=name") == ["edge", "laptop", "test"]
+    assert names("kind=node") == ["edge"]
+    assert names("search=LAP") == ["laptop"]
+    assert names("usable_in=elsewhere") == []

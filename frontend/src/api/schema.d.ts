@@ -3497,6 +3497,8 @@ export interface components {
             /** Format: uuid */
             readonly job_id: string | null;
             readonly files: components["schemas"]["File"][];
+            /** @description The class that its config names, such as BertForSequenceClassification; empty where it names none. */
+            readonly architecture: string;
             manifest: {
                 [key: string]: unknown;
             };
@@ -3979,12 +3981,16 @@ export interface operations {
     listDeployments: {
         parameters: {
             query?: {
+                /** @description workspace/name. */
+                model?: string;
                 /** @description Which field to use when ordering the results. */
                 ordering?: string;
                 /** @description A page number within the paginated result set. */
                 page?: number;
                 /** @description Number of results to return per page. */
                 page_size?: number;
+                /** @description In the deployment's or the model's name. */
+                search?: string;
                 workspace?: string;
             };
             header?: never;
@@ -5004,12 +5010,18 @@ export interface operations {
                  *     * `serve` - Serve
                  */
                 kind?: "serve" | "worker";
+                /** @description Seen of late, or not. */
+                online?: boolean;
                 /** @description Which field to use when ordering the results. */
                 ordering?: string;
                 /** @description A page number within the paginated result set. */
                 page?: number;
                 /** @description Number of results to return per page. */
                 page_size?: number;
+                /** @description In the name. */
+                search?: string;
+                /** @description Slug: its nodes and the installation's. */
+                usable_in?: string;
                 workspace?: string;
             };
             header?: never;
@@ -5238,12 +5250,21 @@ export interface operations {
     listTokens: {
         parameters: {
             query?: {
+                /**
+                 * @description * `user` - User
+                 *     * `node` - Node
+                 */
+                kind?: "node" | "user";
                 /** @description Which field to use when ordering the results. */
                 ordering?: string;
                 /** @description A page number within the paginated result set. */
                 page?: number;
                 /** @description Number of results to return per page. */
                 page_size?: number;
+                /** @description In the name. */
+                search?: string;
+                /** @description Slug: those for it and for every workspace. */
+                usable_in?: string;
             };
             header?: never;
             path?: never;

@@ -19,6 +19,7 @@ export type JobSubmission = Schemas["JobSubmissionRequest"];
 export type Me = Answer<"Me">;
 export type Member = Answer<"Member">;
 export type Model = Answer<"Model">;
+export type Node = Answer<"Node">;
 export type PlaygroundAnswer = Answer<"Answer">;
 export type Target = Schemas["Target"];
 export type Token = Answer<"Token">;

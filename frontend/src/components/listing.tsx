@@ -8,28 +8,30 @@ export interface ListAddress {
   page: number;
 }
 
-export function listAddress(params: URLSearchParams): ListAddress {
-  return { get: (name) => params.get(name) ?? "", page: Math.max(1, Number(params.get("page")) || 1) };
+export function listAddress(params: URLSearchParams, prefix = ""): ListAddress {
+  const get = (name: string) => params.get(prefix + name) ?? "";
+  return { get, page: Math.max(1, Number(get("page")) || 1) };
 }
 
-/** A list's page, filters and order live in the address, so that they can be sent, reloaded and gone back to. */
-export function useListAddress() {
+/** A list's page, filters and order live in the address, so that they can be sent, reloaded and gone back to.
+ * Where a page has two lists, a prefix tells theirs apart. */
+export function useListAddress(prefix = "") {
   const [params, setParams] = useSearchParams();
   const set = useCallback(
     (name: string, value: string) =>
       setParams(
         (before) => {
           const after = new URLSearchParams(before);
-          if (value) after.set(name, value);
-          else after.delete(name);
-          if (name !== "page") after.delete("page");
+          if (value) after.set(prefix + name, value);
+          else after.delete(prefix + name);
+          if (name !== "page") after.delete(`${prefix}page`);
           return after;
         },
         { replace: true },
       ),
-    [setParams],
+    [setParams, prefix],
   );
-  return { ...listAddress(params), set };
+  return { ...listAddress(params, prefix), set };
 }
 
 export const PAGE_SIZE = 25;

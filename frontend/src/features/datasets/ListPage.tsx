@@ -1,11 +1,11 @@
-import { Anchor, Button, Group, Select, Table, TextInput } from "@mantine/core";
-import { useDebouncedCallback } from "@mantine/hooks";
+import { Anchor, Button, Table } from "@mantine/core";
 import { keepPreviousData } from "@tanstack/react-query";
 import { useTranslation } from "react-i18next";
 import { Link, useNavigate } from "react-router";
 import { api, reload } from "@/api/client";
 import { Empty } from "@/components/Empty";
 import { ErrorNote } from "@/components/ErrorNote";
+import { ListFilters } from "@/components/ListFilters";
 import { Loaded } from "@/components/Loaded";
 import { PAGE_SIZE, Pager, useListAddress } from "@/components/listing";
 import { Page } from "@/components/Page";
@@ -20,11 +20,11 @@ const ORDERS = ["-created_at", "created_at", "name", "state"] as const;
 export function Component() {
   const { t } = useTranslation();
   const { slug, canEdit } = useWorkspace();
-  const { get, set, page } = useListAddress();
+  const address = useListAddress();
+  const { get, set, page } = address;
   const state = STATES.find((known) => known === get("state"));
   const ordering = ORDERS.find((known) => known === get("ordering"));
   const search = get("search");
-  const setSearch = useDebouncedCallback((text: string) => set("search", text), 300);
   const query = api.useQuery(
     "get",
     "/api/v1/datasets",
@@ -50,32 +50,18 @@ export function Component() {
   return (
     <Page title={t("datasets.title")} actions={buttons}>
       <Section title={t("datasets.all")}>
-        <Group>
-          <TextInput
-            aria-label={t("common.search")}
-            placeholder={t("common.search")}
-            defaultValue={search}
-            onChange={(event) => setSearch(event.currentTarget.value)}
-            w={{ base: "100%", xs: 240 }}
-          />
-          <Select
-            aria-label={t("common.state")}
-            placeholder={t("common.anyState")}
-            data={STATES.map((value) => ({ value, label: t(`state.${value}`) }))}
-            value={state ?? null}
-            onChange={(value) => set("state", value ?? "")}
-            clearable
-            w={{ base: "100%", xs: 180 }}
-          />
-          <Select
-            aria-label={t("common.order")}
-            data={ORDERS.map((value) => ({ value, label: t(`jobs.order.${value}`) }))}
-            value={ordering ?? ORDERS[0]}
-            onChange={(value) => set("ordering", value === ORDERS[0] ? "" : (value ?? ""))}
-            allowDeselect={false}
-            w={{ base: "100%", xs: 180 }}
-          />
-        </Group>
+        <ListFilters
+          address={address}
+          choices={[
+            {
+              name: "state",
+              label: t("common.state"),
+              any: t("common.anyState"),
+              options: STATES.map((value) => ({ value, label: t(`state.${value}`) })),
+            },
+          ]}
+          orders={ORDERS.map((value) => ({ value, label: t(`common.orders.${value}`) }))}
+        />
         <Loaded query={query}>
           {(list) =>
             list.count === 0 ? (

@@ -1,11 +1,11 @@
-import { Anchor, Button, Group, Progress, Select, Table, Text, TextInput } from "@mantine/core";
-import { useDebouncedCallback } from "@mantine/hooks";
+import { Anchor, Button, Progress, Table, Text } from "@mantine/core";
 import { keepPreviousData } from "@tanstack/react-query";
 import { useTranslation } from "react-i18next";
 import { Link, type LoaderFunctionArgs } from "react-router";
 import { api, queries } from "@/api/client";
 import type { Job } from "@/api/types";
 import { Empty } from "@/components/Empty";
+import { ListFilters } from "@/components/ListFilters";
 import { Loaded } from "@/components/Loaded";
 import { type ListAddress, listAddress, PAGE_SIZE, Pager, useListAddress } from "@/components/listing";
 import { Page } from "@/components/Page";
@@ -37,10 +37,9 @@ export function loader({ params: { workspace = "" }, request }: LoaderFunctionAr
 export function Component() {
   const { t } = useTranslation();
   const { slug, canEdit } = useWorkspace();
-  const { set, ...address } = useListAddress();
+  const address = useListAddress();
   const wanted = asked(slug, address);
-  const { state, ordering, search, page } = wanted;
-  const setSearch = useDebouncedCallback((text: string) => set("search", text), 300);
+  const { state, search, page } = wanted;
   const filtered = Boolean(state || search);
   const query = api.useQuery(
     "get",
@@ -67,32 +66,18 @@ export function Component() {
   return (
     <Page title={t("jobs.title")} actions={actions}>
       <Section title={t("jobs.all")}>
-        <Group>
-          <TextInput
-            aria-label={t("common.search")}
-            placeholder={t("common.search")}
-            defaultValue={search}
-            onChange={(event) => setSearch(event.currentTarget.value)}
-            w={{ base: "100%", xs: 240 }}
-          />
-          <Select
-            aria-label={t("common.state")}
-            placeholder={t("common.anyState")}
-            data={STATES.map((value) => ({ value, label: t(`state.${value}`) }))}
-            value={state ?? null}
-            onChange={(value) => set("state", value ?? "")}
-            clearable
-            w={{ base: "100%", xs: 180 }}
-          />
-          <Select
-            aria-label={t("common.order")}
-            data={ORDERS.map((value) => ({ value, label: t(`jobs.order.${value}`) }))}
-            value={ordering ?? ORDERS[0]}
-            onChange={(value) => set("ordering", value === ORDERS[0] ? "" : (value ?? ""))}
-            allowDeselect={false}
-            w={{ base: "100%", xs: 180 }}
-          />
-        </Group>
+        <ListFilters
+          address={address}
+          choices={[
+            {
+              name: "state",
+              label: t("common.state"),
+              any: t("common.anyState"),
+              options: STATES.map((value) => ({ value, label: t(`state.${value}`) })),
+            },
+          ]}
+          orders={ORDERS.map((value) => ({ value, label: t(`common.orders.${value}`) }))}
+        />
         <Loaded query={query}>
           {(list) =>
             list.count === 0 ? (
@@ -143,7 +128,7 @@ export function Component() {
                     </Table.Tbody>
                   </Table>
                 </Table.ScrollContainer>
-                <Pager count={list.count} page={page} onPage={(next) => set("page", String(next))} />
+                <Pager count={list.count} page={page} onPage={(next) => address.set("page", String(next))} />
               </>
             )
           }

@@ -3,9 +3,9 @@ import { useState } from "react";
 import { useTranslation } from "react-i18next";
 import { Section } from "@/components/Section";
 import { bytes, clockTime, count } from "@/lib/format";
+import { numberOf, textOf } from "@/lib/tree";
 import { phaseName } from "./ProgressPanel";
 import type { LogLine } from "./record";
-import { numberOf, textOf } from "./tree";
 
 const SHOWN = 200;
 

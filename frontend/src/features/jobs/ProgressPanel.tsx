@@ -1,4 +1,5 @@
 import { Group, Progress, Stack, Text } from "@mantine/core";
+import type { TFunction } from "i18next";
 import { useTranslation } from "react-i18next";
 import type { Job } from "@/api/types";
 import { Section } from "@/components/Section";
@@ -61,11 +62,14 @@ export function ProgressPanel({ job, record }: { job: Job; record: JobRecord }) 
   );
 }
 
-type Translate = ReturnType<typeof useTranslation>["t"];
+type Translate = TFunction;
+
+const PHASES = ["prepare", "dense", "train", "merge", "export", "verify", "report", "publish"] as const;
 
 /** A phase that this page does not know yet is shown under its own name. */
 export function phaseName(t: Translate, phase: string): string {
-  return t(`phase.${phase}` as "phase.train", { defaultValue: phase });
+  const known = PHASES.find((name) => name === phase);
+  return known ? t(`phase.${known}`) : phase;
 }
 
 /** "accuracy" -> "Accuracy (validation)": training is scored on the validation split. */

@@ -6,10 +6,10 @@ import type { Job } from "@/api/types";
 import { Loaded } from "@/components/Loaded";
 import { Section } from "@/components/Section";
 import { duration } from "@/lib/format";
+import { nodeAt, numberOf } from "@/lib/tree";
 import { phaseName } from "./ProgressPanel";
 import { MeasuresTable } from "./report/MeasuresTable";
 import { measuresOf } from "./report/read";
-import { nodeAt, numberOf } from "./tree";
 
 export function useReport(id: string, enabled = true) {
   return api.useQuery(

@@ -1,6 +1,6 @@
 import type { JobEvent } from "@/api/types";
+import { numberOf, textOf } from "@/lib/tree";
 import { type Resources, resourcesOf } from "./resources";
-import { numberOf, textOf } from "./tree";
 
 /** A job's events, folded into what the page shows. Times are unix seconds; a null value breaks the line. */
 export interface JobRecord {

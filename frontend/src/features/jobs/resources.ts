@@ -1,4 +1,4 @@
-import { listAt, numberOf, textOf } from "./tree";
+import { listAt, numberOf, textOf } from "@/lib/tree";
 
 /** What a job's machine said of itself at one moment: of its GPUs where it has some, else of its processor. */
 export interface Resources {

@@ -14,15 +14,13 @@ export function Aliases({ model, versions }: { model: Model; versions: Version[]
   const [alias, setAlias] = useState("production");
   const [number, setNumber] = useState(String(versions[0]?.number ?? ""));
   const deployments = api.useQuery("get", "/api/v1/deployments", {
-    params: { query: { workspace: model.workspace, page_size: 200 } },
+    params: { query: { workspace: model.workspace, model: model.repo, page_size: 200 } },
   });
   const move = api.useMutation("put", "/api/v1/models/{namespace}/{name}/aliases/{alias}", {
     onSuccess: () => reload("/api/v1/models", "/api/v1/deployments", "/api/v1/nodes"),
   });
   if (!canEdit) return null;
-  const following = (deployments.data?.results ?? []).filter(
-    (deployment) => deployment.model === model.repo && deployment.revision === alias,
-  );
+  const following = (deployments.data?.results ?? []).filter(({ revision }) => revision === alias);
   const before = model.aliases.find(({ name }) => name === alias)?.version;
   const names = following.map((deployment) =>
     t("models.onNodes", { name: deployment.name, count: deployment.placements.length }),

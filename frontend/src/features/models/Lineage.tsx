@@ -26,18 +26,16 @@ function named(lineage: Record<string, unknown>, what: string): Named | null {
 export function Lineage({ model, version, workspace }: { model: Model; version: Version; workspace: string }) {
   const { t } = useTranslation();
   const deployments = api.useQuery("get", "/api/v1/deployments", {
-    params: { query: { workspace, page_size: 200 } },
+    params: { query: { workspace, model: model.repo, page_size: 200 } },
   });
   const lineage = (version.manifest.lineage ?? {}) as Record<string, unknown>;
   const [dataset, base, job] = ["dataset", "base_model", "job"].map((what) => named(lineage, what));
   const own = model.workspace === workspace;
-  const placed = (deployments.data?.results ?? [])
-    .filter((deployment) => deployment.model === model.repo)
-    .flatMap((deployment) =>
-      deployment.placements
-        .filter((placement) => placement.commit === version.commit)
-        .map((placement) => ({ deployment: deployment.name, ...placement })),
-    );
+  const placed = (deployments.data?.results ?? []).flatMap((deployment) =>
+    deployment.placements
+      .filter((placement) => placement.commit === version.commit)
+      .map((placement) => ({ deployment: deployment.name, ...placement })),
+  );
   const link = (text: string, to: string | null): ReactNode =>
     to && own ? (
       <Anchor component={Link} to={to} size="sm" className="breakable">

@@ -1,10 +1,10 @@
-import { Anchor, Badge, Group, SegmentedControl, Select, Table, TextInput } from "@mantine/core";
-import { useDebouncedCallback } from "@mantine/hooks";
+import { Anchor, Badge, Group, SegmentedControl, Table } from "@mantine/core";
 import { keepPreviousData } from "@tanstack/react-query";
 import { useTranslation } from "react-i18next";
 import { Link } from "react-router";
 import { api } from "@/api/client";
 import { Empty } from "@/components/Empty";
+import { ListFilters } from "@/components/ListFilters";
 import { Loaded } from "@/components/Loaded";
 import { PAGE_SIZE, Pager, useListAddress } from "@/components/listing";
 import { Page } from "@/components/Page";
@@ -17,11 +17,11 @@ const ORDERS = ["-created_at", "created_at", "name"] as const;
 export function Component() {
   const { t } = useTranslation();
   const { slug } = useWorkspace();
-  const { get, set, page } = useListAddress();
+  const address = useListAddress();
+  const { get, set, page } = address;
   const kind = get("kind") === "base" ? "base" : "sparse";
   const ordering = ORDERS.find((known) => known === get("ordering"));
   const search = get("search");
-  const setSearch = useDebouncedCallback((text: string) => set("search", text), 300);
   const query = api.useQuery(
     "get",
     "/api/v1/models",
@@ -43,29 +43,14 @@ export function Component() {
   return (
     <Page title={t("models.title")}>
       <Section title={t("models.all")}>
-        <Group>
+        <ListFilters address={address} orders={ORDERS.map((value) => ({ value, label: t(`common.orders.${value}`) }))}>
           <SegmentedControl
             aria-label={t("models.kind")}
             data={(["sparse", "base"] as const).map((value) => ({ value, label: t(`models.kinds.${value}`) }))}
             value={kind}
             onChange={(value) => set("kind", value === "sparse" ? "" : value)}
           />
-          <TextInput
-            aria-label={t("common.search")}
-            placeholder={t("common.search")}
-            defaultValue={search}
-            onChange={(event) => setSearch(event.currentTarget.value)}
-            w={{ base: "100%", xs: 240 }}
-          />
-          <Select
-            aria-label={t("common.order")}
-            data={ORDERS.map((value) => ({ value, label: t(`jobs.order.${value}`) }))}
-            value={ordering ?? ORDERS[0]}
-            onChange={(value) => set("ordering", value === ORDERS[0] ? "" : (value ?? ""))}
-            allowDeselect={false}
-            w={{ base: "100%", xs: 180 }}
-          />
-        </Group>
+        </ListFilters>
         <Loaded query={query}>
           {(list) =>
             list.count === 0 ? (

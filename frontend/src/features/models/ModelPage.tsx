@@ -200,7 +200,12 @@ function VersionView({ model, version }: { model: Model; version: Version }) {
       </Section>
       <Section title={t("models.use")} note={t("models.useNote")}>
         <Stack>
-          {snippets(window.location.origin, model.repo, version.aliases[0] ?? `v${version.number}`).map((snippet) => (
+          {snippets(
+            window.location.origin,
+            model.repo,
+            version.aliases[0] ?? `v${version.number}`,
+            version.architecture,
+          ).map((snippet) => (
             <CopyBlock key={snippet.label} {...snippet} />
           ))}
         </Stack>

@@ -14,14 +14,18 @@ import { Stats } from "@/components/Stat";
 import { percent, real } from "@/lib/format";
 import { useWorkspace } from "@/session/session";
 import { ranked } from "./rollout";
-import { useDeployments } from "./useDeployments";
 
 const MOST = 15;
 
 export function Component() {
   const { t } = useTranslation();
   const { slug } = useWorkspace();
-  const deployments = useDeployments(5000);
+  const deployments = api.useQuery(
+    "get",
+    "/api/v1/deployments",
+    { params: { query: { workspace: slug, page_size: 200 } } },
+    { refetchInterval: 5000 },
+  );
   return (
     <Page title={t("playground.title")} above={[{ label: t("serving.title"), to: `/w/${slug}/serving` }]}>
       <Loaded query={deployments}>

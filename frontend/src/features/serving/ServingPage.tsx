@@ -1,11 +1,14 @@
 import { Anchor, Button, Group, Progress, Stack, Table, Text } from "@mantine/core";
+import { keepPreviousData } from "@tanstack/react-query";
 import { useTranslation } from "react-i18next";
 import { Link } from "react-router";
 import { api, reload } from "@/api/client";
 import type { Deployment } from "@/api/types";
 import { Confirm } from "@/components/Confirm";
 import { Empty } from "@/components/Empty";
+import { ListFilters } from "@/components/ListFilters";
 import { Loaded } from "@/components/Loaded";
+import { PAGE_SIZE, Pager, useListAddress } from "@/components/listing";
 import { Page } from "@/components/Page";
 import { Section } from "@/components/Section";
 import { StateBadge } from "@/components/StateBadge";
@@ -14,18 +17,34 @@ import { useWorkspace } from "@/session/session";
 import { ChangeDeployment } from "./ChangeDeployment";
 import { Nodes } from "./Nodes";
 import { rollout } from "./rollout";
-import { useDeployments } from "./useDeployments";
+
+const ORDERS = ["-created_at", "created_at", "name"] as const;
 
 export function Component() {
   const { t } = useTranslation();
   const { slug } = useWorkspace();
-  const deployments = useDeployments(3000);
+  const address = useListAddress();
+  const { get, page, set } = address;
+  const ordering = ORDERS.find((known) => known === get("ordering"));
+  const search = get("search");
+  const deployments = api.useQuery(
+    "get",
+    "/api/v1/deployments",
+    { params: { query: { workspace: slug, ordering, search: search || undefined, page, page_size: PAGE_SIZE } } },
+    { placeholderData: keepPreviousData, refetchInterval: 3000 },
+  );
   return (
     <Page title={t("serving.title")}>
       <Section title={t("serving.deployments")} note={t("serving.deploymentsNote")}>
+        <ListFilters
+          address={address}
+          orders={ORDERS.map((value) => ({ value, label: t(`common.orders.${value}`) }))}
+        />
         <Loaded query={deployments}>
           {(list) =>
-            list.count === 0 ? (
+            list.count === 0 && search ? (
+              <Empty title={t("common.noneMatches")} text={t("common.noneMatchesText")} />
+            ) : list.count === 0 ? (
               <Empty title={t("serving.none")} text={t("serving.noneText")}>
                 <Button component={Link} to={`/w/${slug}/models`} variant="default">
                   {t("serving.toModels")}
@@ -36,6 +55,7 @@ export function Component() {
                 {list.results.map((deployment) => (
                   <DeploymentView key={deployment.id} deployment={deployment} />
                 ))}
+                <Pager count={list.count} page={page} onPage={(next) => set("page", String(next))} />
               </Stack>
             )
           }

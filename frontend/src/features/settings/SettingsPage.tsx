@@ -1,4 +1,5 @@
 import { Alert, Button, Group, Select, Stack, Table, Tabs, Text, TextInput } from "@mantine/core";
+import { keepPreviousData } from "@tanstack/react-query";
 import { type FormEvent, useState } from "react";
 import { useTranslation } from "react-i18next";
 import { useSearchParams } from "react-router";
@@ -8,7 +9,9 @@ import { Confirm } from "@/components/Confirm";
 import { CopyBlock } from "@/components/CopyBlock";
 import { Empty } from "@/components/Empty";
 import { ErrorNote } from "@/components/ErrorNote";
+import { ListFilters } from "@/components/ListFilters";
 import { Loaded } from "@/components/Loaded";
+import { PAGE_SIZE, Pager, useListAddress } from "@/components/listing";
 import { Page } from "@/components/Page";
 import { Section } from "@/components/Section";
 import { dateTime } from "@/lib/format";
@@ -49,6 +52,9 @@ export function Component() {
   );
 }
 
+const TOKEN_KINDS = ["user", "node"] as const;
+const ORDERS = ["-created_at", "name", "-last_used_at"] as const;
+
 const PARTS = { tokens: <Tokens />, members: <Members />, audit: <Audit />, limits: <Limits /> };
 
 /** For programs, and for oneself. */
@@ -56,7 +62,17 @@ function Tokens() {
   const { t } = useTranslation();
   const { slug } = useWorkspace();
   const [issued, setIssued] = useState<IssuedToken | null>(null);
-  const tokens = api.useQuery("get", "/api/v1/tokens", { params: { query: { page_size: 200 } } });
+  const address = useListAddress();
+  const { get, page, set } = address;
+  const kind = TOKEN_KINDS.find((known) => known === get("kind"));
+  const ordering = ORDERS.find((known) => known === get("ordering"));
+  const search = get("search") || undefined;
+  const tokens = api.useQuery(
+    "get",
+    "/api/v1/tokens",
+    { params: { query: { usable_in: slug, kind, ordering, search, page, page_size: PAGE_SIZE } } },
+    { placeholderData: keepPreviousData },
+  );
   return (
     <>
       <Section title={t("settings.tokens")} note={t("settings.tokensNote")}>
@@ -72,33 +88,50 @@ function Tokens() {
             <CopyBlock label={t("settings.secret", { name: issued.name })} text={issued.token} />
           </Alert>
         )}
+        <ListFilters
+          address={address}
+          choices={[
+            {
+              name: "kind",
+              label: t("settings.kind"),
+              any: t("settings.anyKind"),
+              options: TOKEN_KINDS.map((value) => ({ value, label: t(`settings.kinds.${value}`) })),
+            },
+          ]}
+          orders={ORDERS.map((value) => ({ value, label: t(`common.orders.${value}`) }))}
+        />
         <Loaded query={tokens}>
-          {(list) => {
-            const mine = list.results.filter(({ workspace }) => workspace === null || workspace === slug);
-            return mine.length === 0 ? (
-              <Empty title={t("settings.none")} text={t("settings.noneText")} />
+          {(list) =>
+            list.count === 0 ? (
+              <Empty
+                title={kind || search ? t("common.noneMatches") : t("settings.none")}
+                text={kind || search ? t("common.noneMatchesText") : t("settings.noneText")}
+              />
             ) : (
-              <Table.ScrollContainer minWidth={620}>
-                <Table aria-label={t("settings.tokens")}>
-                  <Table.Thead>
-                    <Table.Tr>
-                      <Table.Th>{t("settings.name")}</Table.Th>
-                      <Table.Th>{t("settings.kind")}</Table.Th>
-                      <Table.Th>{t("settings.prefix")}</Table.Th>
-                      <Table.Th>{t("settings.role")}</Table.Th>
-                      <Table.Th className="nowrap">{t("settings.used")}</Table.Th>
-                      <Table.Td />
-                    </Table.Tr>
-                  </Table.Thead>
-                  <Table.Tbody>
-                    {mine.map((token) => (
-                      <TokenRow key={token.id} token={token} />
-                    ))}
-                  </Table.Tbody>
-                </Table>
-              </Table.ScrollContainer>
-            );
-          }}
+              <>
+                <Table.ScrollContainer minWidth={620}>
+                  <Table aria-label={t("settings.tokens")}>
+                    <Table.Thead>
+                      <Table.Tr>
+                        <Table.Th>{t("settings.name")}</Table.Th>
+                        <Table.Th>{t("settings.kind")}</Table.Th>
+                        <Table.Th>{t("settings.prefix")}</Table.Th>
+                        <Table.Th>{t("settings.role")}</Table.Th>
+                        <Table.Th className="nowrap">{t("settings.used")}</Table.Th>
+                        <Table.Td />
+                      </Table.Tr>
+                    </Table.Thead>
+                    <Table.Tbody>
+                      {list.results.map((token) => (
+                        <TokenRow key={token.id} token={token} />
+                      ))}
+                    </Table.Tbody>
+                  </Table>
+                </Table.ScrollContainer>
+                <Pager count={list.count} page={page} onPage={(next) => set("page", String(next))} />
+              </>
+            )
+          }
         </Loaded>
       </Section>
       <PasswordForm />
@@ -137,7 +170,7 @@ function NewToken({ onIssued }: { onIssued: (token: IssuedToken) => void }) {
           />
           <Select
             label={t("settings.kind")}
-            data={(isOwner ? (["user", "node"] as const) : (["user"] as const)).map((value) => ({
+            data={(isOwner ? TOKEN_KINDS : (["user"] as const)).map((value) => ({
               value,
               label: t(`settings.kinds.${value}`),
             }))}

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 from uuid import UUID
 
+import django_filters
+from django.db.models import Q, QuerySet
 from django.shortcuts import get_object_or_404
 from drf_spectacular.utils import extend_schema
 from rest_framework import generics, serializers, status
@@ -50,8 +52,23 @@ class IssuedTokenSerializer(TokenSerializer):
         read_only_fields = fields
 
 
+class TokenFilter(django_filters.FilterSet):
+    usable_in = django_filters.CharFilter(method="find_usable", label="Slug: those for it and for every workspace.")
+    kind = django_filters.ChoiceFilter(choices=KINDS)
+    search = django_filters.CharFilter(field_name="name", lookup_expr="icontains", label="In the name.")
+
+    class Meta:
+        model = ApiToken
+        fields: list[str] = []
+
+    def find_usable(self, tokens: ApiTokenQuerySet, name: str, value: str) -> QuerySet[ApiToken]:
+        return tokens.filter(Q(workspace=None) | Q(workspace__slug=value))
+
+
 class TokensView(generics.ListAPIView[ApiToken]):
     serializer_class = TokenSerializer
+    filterset_class = TokenFilter
+    ordering_fields = ["created_at", "name", "last_used_at"]
     queryset = ApiToken.objects.none()
 
     def get_queryset(self) -> ApiTokenQuerySet:

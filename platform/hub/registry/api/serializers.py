@@ -29,6 +29,7 @@ class VersionSerializer(serializers.ModelSerializer[ModelVersion]):
 
     created_by = serializers.CharField(source="created_by.username", allow_null=True, default=None)
     files = serializers.SerializerMethodField()
+    architecture = serializers.SerializerMethodField()
     manifest = serializers.DictField()
     report = serializers.DictField()
     bytes = serializers.SerializerMethodField()
@@ -44,6 +45,7 @@ class VersionSerializer(serializers.ModelSerializer[ModelVersion]):
             "created_by",
             "job_id",
             "files",
+            "architecture",
             "manifest",
             "report",
             "bytes",
@@ -59,6 +61,11 @@ class VersionSerializer(serializers.ModelSerializer[ModelVersion]):
     @extend_schema_field(BytesSerializer())
     def get_bytes(self, version: ModelVersion) -> dict[str, int]:
         return {"total": sum(file.blob.size for file in version.files.all())}
+
+    def get_architecture(self, version: ModelVersion) -> str:
+        """The class that its config names, such as BertForSequenceClassification; empty where it names none."""
+        named = version.config.get("architectures")
+        return str(named[0]) if isinstance(named, list) and named else ""
 
     def get_aliases(self, version: ModelVersion) -> list[str]:
         return [alias.name for alias in version.aliases.all()]

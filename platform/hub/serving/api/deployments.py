@@ -6,6 +6,7 @@ from typing import Any
 from uuid import UUID
 
 import django_filters
+from django.db.models import Q, QuerySet
 from django.shortcuts import get_object_or_404
 from drf_spectacular.utils import extend_schema, extend_schema_field
 from rest_framework import generics, serializers, status
@@ -110,10 +111,19 @@ class DeploymentChangeSerializer(serializers.Serializer[Any]):
 
 class DeploymentFilter(django_filters.FilterSet):
     workspace = django_filters.CharFilter(field_name="workspace__slug")
+    model = django_filters.CharFilter(method="find_model", label="workspace/name.")
+    search = django_filters.CharFilter(method="find", label="In the deployment's or the model's name.")
 
     class Meta:
         model = Deployment
         fields: list[str] = []
+
+    def find_model(self, deployments: DeploymentQuerySet, name: str, value: str) -> QuerySet[Deployment]:
+        namespace, _, model = value.partition("/")
+        return deployments.filter(model__workspace__slug=namespace, model__name=model)
+
+    def find(self, deployments: DeploymentQuerySet, name: str, value: str) -> QuerySet[Deployment]:
+        return deployments.filter(Q(name__icontains=value) | Q(model__name__icontains=value))
 
 
 def _visible(request: Request) -> DeploymentQuerySet:

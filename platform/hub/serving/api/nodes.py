@@ -6,7 +6,7 @@ from typing import Any
 from uuid import UUID
 
 import django_filters
-from django.db.models import Prefetch
+from django.db.models import Prefetch, Q, QuerySet
 from django.shortcuts import get_object_or_404
 from drf_spectacular.utils import extend_schema
 from rest_framework import generics, serializers
@@ -82,11 +82,21 @@ class NodeSerializer(serializers.ModelSerializer[Node]):
 
 class NodeFilter(django_filters.FilterSet):
     workspace = django_filters.CharFilter(field_name="workspace__slug")
+    usable_in = django_filters.CharFilter(method="find_usable", label="Slug: its nodes and the installation's.")
     kind = django_filters.ChoiceFilter(choices=NodeKind.choices)
+    online = django_filters.BooleanFilter(method="find_online", label="Seen of late, or not.")
+    search = django_filters.CharFilter(field_name="name", lookup_expr="icontains", label="In the name.")
 
     class Meta:
         model = Node
         fields: list[str] = []
+
+    def find_usable(self, nodes: NodeQuerySet, name: str, value: str) -> QuerySet[Node]:
+        return nodes.filter(Q(workspace=None) | Q(workspace__slug=value))
+
+    def find_online(self, nodes: NodeQuerySet, name: str, value: bool) -> QuerySet[Node]:
+        online = Node.objects.online()
+        return nodes.filter(pk__in=online) if value else nodes.exclude(pk__in=online)
 
 
 class NodesView(generics.ListAPIView[Node]):

@@ -1,5 +1,5 @@
 /** Reads the sweep.json that `pst sweep` writes (docs: workers/README.md). */
-import { intervalOf, isNode, listAt, type Node, nodeAt, numberOf, textOf } from "@/features/jobs/tree";
+import { intervalOf, isNode, listAt, type Node, nodeAt, numberOf, textOf } from "@/lib/tree";
 
 const FORMAT = "sparsewright-sweep";
 const ENDED = ["stopped", "finished", "failed"] as const;

@@ -1,9 +1,10 @@
 import { Table, Text } from "@mantine/core";
+import type { TFunction } from "i18next";
 import { useTranslation } from "react-i18next";
 import { bytes, compact, percent, real } from "@/lib/format";
 import type { Measure, Unit, Value } from "./read";
 
-type Translate = ReturnType<typeof useTranslation>["t"];
+type Translate = TFunction;
 
 export function shown(unit: Unit, value: number): string {
   switch (unit) {

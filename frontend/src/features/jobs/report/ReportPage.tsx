@@ -1,4 +1,5 @@
 import { Button, SimpleGrid, Stack } from "@mantine/core";
+import type { TFunction } from "i18next";
 import { useTranslation } from "react-i18next";
 import { useParams } from "react-router";
 import { api } from "@/api/client";
@@ -7,8 +8,8 @@ import { Loaded } from "@/components/Loaded";
 import { Page } from "@/components/Page";
 import { Section } from "@/components/Section";
 import { Seconds, useReport } from "@/features/jobs/Report";
-import { nodeAt, textOf } from "@/features/jobs/tree";
 import { csv, fileName, saveText } from "@/lib/save";
+import { nodeAt, textOf } from "@/lib/tree";
 import { ConfusionSection } from "./ConfusionSection";
 import { HistogramPicture } from "./HistogramPicture";
 import { LayersSection } from "./LayersSection";
@@ -109,7 +110,7 @@ function Notes({ report }: { report: unknown }) {
   ));
 }
 
-function tableOf(t: ReturnType<typeof useTranslation>["t"], measures: Measure[]): (string | number | null)[][] {
+function tableOf(t: TFunction, measures: Measure[]): (string | number | null)[][] {
   const cells = (value: Measure["dense"]) => [
     value?.value ?? null,
     value?.interval?.[0] ?? null,

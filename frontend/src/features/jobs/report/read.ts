@@ -1,5 +1,5 @@
 /** Reads a job's report.json (docs/guides/report.md). Everything may be missing: older reports are shown too. */
-import { at, intervalOf, isNode, listAt, type Node, nodeAt, numberOf, numbersOf, textOf } from "@/features/jobs/tree";
+import { at, intervalOf, isNode, listAt, type Node, nodeAt, numberOf, numbersOf, textOf } from "@/lib/tree";
 
 export type Unit = "share" | "number" | "count" | "bytes" | "milliseconds" | "points" | "ratio";
 

@@ -1,0 +1,63 @@
+import { Group, Select, TextInput } from "@mantine/core";
+import { useDebouncedCallback } from "@mantine/hooks";
+import type { ReactNode } from "react";
+import { useTranslation } from "react-i18next";
+import type { useListAddress } from "./listing";
+
+interface Choice {
+  /** The filter's name in the address. */
+  name: string;
+  label: string;
+  /** What stands there while nothing is chosen. */
+  any: string;
+  options: { value: string; label: string }[];
+}
+
+interface Props {
+  address: ReturnType<typeof useListAddress>;
+  choices?: Choice[];
+  /** The first one is the server's own. */
+  orders?: { value: string; label: string }[];
+  /** What stands before the fields. */
+  children?: ReactNode;
+}
+
+/** Search, filters and order of a list, all of which live in the address. */
+export function ListFilters({ address: { get, set }, choices = [], orders = [], children }: Props) {
+  const { t } = useTranslation();
+  const setSearch = useDebouncedCallback((text: string) => set("search", text), 300);
+  return (
+    <Group>
+      {children}
+      <TextInput
+        aria-label={t("common.search")}
+        placeholder={t("common.search")}
+        defaultValue={get("search")}
+        onChange={(event) => setSearch(event.currentTarget.value)}
+        w={{ base: "100%", xs: 240 }}
+      />
+      {choices.map(({ name, label, any, options }) => (
+        <Select
+          key={name}
+          aria-label={label}
+          placeholder={any}
+          data={options}
+          value={options.some(({ value }) => value === get(name)) ? get(name) : null}
+          onChange={(value) => set(name, value ?? "")}
+          clearable
+          w={{ base: "100%", xs: 180 }}
+        />
+      ))}
+      {orders.length > 0 && (
+        <Select
+          aria-label={t("common.order")}
+          data={orders}
+          value={orders.some(({ value }) => value === get("ordering")) ? get("ordering") : orders[0]?.value}
+          onChange={(value) => set("ordering", value === orders[0]?.value ? "" : (value ?? ""))}
+          allowDeselect={false}
+          w={{ base: "100%", xs: 180 }}
+        />
+      )}
+    </Group>
+  );
+}
