@@ -227,7 +227,7 @@ def run_case(case: Case, base: Path, rows: Path, work: Path, steps: int, process
     begin = time.monotonic()
     # What the untouched base model says is in no table, and would take as long as what the tuned one says.
     with mock.patch.object(pipeline._Run, "_untrained", lambda *arguments: {}):
-        report = pipeline.run(folder, emit=lambda event: None, should_stop=lambda: False, quick=True)
+        report = pipeline.run(folder, emit=_warn, should_stop=lambda: False, quick=True)
     if (folder / dense.FOLDER).is_dir() and not pool.is_dir():
         (folder / dense.FOLDER).rename(pool)
     shutil.rmtree(folder)
@@ -246,6 +246,11 @@ def run_case(case: Case, base: Path, rows: Path, work: Path, steps: int, process
         "seconds": round(time.monotonic() - begin, 1),
         "tests": {key: value for key, value in report["metrics"]["test"].items() if isinstance(value, (int, float))},
     }
+
+
+def _warn(event: Mapping[str, Any]) -> None:
+    if event["type"] == "log" and event["level"] == "warning":
+        sys.stdout.write(f"{event['message']}\n")
 
 
 def run(
