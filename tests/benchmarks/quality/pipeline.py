@@ -38,7 +38,7 @@ LONGEST = 450  # characters of source and target to learn from: several runs the
 CARD = 0.9  # of a card's memory, the rest is for what a process takes beside torch's tensors
 FULL_RATES = {"mpnet": (5e-5, 1e-4), "e5": (1e-4, 2e-4), "smollm2": (5e-5, 1e-4)}
 LOW_RANK_RATES = {"pst": (1e-3, 2e-3), "lora": (1e-3, 2e-3), "published": (5e-4, 1e-3)}
-PLAIN = {"distill": False, "hold_ratio": 0.0, "threshold": "matrix", "compare_dense": False}
+PLAIN = {"distill": False, "hold_ratio": 0.0, "threshold": "matrix", "average_decay": 0.0, "compare_dense": False}
 AS_PUBLISHED = {**PLAIN, "activation_power": 0.0, "update_rank": 8, "score_rank": 8, "init_scale": 1.0}
 METHODS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "dense": ("dense", PLAIN),
@@ -188,8 +188,8 @@ def run_case(case: Case, base: Path, rows: Path, work: Path, steps: int, process
     from pst import spec as specs
 
     torch.set_num_threads(1)
-    if torch.cuda.is_available():
-        torch.cuda.set_per_process_memory_fraction(CARD / processes)
+    if cards := torch.cuda.device_count():
+        torch.cuda.set_per_process_memory_fraction(CARD / -(-processes // cards))
     about = json.loads((rows / case.task / "task.json").read_text("utf-8"))
     generation = about["task"] == "generation"
     epochs = steps * BATCH / about["rows"]
@@ -303,7 +303,8 @@ def run(
             if not (_taught(case) and case.method in first):
                 want(case, 0)
             first.add(case.method)
-    with ProcessPoolExecutor(processes, mp_context=context) as pool, target.open("a") as file:
+    shares = ProcessPoolExecutor(processes, mp_context=context, initializer=_take_card, initargs=(context.Value("i"),))
+    with shares as pool, target.open("a") as file:
         while pending or waiting:
             while waiting and len(pending) < processes and time.monotonic() - begin < seconds:
                 case = waiting.pop(0)[2]
@@ -324,6 +325,16 @@ def run(
                 sys.stdout.write(f"{name}: {said}\n")
                 sys.stdout.flush()
                 settle(case)
+
+
+def _take_card(taken: Any) -> None:
+    """Let this process see one of the machine's cards, each in turn; ``taken`` counts the processes."""
+    import torch
+
+    with taken.get_lock():
+        place, taken.value = taken.value, taken.value + 1
+    if cards := torch.cuda.device_count():
+        torch.cuda.set_device(place % cards)
 
 
 def _tasks(bases: Iterable[str]) -> list[str]:
