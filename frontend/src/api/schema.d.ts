@@ -1630,7 +1630,7 @@ export interface components {
              *       "hold_ratio": 0.7,
              *       "weight_decay": 0,
              *       "max_grad_norm": 1,
-             *       "update_rank": 16,
+             *       "update_rank": 0,
              *       "score_rank": 6,
              *       "init_scale": 0.1,
              *       "beta": 1,
@@ -1649,6 +1649,7 @@ export interface components {
              *       "distill_hidden_weight": 10,
              *       "distill_temperature": 2,
              *       "class_weights": false,
+             *       "average_decay": 0.95,
              *       "train_norms": false,
              *       "micro_batch_size": 0,
              *       "gradient_checkpointing": "auto",
@@ -2144,7 +2145,7 @@ export interface components {
              *       "hold_ratio": 0.7,
              *       "weight_decay": 0,
              *       "max_grad_norm": 1,
-             *       "update_rank": 16,
+             *       "update_rank": 0,
              *       "score_rank": 6,
              *       "init_scale": 0.1,
              *       "beta": 1,
@@ -2163,6 +2164,7 @@ export interface components {
              *       "distill_hidden_weight": 10,
              *       "distill_temperature": 2,
              *       "class_weights": false,
+             *       "average_decay": 0.95,
              *       "train_norms": false,
              *       "micro_batch_size": 0,
              *       "gradient_checkpointing": "auto",
@@ -3233,8 +3235,8 @@ export interface components {
             max_grad_norm?: number;
             /**
              * Update Rank
-             * @description Rank r1 of the update U V.
-             * @default 16
+             * @description Rank r1 of the update U V; 0 takes 16, and up to 32 where a matrix is narrow.
+             * @default 0
              */
             update_rank?: number;
             /**
@@ -3345,6 +3347,12 @@ export interface components {
              * @default false
              */
             class_weights?: boolean;
+            /**
+             * Average Decay
+             * @description Decay per step of the average of what is trained, which is kept; 0 keeps the last.
+             * @default 0.95
+             */
+            average_decay?: number;
             /**
              * Train Norms
              * @description Train LayerNorms and biases too.
