@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
@@ -41,8 +42,8 @@ def test_a_case_is_one_run_of_the_product(tmp_path: Path) -> None:
 
 
 class _Threads(ThreadPoolExecutor):
-    def __init__(self, count: int, mp_context: object) -> None:
-        super().__init__(count)
+    def __init__(self, count: int, mp_context: object, initializer: Callable[[Any], None], initargs: Any) -> None:
+        super().__init__(count, initializer=initializer, initargs=initargs)
 
 
 def test_what_teaches_and_what_is_searched_comes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
