@@ -1,19 +1,23 @@
-"""Predicted against measured: the peak memory of training on a CPU at MiniLM's size, rows of 64 tokens.
+"""Predicted against measured: the peak memory of training at MiniLM's size, rows of 64 tokens, on a GPU or else a CPU.
 
     PYTHONPATH=workers:. python -m tests.benchmarks.training_memory [--rows 8 32] [--threads 1]
 
-Each figure is the peak of a process of its own that does three steps, an evaluation and one step more, less what such
-a process needs before it has a model. glibc is told to give freed memory back (MALLOC_MMAP_THRESHOLD_); without that,
+Each figure is the peak of a process of its own that does three steps, an evaluation and one step more. On a GPU it is
+that of torch's tensors. On a CPU it is less what such a process holds once it has trained a tiny model: code that the
+first step loads, about 27 MiB. glibc is told to give freed memory back (MALLOC_MMAP_THRESHOLD_); without that,
 which ``--plain`` measures, a process holds much more than it uses.
 """
 
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import os
 import subprocess
 import sys
+from pathlib import Path
+from unittest import mock
 
 import torch
 from transformers import BertConfig
@@ -27,11 +31,13 @@ from tests.benchmarks.train_step import peak
 WAYS = ("dense", "magnitude", "pst", "recipe")
 
 
-def measure(way: str, rows: int, checkpointing: str) -> int:
-    before = peak()
-    trainer = trainer_of(
-        way, torch.device("cpu"), batch_size=rows, gradient_checkpointing=checkpointing, micro_batch_size=rows
-    )
+DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+TINY = {"hidden_size": 24, "num_hidden_layers": 1, "num_attention_heads": 12, "intermediate_size": 48}
+
+
+def train(way: str, rows: int, checkpointing: str) -> None:
+    """Three steps at the final sparsity, an evaluation, and one step more."""
+    trainer = trainer_of(way, DEVICE, batch_size=rows, gradient_checkpointing=checkpointing, micro_batch_size=rows)
     trainer.model.train()
     trainer.stepper.preflight()
     trainer.step = trainer.total - 100
@@ -40,6 +46,19 @@ def measure(way: str, rows: int, checkpointing: str) -> int:
             trainer._evaluate()
         trainer._optimise()
         trainer.step += 1
+
+
+def measure(way: str, rows: int, checkpointing: str) -> int:
+    with mock.patch.dict(SIZES, TINY):
+        train(way, 2, checkpointing)
+    gc.collect()
+    if DEVICE.type == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+        train(way, rows, checkpointing)
+        return torch.cuda.max_memory_allocated()
+    before = int(Path("/proc/self/statm").read_text("ascii").split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    Path("/proc/self/clear_refs").write_text("5", "ascii")  # forget the peak so far
+    train(way, rows, checkpointing)
     return peak() - before
 
 

@@ -4,10 +4,11 @@
     least      = the same with one matrix's masked weight in evaluation and one matrix's scores in selection: what does
                  not fit beside the rest is computed again instead of held (pst.inject)
     weights    = 4 P; where frozen weights have fewer bits: 2 or 1 of a pruned matrix, 2 of other tables
-    trained    = 4 (two moments, the best) T, and 4 more where the numbers trained are not the model's own
+    trained    = 4 (two moments, the best) T, 4 more where the numbers trained are not the model's own, and 4 more where
+                 their average is kept
     teacher    = 4 P where it is asked at every step
-    step       = layer + max(selection, kept + work, 4 T + one + work)     backward ends with all gradients, and begins
-                                                                          with all that was kept
+    step       = layer + max(selection, kept + work, 4 (T - E) + one + work, 4 T)      backward begins with all that was
+                                                      kept; the embeddings' gradients, E numbers, are its last
     layer      = 16 n k of the largest matrix: M * D, D, S and G; with fewer bits 4 n k: M * D and G alone, by the
                  kernels of a GPU
     selection  = 11 bytes for each weight of the largest matrix, and where scores compete over a group 4 for each of its
@@ -49,7 +50,7 @@ WITHOUT = {"llama", "mistral", "qwen2", "qwen3", "bart", "mbart"}  # unless the 
 
 @dataclass(frozen=True)
 class TrainingMemory:
-    """Bytes, as the module says: ``activations`` is kept + work, ``gradients`` 4 T + one + work."""
+    """Bytes, as the module says: ``activations`` is kept + work, ``gradients`` all that a step holds at their end."""
 
     weights: int
     trained: int
@@ -87,6 +88,9 @@ def training_memory(
     traits, model = TRAITS[settings.method], sum(spec.numel for spec in specs)
     trained = trainable_total(specs, settings)
     own = sum(spec.numel for spec in specs if traits.full or spec.head)  # trained in place
+    lasting = LASTING + (settings.average_decay > 0 and not traits.full)
+    tied = task == "generation"  # the embeddings are, or may be, the head too, whose gradient is the first
+    last = sum(spec.numel for spec in specs if spec.embedding) if traits.full and not tied else 0
     pruned = [spec.numel for spec in specs if spec.group is not None]
     replaced = bool(pruned) and settings.method != "dense"
     groups: dict[str, int] = {}
@@ -103,13 +107,13 @@ def training_memory(
     kept, one = _activations(config, specs, settings, task, again, live)
     return TrainingMemory(
         weights=sum(_held_bytes(spec, settings) for spec in specs) if fewer else ITEM * model,
-        trained=ITEM * (LASTING * trained + max(0, trained - own)),
+        trained=ITEM * (lasting * trained + max(0, trained - own)),
         teacher=ITEM * model if live else 0,
         layer=(2 * NARROW if fewer else 4 * ITEM) * largest if replaced else 0,
         selection=held + SELECTING * largest if traits.prunes else 0,
         pooled=held,
         activations=kept,
-        gradients=ITEM * trained + one,
+        gradients=max(ITEM * trained, ITEM * (trained - last) + one),
         evaluation=(NARROW if fewer else ITEM) * sum(pruned) if replaced else 0,
     )
 
