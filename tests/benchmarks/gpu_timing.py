@@ -17,9 +17,10 @@ def machine() -> dict[str, str]:
     import triton
 
     query = ["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader"]
-    card, driver = subprocess.run(query, capture_output=True, text=True, check=True).stdout.strip().split(", ")
+    every = subprocess.run(query, capture_output=True, text=True, check=True).stdout.splitlines()
+    card, driver = every[0].split(", ")
     versions = {"torch": torch.__version__, "triton": triton.__version__, "python": platform.python_version()}
-    return {"card": card, "driver": driver, **versions}
+    return {"card": card, "cards": str(len(every)), "driver": driver, **versions}
 
 
 def timed(call: Callable[[], Any], repeats: int, warm: int = 3) -> dict[str, float]:

@@ -206,7 +206,7 @@ def run_case(case: Case, base: Path, rows: Path, work: Path, steps: int, process
         "dense_epochs": epochs,
         "dense_learning_rate": case.rate if full else FULL_RATES[case.base][0],
         "max_length": 192 if generation else 128,
-        "max_target_length": 96,
+        "max_target_length": 160,
         "dense_file": False,
     }
     folder = work / f"{case.base}-{case.task}-{case.method}-{case.sparsity}-{case.rate}"

@@ -56,6 +56,7 @@ TILES = {
         "scan": Tile(64, 64, 4),
         "mask": Tile(64, 32, 4),
         "gradient": Tile(64, 128, 8, 2),
+        "gradient, low rank": Tile(128, 128, 8, 2),
     },
     "exact": {
         "sweep": Tile(16, 128, 4),
@@ -353,14 +354,17 @@ def gradients(
     reuse = grad.dtype == batch.dtype and grad.stride() == batch.values.stride()
     masked = grad if reuse else batch.empty_masked()
     n, k, ranks = batch.n, batch.k, batch.constants["R1"] + batch.constants["R2"] + 1
-    size, _, constants = batch.tile("gradient")
+    chosen, code = _tensors(selection, batch)
+    # The larger tile has been checked on a card with ranks that fit 16, a weight in 16 bits and no pattern.
+    low = batch.kind == "parts" and batch.constants["P1"] == batch.constants["P2"] == 16
+    low = low and code == ENTRIES and not batch.constants["QUANTIZED"]
+    size, _, constants = batch.tile("gradient, low rank" if low else "gradient")
     strips, row_tiles = -(-k // size.cols), -(-n // size.rows)
     chunk_tiles = max(1, row_tiles * strips * batch.count // ROW_CHUNKS)
     chunks = -(-row_tiles // chunk_tiles)
     device = grad.device
     row_shares = torch.empty(batch.count, strips, n * ranks, device=device)
     col_shares = torch.empty(batch.count, chunks, ranks * k, device=device)
-    chosen, code = _tensors(selection, batch)
     layer.gradient[(strips, chunks, batch.count)](
         *batch.arguments, grad, *grad.stride(), *chosen, masked, row_shares, col_shares, chunk_tiles * size.rows,
         PATTERN=code, **constants,
