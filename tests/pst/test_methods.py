@@ -141,14 +141,15 @@ def test_expected_l0_and_its_gradient() -> None:
 
 @pytest.mark.parametrize("kept", [1, 40, 900, 7999])
 @pytest.mark.parametrize("spread", [0.01, 1.0, 30.0])
-def test_the_shift_binds_the_expected_l0(kept: int, spread: float) -> None:
+@pytest.mark.parametrize("guess", [0.0, 5.0])
+def test_the_shift_binds_the_expected_l0(kept: int, spread: float, guess: float) -> None:
+    # Between gates that are far apart many shifts bind it: the shift itself may depend on the guess.
     log_alpha = torch.randn(100, 80, dtype=torch.float64) * spread + 2.5
-    shift = float(l0.shift_for(log_alpha, kept, torch.tensor(0.0)))
+    shift = float(l0.shift_for(log_alpha, kept, torch.tensor(guess)))
     expected = float(l0.open_probability(log_alpha - shift).sum())
     assert shift >= 0
     assert expected <= kept * 1.0001
     assert shift == 0 or expected == pytest.approx(kept, rel=1e-4)
-    assert shift == pytest.approx(float(l0.shift_for(log_alpha, kept, torch.tensor(5.0))), abs=1e-3 * (spread + 1))
 
 
 @pytest.mark.parametrize("shape", SHAPES)
