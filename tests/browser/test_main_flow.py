@@ -222,6 +222,36 @@ def test_a_job_is_watched_to_its_model_and_deployed(tab: Tab) -> None:
     tab.check("models")
 
 
+def test_a_job_is_paused_goes_on_fails_and_is_tried_again(tab: Tab) -> None:
+    page = tab.page
+    owner = person("olga", workspace="acme")
+    job = queued_job(owner)
+    sign_in(tab, "olga")
+    page.get_by_role("link", name="first try").click()
+    page.get_by_role("button", name="Pause").click()
+    expect(page.locator("[data-state=paused]")).to_be_visible()
+    page.get_by_role("button", name="Resume").click()
+    expect(page.locator("[data-state=queued]")).to_be_visible()
+
+    gpu = worker("gpu-1")
+    assert gpu.claim(job).status_code == 200
+    page.get_by_role("button", name="Pause").click()
+    expect(page.get_by_text("It pauses once its worker has saved a checkpoint.")).to_be_visible()
+    assert gpu.heartbeat(job).json()["directive"] == "pause"
+    page.get_by_role("button", name="Don't pause").click()
+    expect(page.get_by_role("button", name="Pause")).to_be_visible()
+    assert gpu.heartbeat(job).json()["directive"] == "continue"
+
+    failed = {"outcome": "failed", "error": "Not even one row fits the memory."}
+    assert gpu.finish(job, failed).status_code == 200
+    expect(page.get_by_role("alert").filter(has_text="Not even one row fits the memory.")).to_be_visible()
+    tab.check("job-failed")
+    page.get_by_role("button", name="Try again").click()
+    expect(page.locator("[data-state=queued]")).to_be_visible()
+    job.refresh_from_db()
+    assert job.state == "queued"
+
+
 def test_another_workspace_is_out_of_reach(tab: Tab) -> None:
     page = tab.page
     owner = person("olga", workspace="acme")
