@@ -58,6 +58,22 @@ def test_the_last_owner_stays(owner: Person) -> None:
     assert bea.role == Role.OWNER
 
 
+def test_the_members_are_searched_filtered_and_ordered(owner: Person) -> None:
+    url = f"{URL}/acme/members"
+    for name, role in (("zoe", "editor"), ("carl", "viewer")):
+        person(name, workspace=f"{name}s")
+        assert owner.client.post(url, {"username": name, "role": role}).status_code == 201
+
+    def names(query: str) -> list[str]:
+        return [member["username"] for member in owner.client.get(f"{url}?{query}").json()["results"]]
+
+    assert names("") == sorted(names("")) and len(names("")) == 3
+    assert names("ordering=-user__username") == sorted(names(""), reverse=True)
+    assert names("ordering=-created_at")[:2] == ["carl", "zoe"]
+    assert names("role=editor") == names("search=ZO") == ["zoe"]
+    assert owner.client.get(f"{url}?role=king").status_code == 400
+
+
 def test_roles_of_members(owner: Person) -> None:
     url = f"{URL}/acme/members"
     editor = person("edda", workspace="acme", role=Role.EDITOR)

@@ -6094,6 +6094,14 @@ export interface operations {
                 page?: number;
                 /** @description Number of results to return per page. */
                 page_size?: number;
+                /**
+                 * @description * `viewer` - Viewer
+                 *     * `editor` - Editor
+                 *     * `owner` - Owner
+                 */
+                role?: "editor" | "owner" | "viewer";
+                /** @description In the user name or the e-mail address. */
+                search?: string;
             };
             header?: never;
             path: {

@@ -1,10 +1,13 @@
 import { Button, Group, Select, Stack, Table, TextInput } from "@mantine/core";
+import { keepPreviousData } from "@tanstack/react-query";
 import { type FormEvent, useState } from "react";
 import { useTranslation } from "react-i18next";
 import { api, reload } from "@/api/client";
 import type { Member } from "@/api/types";
 import { Confirm } from "@/components/Confirm";
+import { Empty } from "@/components/Empty";
 import { ErrorNote } from "@/components/ErrorNote";
+import { ListFilters } from "@/components/ListFilters";
 import { Loaded } from "@/components/Loaded";
 import { PAGE_SIZE, Pager, useListAddress } from "@/components/listing";
 import { Section } from "@/components/Section";
@@ -14,20 +17,34 @@ import { NewAccount } from "./NewAccount";
 
 const ROLES = ["viewer", "editor", "owner"] as const;
 type Role = (typeof ROLES)[number];
+const ORDERS = ["user__username", "-created_at", "created_at"] as const;
 
 /** Who is in the workspace, and what they may do; owners change it. */
 export function Members() {
   const { t } = useTranslation();
   const { slug, isOwner } = useWorkspace();
   const { me } = useMe();
-  const { page, set } = useListAddress();
-  const query = api.useQuery("get", "/api/v1/workspaces/{slug}/members", {
-    params: { path: { slug }, query: { page, page_size: PAGE_SIZE } },
-  });
+  const address = useListAddress();
+  const { get, page, set } = address;
+  const role = ROLES.find((known) => known === get("role"));
+  const ordering = ORDERS.find((known) => known === get("ordering"));
+  const search = get("search") || undefined;
+  const query = api.useQuery(
+    "get",
+    "/api/v1/workspaces/{slug}/members",
+    { params: { path: { slug }, query: { role, ordering, search, page, page_size: PAGE_SIZE } } },
+    { placeholderData: keepPreviousData },
+  );
+  const options = useRoleOptions();
   return (
     <>
       <Section title={t("members.title")} note={t("members.note")}>
         {isOwner && <AddMember />}
+        <ListFilters
+          address={address}
+          choices={[{ name: "role", label: t("members.roleShown"), any: t("members.anyRole"), options }]}
+          orders={ORDERS.map((value) => ({ value, label: t(`common.orders.${value}`) }))}
+        />
         <Loaded query={query}>
           {(list) => (
             <>
@@ -53,6 +70,7 @@ export function Members() {
                   </Table.Tbody>
                 </Table>
               </Table.ScrollContainer>
+              {list.count === 0 && <Empty title={t("common.noneMatches")} text={t("common.noneMatchesText")} />}
               <Pager count={list.count} page={page} onPage={(next) => set("page", String(next))} />
             </>
           )}

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import django_filters
+from django.db.models import Q, QuerySet
 from django.shortcuts import get_object_or_404
 from drf_spectacular.utils import extend_schema
 from rest_framework import generics, serializers, status
@@ -120,9 +122,23 @@ class WorkspaceView(APIView):
         return Response(WorkspaceSerializer(workspace, context={"request": request}).data)
 
 
+class MemberFilter(django_filters.FilterSet):
+    role = django_filters.ChoiceFilter(choices=Role.choices)
+    search = django_filters.CharFilter(method="find", label="In the user name or the e-mail address.")
+
+    class Meta:
+        model = Membership
+        fields: list[str] = []
+
+    def find(self, members: QuerySet[Membership], name: str, value: str) -> QuerySet[Membership]:
+        return members.filter(Q(user__username__icontains=value) | Q(user__email__icontains=value))
+
+
 class MembersView(generics.ListAPIView[Membership]):
     queryset = Membership.objects.none()
     serializer_class = MemberSerializer
+    filterset_class = MemberFilter
+    ordering_fields = ["user__username", "created_at"]
 
     def get_queryset(self) -> Any:
         workspace = find_workspace(self.request, self.kwargs["slug"])
