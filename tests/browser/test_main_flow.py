@@ -228,18 +228,18 @@ def test_a_job_is_paused_goes_on_fails_and_is_tried_again(tab: Tab) -> None:
     job = queued_job(owner)
     sign_in(tab, "olga")
     page.get_by_role("link", name="first try").click()
-    page.get_by_role("button", name="Pause").click()
+    page.get_by_role("button", name="Pause", exact=True).click()
     expect(page.locator("[data-state=paused]")).to_be_visible()
     page.get_by_role("button", name="Resume").click()
     expect(page.locator("[data-state=queued]")).to_be_visible()
 
     gpu = worker("gpu-1")
     assert gpu.claim(job).status_code == 200
-    page.get_by_role("button", name="Pause").click()
+    page.get_by_role("button", name="Pause", exact=True).click()
     expect(page.get_by_text("It pauses once its worker has saved a checkpoint.")).to_be_visible()
     assert gpu.heartbeat(job).json()["directive"] == "pause"
     page.get_by_role("button", name="Don't pause").click()
-    expect(page.get_by_role("button", name="Pause")).to_be_visible()
+    expect(page.get_by_role("button", name="Pause", exact=True)).to_be_visible()
     assert gpu.heartbeat(job).json()["directive"] == "continue"
 
     failed = {"outcome": "failed", "error": "Not even one row fits the memory."}

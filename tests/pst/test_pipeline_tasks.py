@@ -65,7 +65,7 @@ def test_tasks_with_a_head_run_to_a_verified_export(
     base: Path, tmp_path: Path, task: str, rows: Callable[[int, int], list[dict[str, Any]]], primary: str
 ) -> None:
     method = "magnitude" if task == "regression" else "pst"  # the toy's random embeddings must be trained for numbers
-    folder = write_job(tmp_path, base, target={"sparsity": 0.5}, method=method, epochs=16)
+    folder = write_job(tmp_path, base, target={"sparsity": 0.5}, method=method, epochs=32)
     write_rows(folder / "data/train.jsonl", rows(96, 1))
     write_rows(folder / "data/test.jsonl", rows(30, 2))
     change(folder, task=task, labels=LABELS if task == "multilabel" else [])

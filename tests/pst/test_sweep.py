@@ -252,5 +252,5 @@ def test_a_real_search_from_the_command_line(
     assert main(["sweep", str(job), "--set", "update_rank=2,4", "--eta", "2"]) == 0
     printed = capsys.readouterr().out
     assert "finished *" in printed and "stopped" in printed
-    assert main(["sweep", str(job), "--set", "update_rank=0"]) == 1
+    assert main(["sweep", str(job), "--set", "update_rank=-1"]) == 1
     assert "can't be run" in capsys.readouterr().err

@@ -61,7 +61,7 @@ def attention(
     scores = (query * (query.shape[-1] ** -0.5 if scaling is None else scaling)) @ key.transpose(2, 3)
     if attention_mask is not None:
         scores = scores.masked_fill(~attention_mask, torch.finfo(scores.dtype).min)
-    shares = scores.softmax(-1, dtype=torch.float32).to(value.dtype)  # as torch's own attention sums, in any dtype
+    shares = scores.softmax(-1, dtype=torch.promote_types(scores.dtype, torch.float32)).to(value.dtype)
     return (dropped(shares, dropout) @ value).transpose(1, 2).contiguous(), None
 
 
