@@ -102,6 +102,14 @@ def test_the_average_since_the_final_sparsity_is_what_is_kept(base: Path) -> Non
     assert not any(torch.equal(trainer.best[name], final[-1][name]) for name in final[-1])
 
 
+def test_steps_that_keep_their_masks_do_not_take_the_averages(base: Path) -> None:
+    trainer = make(base, settings_of(epochs=4, evaluations=1, mask_every=1000, threshold="matrix"))
+    trainer.run()
+    found = [site.layer.selection.threshold.clone() for site in trainer.sites]
+    trainer._select(trainer.sparsity)
+    assert found == [site.layer.selection.threshold for site in trainer.sites]
+
+
 @pytest.mark.parametrize("changes", [{"average_decay": 0.0}, {"method": "magnitude"}])
 def test_without_an_average_the_last_is_kept(base: Path, changes: dict[str, Any]) -> None:
     trainer = make(base, settings_of(epochs=2, evaluations=1, **changes))

@@ -333,6 +333,8 @@ class Trainer:
             self._score()
         finally:
             self._swap()
+        if self.average and self.settings.mask_every > 1:
+            self._select(self.sparsities(self.step - 1))  # steps that select nothing go on with masks of their own
 
     def _score(self) -> None:
         """Score the validation split with the trained tensors at the present sparsity; remember the best."""
