@@ -2,7 +2,10 @@ import { Group, Select, TextInput } from "@mantine/core";
 import { useDebouncedCallback } from "@mantine/hooks";
 import type { ReactNode } from "react";
 import { useTranslation } from "react-i18next";
+import type en from "@/i18n/en.json";
 import type { useListAddress } from "./listing";
+
+type Order = keyof (typeof en)["common"]["orders"];
 
 interface Choice {
   /** The filter's name in the address. */
@@ -16,8 +19,8 @@ interface Choice {
 interface Props {
   address: ReturnType<typeof useListAddress>;
   choices?: Choice[];
-  /** The first one is the server's own. */
-  orders?: { value: string; label: string }[];
+  /** Keys of `common.orders`; the first one is the server's own. */
+  orders?: readonly Order[];
   /** What stands before the fields. */
   children?: ReactNode;
 }
@@ -51,9 +54,9 @@ export function ListFilters({ address: { get, set }, choices = [], orders = [], 
       {orders.length > 0 && (
         <Select
           aria-label={t("common.order")}
-          data={orders}
-          value={orders.some(({ value }) => value === get("ordering")) ? get("ordering") : orders[0]?.value}
-          onChange={(value) => set("ordering", value === orders[0]?.value ? "" : (value ?? ""))}
+          data={orders.map((value) => ({ value, label: t(`common.orders.${value}`) }))}
+          value={orders.find((known) => known === get("ordering")) ?? orders[0]}
+          onChange={(value) => set("ordering", value === orders[0] ? "" : (value ?? ""))}
           allowDeselect={false}
           w={{ base: "100%", xs: 180 }}
         />

@@ -76,7 +76,7 @@ export function Component() {
               options: STATES.map((value) => ({ value, label: t(`state.${value}`) })),
             },
           ]}
-          orders={ORDERS.map((value) => ({ value, label: t(`common.orders.${value}`) }))}
+          orders={ORDERS}
         />
         <Loaded query={query}>
           {(list) =>

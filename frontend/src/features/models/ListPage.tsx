@@ -43,7 +43,7 @@ export function Component() {
   return (
     <Page title={t("models.title")}>
       <Section title={t("models.all")}>
-        <ListFilters address={address} orders={ORDERS.map((value) => ({ value, label: t(`common.orders.${value}`) }))}>
+        <ListFilters address={address} orders={ORDERS}>
           <SegmentedControl
             aria-label={t("models.kind")}
             data={(["sparse", "base"] as const).map((value) => ({ value, label: t(`models.kinds.${value}`) }))}

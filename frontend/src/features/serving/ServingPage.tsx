@@ -36,10 +36,7 @@ export function Component() {
   return (
     <Page title={t("serving.title")}>
       <Section title={t("serving.deployments")} note={t("serving.deploymentsNote")}>
-        <ListFilters
-          address={address}
-          orders={ORDERS.map((value) => ({ value, label: t(`common.orders.${value}`) }))}
-        />
+        <ListFilters address={address} orders={ORDERS} />
         <Loaded query={deployments}>
           {(list) =>
             list.count === 0 && search ? (

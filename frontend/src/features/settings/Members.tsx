@@ -43,7 +43,7 @@ export function Members() {
         <ListFilters
           address={address}
           choices={[{ name: "role", label: t("members.roleShown"), any: t("members.anyRole"), options }]}
-          orders={ORDERS.map((value) => ({ value, label: t(`common.orders.${value}`) }))}
+          orders={ORDERS}
         />
         <Loaded query={query}>
           {(list) => (

@@ -98,7 +98,7 @@ function Tokens() {
               options: TOKEN_KINDS.map((value) => ({ value, label: t(`settings.kinds.${value}`) })),
             },
           ]}
-          orders={ORDERS.map((value) => ({ value, label: t(`common.orders.${value}`) }))}
+          orders={ORDERS}
         />
         <Loaded query={tokens}>
           {(list) =>
