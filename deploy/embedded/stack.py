@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import fcntl
+import functools
 import json
 import os
 import secrets
@@ -42,12 +43,14 @@ class StackError(Exception):
     """The stack cannot start or has broken; the message is for the user."""
 
 
-def die_with_parent() -> None:
+def die_with_parent(parent: int) -> None:
     """Run in the child before exec: the kernel kills it when its parent is gone."""
     with contextlib.suppress(
         OSError, AttributeError
     ):  # other systems have no prctl; the orderly stop still works there
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:  # it died before the kernel was asked
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
 @dataclass
@@ -152,7 +155,7 @@ class Stack:
                 stdout=out,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                preexec_fn=die_with_parent,
+                preexec_fn=functools.partial(die_with_parent, os.getpid()),
                 pass_fds=pass_fds,
             )
         child = Child(name, process, log)

@@ -166,3 +166,16 @@ def test_nothing_is_left_running(tmp_path: Path) -> None:
             process.wait(60)
         _, alive = psutil.wait_procs(children, timeout=60)  # a busy machine is no fault
         assert not [child for child in alive if child.status() != psutil.STATUS_ZOMBIE], (number, alive)
+
+
+@pytest.mark.parametrize(
+    "late",
+    [
+        "from embedded.stack import die_with_parent; die_with_parent(0)",
+        "from config import celery; celery.LOADED_BY = 0; celery.end_with_the_worker()",
+    ],
+)
+def test_a_process_whose_parent_died_before_it_could_watch_it_ends_too(late: str) -> None:
+    """No process has the parent 0: what a child sees whose parent was killed just after the fork."""
+    done = subprocess.run([sys.executable, "-c", f"{late}; import time; time.sleep(20)"], stdin=subprocess.DEVNULL)
+    assert done.returncode in (1, -signal.SIGKILL)
