@@ -12,6 +12,7 @@ from pst.config import TrainSettings
 from pst.distill import hidden_distance
 from pst.families import tensors
 from pst.inject import Site, calibrate, inject, select_all
+from pst.schedule import average_decay
 from tests.benchmarks.quality.methods import KINDS, LowRank, masks
 from tests.benchmarks.quality.model import MAPS, base_params, forward
 from tests.benchmarks.quality.train import Experiment, Rows, Run, input_scales
@@ -181,3 +182,31 @@ def test_masks_are_renewed_when_the_trainer_would(model: BertForSequenceClassifi
     renewed = [number for number in range(43) if number == 0 or used[number] != used[number - 1]]
     every, evaluated, final = range(0, 43, 8), (5, 9, 13, 18, 22, 26, 31, 35, 39), 30
     assert renewed == sorted({*every, *evaluated, final})
+
+
+def test_what_is_evaluated_is_the_average_that_the_trainer_takes(
+    model: BertForSequenceClassification, rows: Rows
+) -> None:
+    settings = replace(SETTINGS, batch_size=2, average_decay=0.6)
+    splits = dict.fromkeys(("train", "validation", "test"), rows)
+    trial = Run(stacked(model), splits, settings, [Experiment(1e-2, 0.5, 1)], 43, None)
+    step, evaluate = trial._step, trial._evaluate
+    wanted: list[torch.Tensor] = []
+    evaluated = []
+
+    def follow(number: int, chosen: torch.Tensor, *, final: bool) -> None:
+        step(number, chosen, final=final)
+        now = trial.method.params["v.inner"].detach()
+        if final:
+            decay = average_decay(len(wanted), 0.6)
+            wanted.append(decay * wanted[-1] + (1 - decay) * now if wanted else now.clone())
+
+    def check(done: int, keep: bool) -> None:
+        evaluated.append(done)
+        torch.testing.assert_close(trial.method.params["v.inner"].detach(), wanted[-1], rtol=1e-5, atol=1e-7)
+        evaluate(done, keep)
+
+    trial._step, trial._evaluate = follow, check  # type: ignore[assignment,method-assign]
+    trial.run()
+    assert evaluated == [31, 35, 39, 43]
+    assert not torch.equal(trial.method.params["v.inner"], wanted[-1])  # training went on from its own tensors

@@ -163,6 +163,7 @@ class Run:
         self.kept: Params = {}
         self.evaluated = {math.ceil((i + 1) * steps / EVALUATIONS) for i in range(EVALUATIONS)}
         self.masks: Stacks | None = None  # of the last step, where the next one may use them again
+        self.average: Params = {}  # of what is trained, at the final sparsity
 
     def _renews(self, step: int) -> bool:
         """As :meth:`pst.train.Trainer` does: every ``mask_every``-th step, the first at the final sparsity, and what
@@ -201,8 +202,11 @@ class Run:
                 ]
             begin = step % per_epoch * size
             self._step(step, torch.stack([one[begin : begin + size] for one in order]), final=step >= last)
+            self._average(step - last)
             if step + 1 in self.evaluated and (self.settings.method == "dense" or step >= last):
+                self._swap()
                 self._evaluate(step + 1, keep)
+                self._swap()
         return self.results
 
     @torch.no_grad()
