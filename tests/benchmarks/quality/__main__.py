@@ -10,11 +10,11 @@ The same for the product's own pipeline with MPNet-base, e5-small and SmolLM2 (:
     python -m tests.benchmarks.quality pipeline rows others.jsonl --base mpnet=FOLDER [--base e5=FOLDER ...]
     python -m tests.benchmarks.quality table others.jsonl
 
-Every method has the same rows, steps and batches. Its rate is searched over three values (four where the lowest won), on
-the validation split, for each task and sparsity: at 90 % with all seeds, else with seed 1. ``run`` goes on where it was
-stopped: what is in the results is not run again (the best rate's dense models are, where a method learns from them). Several experiments share one process and one launch: see
-:mod:`tests.benchmarks.quality.model`. tests/pst/test_quality_benchmark.py holds its
-masks, losses and gradients to the library's.
+Every method has the same rows, steps and batches. Its rate is searched over three values (four where the lowest won),
+on the validation split, for each task and sparsity: at 90 % with all seeds, else with seed 1. ``run`` goes on where it
+was stopped: what is in the results is not run again (the best rate's dense models are, where a method learns from
+them). Several experiments share one process and one launch: see :mod:`tests.benchmarks.quality.model`.
+tests/pst/test_quality_benchmark.py holds its masks, losses, gradients and averages to the library's.
 """
 
 from __future__ import annotations
