@@ -1,5 +1,6 @@
 import { createBrowserRouter } from "react-router";
 import { Problem } from "@/components/Problem";
+import { loader as jobLoader } from "@/features/jobs/job";
 import * as JobsPage from "@/features/jobs/ListPage";
 import { Gate } from "./Gate";
 import { Home, Shell } from "./Shell";
@@ -25,7 +26,7 @@ export const router = createBrowserRouter([
           { path: "jobs/new", lazy: () => import("@/features/jobs/NewPage") },
           { path: "jobs/compare", lazy: () => import("@/features/jobs/compare/ComparePage") },
           { path: "jobs/:id/report", lazy: () => import("@/features/jobs/report/ReportPage") },
-          { path: "jobs/:id", lazy: () => import("@/features/jobs/JobPage") },
+          { path: "jobs/:id", loader: jobLoader, lazy: () => import("@/features/jobs/JobPage") },
           { path: "models", lazy: () => import("@/features/models/ListPage") },
           { path: "models/:ns/:name", lazy: () => import("@/features/models/ModelPage") },
           { path: "serving/playground", lazy: () => import("@/features/serving/PlaygroundPage") },
