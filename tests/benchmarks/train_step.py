@@ -4,11 +4,12 @@ full fine-tuning and the authors' layer.
     PYTHONPATH=workers:. python -m tests.benchmarks.train_step [--authors FILE] [--repeats 7] [--threads 2]
 
 FILE is the authors' sparse.py (AliceMind, S4/PST/pst), which this project does not contain. A step is selection,
-forward, loss, backward, clipping and AdamW. The ways take turns in one process: each figure is the median of its
-turns, with the least and the most. ``cpu_ms`` is the processor time of all threads, which other programs disturb less.
-Peak memory is that of a process that does three steps one way and nothing else, less what such a process needs before
-it has a model. "pst": as published; "recipe": the default settings, without a teacher. With "32" in float32, as the
-authors' layer runs, else in bfloat16 where the processor computes with it; each is compared with dense of its format.
+forward, loss, backward, clipping, AdamW and, in the default recipe, the average of what is trained. The ways take turns
+in one process: each figure is the median of its turns, with the least and the most. ``cpu_ms`` is the processor time of
+all threads, which other programs disturb less. Peak memory is that of a process that does three steps one way and
+nothing else, less what such a process needs before it has a model. "pst": as published; "recipe": the default settings,
+without a teacher. With "32" in float32, as the authors' layer runs, else in bfloat16 where the processor computes with
+it; each is compared with dense of its format.
 """
 
 from __future__ import annotations
@@ -43,6 +44,7 @@ def at_the_end(trainer: Trainer) -> Callable[[], None]:
     def step() -> None:
         trainer._optimise()
         trainer.step += 1
+        trainer._average()
 
     return step
 
