@@ -7,7 +7,6 @@ dies with this process even if it is killed (PR_SET_PDEATHSIG, Linux).
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import fcntl
 import functools
 import json
@@ -31,26 +30,16 @@ import httpx
 from embedded.bootstrap import BASE_MODEL_DIR, ROOT
 from embedded.services import valkey_command
 from pst_client.client import Platform
+from pst_worker.run import die_with_parent
 
 START_SECONDS = 90.0
 STOP_SECONDS = 20.0
-PR_SET_PDEATHSIG = 1
 # Stopped in this order: first those that talk to the web tier, last what they all stand on.
 STOP_ORDER = ("worker", "serve", "platform", "web", "valkey")
 
 
 class StackError(Exception):
     """The stack cannot start or has broken; the message is for the user."""
-
-
-def die_with_parent(parent: int) -> None:
-    """Run in the child before exec: the kernel kills it when its parent is gone."""
-    with contextlib.suppress(
-        OSError, AttributeError
-    ):  # other systems have no prctl; the orderly stop still works there
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:  # it died before the kernel was asked
-        os.kill(os.getpid(), signal.SIGKILL)
 
 
 @dataclass

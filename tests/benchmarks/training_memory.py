@@ -26,11 +26,9 @@ from pst import families
 from pst.training_memory import training_memory
 from tests.benchmarks.gpu_timing import show
 from tests.benchmarks.gpu_train_step import LABELS, SIZES, trainer_of
-from tests.benchmarks.train_step import peak
+from tests.benchmarks.train_step import at_the_end, peak
 
 WAYS = ("dense", "magnitude", "pst", "recipe")
-
-
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 TINY = {"hidden_size": 24, "num_hidden_layers": 1, "num_attention_heads": 12, "intermediate_size": 48}
 
@@ -38,14 +36,11 @@ TINY = {"hidden_size": 24, "num_hidden_layers": 1, "num_attention_heads": 12, "i
 def train(way: str, rows: int, checkpointing: str) -> None:
     """Three steps at the final sparsity, an evaluation, and one step more."""
     trainer = trainer_of(way, DEVICE, batch_size=rows, gradient_checkpointing=checkpointing, micro_batch_size=rows)
-    trainer.model.train()
-    trainer.stepper.preflight()
-    trainer.step = trainer.total - 100
+    step = at_the_end(trainer)
     for turn in range(4):
         if turn == 3:
             trainer._evaluate()
-        trainer._optimise()
-        trainer.step += 1
+        step()
 
 
 def measure(way: str, rows: int, checkpointing: str) -> int:

@@ -171,7 +171,7 @@ def test_nothing_is_left_running(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "late",
     [
-        "from embedded.stack import die_with_parent; die_with_parent(0)",
+        "from pst_worker.run import die_with_parent; die_with_parent(0)",
         "from config import celery; celery.LOADED_BY = 0; celery.end_with_the_worker()",
     ],
 )

@@ -185,7 +185,7 @@ def test_masks_are_renewed_when_the_trainer_would(model: BertForSequenceClassifi
 
 
 def test_what_is_evaluated_is_the_average_that_the_trainer_takes(
-    model: BertForSequenceClassification, rows: Rows
+    model: BertForSequenceClassification, rows: Rows, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = replace(SETTINGS, batch_size=2, average_decay=0.6)
     splits = dict.fromkeys(("train", "validation", "test"), rows)
@@ -206,7 +206,8 @@ def test_what_is_evaluated_is_the_average_that_the_trainer_takes(
         torch.testing.assert_close(trial.method.params["v.inner"].detach(), wanted[-1], rtol=1e-5, atol=1e-7)
         evaluate(done, keep)
 
-    trial._step, trial._evaluate = follow, check  # type: ignore[assignment,method-assign]
+    monkeypatch.setattr(trial, "_step", follow)
+    monkeypatch.setattr(trial, "_evaluate", check)
     trial.run()
     assert evaluated == [31, 35, 39, 43]
     assert not torch.equal(trial.method.params["v.inner"], wanted[-1])  # training went on from its own tensors
