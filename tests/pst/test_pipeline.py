@@ -371,5 +371,25 @@ def test_an_explicit_plan_sets_each_group(base: Path, tmp_path: Path, verify_her
     assert report["sparsity"]["reached"] > report["sparsity"]["target"] - 1e-3
 
 
+def test_the_student_begins_with_its_teachers_head(
+    base: Path, tmp_path: Path, verify_here: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun: dict[str, torch.Tensor] = {}
+
+    class Noted(pipeline.Trainer):
+        def run(self) -> None:
+            if self.phase == "train":
+                begun.update((name, p.detach().clone()) for name, p in self.trained.items())
+            super().run()
+
+    monkeypatch.setattr(pipeline, "Trainer", Noted)
+    folder = write_job(tmp_path, base, epochs=1, dense_epochs=2, evaluations=1, distill_hidden_weight=1.0)
+    pipeline.run(folder, emit=lambda event: None, should_stop=lambda: False)
+    teacher = load_file(folder / "dense/model.safetensors")
+    head = {name for name in begun if name in teacher}
+    assert {name.rpartition(".")[0] for name in head} == {"bert.pooler.dense", "classifier"}
+    assert all(torch.equal(begun[name], teacher[name]) for name in head)
+
+
 def test_budget_errors_are_plain_errors() -> None:
     assert issubclass(BudgetError, PSTError)

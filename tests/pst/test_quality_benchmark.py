@@ -8,14 +8,14 @@ import pytest
 import torch
 from transformers import BertConfig, BertForSequenceClassification
 
-from pst.config import TrainSettings
+from pst.config import Method, TrainSettings
 from pst.distill import hidden_distance
 from pst.families import tensors
 from pst.inject import Site, calibrate, inject, select_all
 from pst.schedule import average_decay
 from tests.benchmarks.quality.methods import KINDS, LowRank, masks
 from tests.benchmarks.quality.model import MAPS, base_params, forward
-from tests.benchmarks.quality.train import Experiment, Rows, Run, input_scales
+from tests.benchmarks.quality.train import HEAD, Experiment, Rows, Run, input_scales
 
 CONFIG = BertConfig(
     vocab_size=40, hidden_size=24, num_hidden_layers=2, num_attention_heads=12, intermediate_size=36, num_labels=3
@@ -149,6 +149,35 @@ def test_masks_keep_the_exact_share(threshold: str) -> None:
         left = sum(kept[name].flatten(1).sum(1) for name in group)
         for share, count in zip((0.5, 0.9), left.tolist(), strict=True):
             assert abs(count - total * (1 - share)) <= 12  # a matrix may keep a part of a weight more
+
+
+def test_a_student_begins_with_its_teachers_head(model: BertForSequenceClassification, rows: Rows) -> None:
+    base, splits = stacked(model), dict.fromkeys(("train", "validation", "test"), rows)
+    dense = replace(SETTINGS, method="dense", batch_size=2, distill=False)
+    teacher = Run(base, splits, dense, [Experiment(1e-3, 0.0, seed) for seed in (1, 2)], 10, None)
+    teacher.run(keep=True)
+    student = Run(base, splits, SETTINGS, [Experiment(1e-3, 0.5, seed) for seed in (2, 1, 2)], 10, teacher.kept)
+    for name in HEAD:
+        for place, seed in enumerate((2, 1, 2)):
+            assert torch.equal(student.optimizer.params[name][place], teacher.kept[name][seed - 1])
+    assert not torch.equal(teacher.kept["head.weight"][0], teacher.kept["head.weight"][1])
+
+
+@pytest.mark.parametrize("method", ["dense", "l0", "pst"])
+def test_the_head_has_a_rate_of_its_own_but_in_plain_baselines(
+    model: BertForSequenceClassification, rows: Rows, method: Method
+) -> None:
+    splits = dict.fromkeys(("train", "validation", "test"), rows)
+    settings = replace(SETTINGS, method=method, distill=False, head_learning_rate=0.5, dense_learning_rate=0.25)
+    rates = {
+        plain: Run(stacked(model), splits, settings, [Experiment(0.125, 0.5, 1)], 10, None, plain=plain).optimizer.rates
+        for plain in (False, True)
+    }
+    of_all = 0.25 if method == "l0" else 0.125
+    assert all(float(rates[False][name]) == 0.5 and float(rates[True][name]) == of_all for name in HEAD)
+    others = {name: float(rate) for name, rate in rates[False].items() if name not in HEAD}
+    assert others == {name: float(rate) for name, rate in rates[True].items() if name not in HEAD}
+    assert set(others.values()) == ({0.25, 0.125} if method == "l0" else {0.125})
 
 
 def test_every_method_of_the_table_exists() -> None:

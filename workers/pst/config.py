@@ -51,9 +51,11 @@ class TrainSettings:
     score_learning_rate: float = setting(2e-3, "Peak rate of the importance scores A, B, R, C.", gt=0, le=1)
     head_learning_rate: float = setting(1e-3, "Peak rate of the task head.", gt=0, le=1)
     dense_learning_rate: float = setting(
-        2e-4, "Peak rate of full fine-tuning (dense, magnitude, movement, l0).", gt=0, le=1
+        1e-4, "Peak rate of full fine-tuning (dense, magnitude, movement, l0).", gt=0, le=1
     )
-    dense_epochs: float = setting(5.0, "Passes of the dense model that the sparse one is compared with.", gt=0, le=1000)
+    dense_epochs: float = setting(
+        20.0, "Passes of the dense model that the sparse one is compared with.", gt=0, le=1000
+    )
     warmup_ratio: float = setting(0.06, "Share of the steps in which the rate rises.", ge=0, le=0.9)
     hold_ratio: float = setting(0.7, "Share of the steps up to which the rate stays at its peak.", ge=0, lt=1)
     weight_decay: float = setting(0.0, "Decoupled weight decay of the trained tensors.", ge=0, le=1)
@@ -78,7 +80,7 @@ class TrainSettings:
     cooldown_fraction: float = setting(0.3, "Share t_f of the steps trained at the final sparsity.", gt=0, lt=1)
     distill: bool = setting(True, "Learn from the dense fine-tuned model's logits too.")
     distill_weight: float = setting(0.5, "Share of the distillation loss.", ge=0, le=1)
-    distill_hidden_weight: float = setting(10.0, "Weight of the distance to the dense hidden states.", ge=0, le=1000)
+    distill_hidden_weight: float = setting(30.0, "Weight of the distance to the dense hidden states.", ge=0, le=1000)
     distill_temperature: float = setting(2.0, "Temperature of the distillation loss.", gt=0, le=100)
     class_weights: bool = setting(False, "Weigh classes by the inverse of their frequency.")
     average_decay: float = setting(

@@ -29,8 +29,8 @@ FOLDER = "dense"
 ANSWERS, WEIGHTS = "answers.safetensors", "model.safetensors"
 TRAIN = "train"
 SPARSE_ONLY = {
-    "method", "epochs", "learning_rate", "score_learning_rate", "head_learning_rate", "weight_decay", "update_rank",
-    "score_rank", "init_scale", "beta", "alpha1", "alpha2", "gate_learning_rate", "structure", "threshold",
+    "method", "epochs", "learning_rate", "score_learning_rate", "weight_decay", "update_rank", "score_rank",
+    "init_scale", "beta", "alpha1", "alpha2", "gate_learning_rate", "structure", "threshold",
     "initial_sparsity", "warmup_fraction", "cooldown_fraction", "distill", "distill_weight", "distill_hidden_weight",
     "distill_temperature", "mask_every", "train_norms", "activation_power", "storage_dtype", "embedding_storage",
     "quantize", "frozen_weights", "compare_dense", "dense_file",

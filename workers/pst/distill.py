@@ -12,7 +12,7 @@ tokens that are not padding, of the whole batch.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from pst.data import IGNORED
+from pst.families import TensorSpec
 
 EPSILON = 1e-6
 
@@ -31,6 +32,17 @@ class Teacher:
 
     logits: Tensor | None = None
     model: nn.Module | None = None
+
+
+@torch.no_grad()
+def start_head(model: nn.Module, teacher: Teacher, specs: Sequence[TensorSpec]) -> None:
+    """Let the student's task head begin as that of the teacher, whose hidden states it learns, in place."""
+    if teacher.model is not None:
+        head = {spec.name for spec in specs if spec.head}
+        ours = dict(model.named_parameters())
+        for name, theirs in teacher.model.named_parameters():
+            if name in head:
+                ours[name].copy_(theirs)
 
 
 def token_masks(inputs: Mapping[str, Tensor], gold: Tensor, rows: int | Tensor, outputs: Any) -> list[Tensor]:

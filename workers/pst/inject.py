@@ -2,9 +2,9 @@
 
 Which of a model's parameters a method trains, and at which peak rate:
 
-    full fine-tuning (dense, magnitude, movement, l0)    all of them, the head too, at dense_learning_rate
-    the others                                           the task head at head_learning_rate; with ``train_norms``
-                                                         LayerNorms and biases too, at learning_rate
+    every method                                         the task head, at head_learning_rate
+    full fine-tuning (dense, magnitude, movement, l0)    all the others too, at dense_learning_rate
+    the rest, with ``train_norms``                       LayerNorms and biases too, at learning_rate
     the layer's own                                      :data:`METHODS`
 """
 
@@ -179,13 +179,12 @@ def learning_rates(model: nn.Module, specs: Sequence[TensorSpec], settings: Trai
         for name, module in model.named_modules():
             if isinstance(module, PrunableLinear):
                 own |= {f"{name}.{kind}": getattr(settings, setting) for kind, setting in kinds.items()}
+    own |= {spec.name: settings.head_learning_rate for spec in specs if spec.head}
     if TRAITS[settings.method].full:
         return {name: own.get(name, settings.dense_learning_rate) for name, _ in model.named_parameters()}
-    for spec in specs:
-        if spec.head:
-            own[spec.name] = settings.head_learning_rate
-        elif settings.train_norms and trained_as_norm(spec):
-            own[spec.name] = settings.learning_rate
+    if settings.train_norms:
+        norms = (spec.name for spec in specs if trained_as_norm(spec) and not spec.head)
+        own |= dict.fromkeys(norms, settings.learning_rate)
     rates = {name: own[name] for name, _ in model.named_parameters() if name in own}
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(name in rates)

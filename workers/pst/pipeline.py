@@ -24,7 +24,7 @@ from pst import spec as specs
 from pst.base import Opened, Place, load_tokenizer, matched_specs, read_config, state_of
 from pst.config import FrozenWeights, TrainSettings
 from pst.data import Row
-from pst.distill import Teacher
+from pst.distill import Teacher, start_head
 from pst.errors import PSTError
 from pst.export import huggingface
 from pst.families import architecture, max_tokens, unit_families
@@ -357,6 +357,7 @@ class _Run:
         opened = self._open(settings.frozen_weights)
         sites = inject(opened.model, self.tensors, settings, opened.fill)
         model = opened.finish()
+        start_head(model, teacher, self.tensors)
         structured = settings.structure == "structured"
         trainer = Trainer(
             model,

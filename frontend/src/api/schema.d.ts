@@ -1624,8 +1624,8 @@ export interface components {
              *       "learning_rate": 0.002,
              *       "score_learning_rate": 0.002,
              *       "head_learning_rate": 0.001,
-             *       "dense_learning_rate": 0.0002,
-             *       "dense_epochs": 5,
+             *       "dense_learning_rate": 0.0001,
+             *       "dense_epochs": 20,
              *       "warmup_ratio": 0.06,
              *       "hold_ratio": 0.7,
              *       "weight_decay": 0,
@@ -1646,7 +1646,7 @@ export interface components {
              *       "cooldown_fraction": 0.3,
              *       "distill": true,
              *       "distill_weight": 0.5,
-             *       "distill_hidden_weight": 10,
+             *       "distill_hidden_weight": 30,
              *       "distill_temperature": 2,
              *       "class_weights": false,
              *       "average_decay": 0.95,
@@ -2139,8 +2139,8 @@ export interface components {
              *       "learning_rate": 0.002,
              *       "score_learning_rate": 0.002,
              *       "head_learning_rate": 0.001,
-             *       "dense_learning_rate": 0.0002,
-             *       "dense_epochs": 5,
+             *       "dense_learning_rate": 0.0001,
+             *       "dense_epochs": 20,
              *       "warmup_ratio": 0.06,
              *       "hold_ratio": 0.7,
              *       "weight_decay": 0,
@@ -2161,7 +2161,7 @@ export interface components {
              *       "cooldown_fraction": 0.3,
              *       "distill": true,
              *       "distill_weight": 0.5,
-             *       "distill_hidden_weight": 10,
+             *       "distill_hidden_weight": 30,
              *       "distill_temperature": 2,
              *       "class_weights": false,
              *       "average_decay": 0.95,
@@ -3200,13 +3200,13 @@ export interface components {
             /**
              * Dense Learning Rate
              * @description Peak rate of full fine-tuning (dense, magnitude, movement, l0).
-             * @default 0.0002
+             * @default 0.0001
              */
             dense_learning_rate?: number;
             /**
              * Dense Epochs
              * @description Passes of the dense model that the sparse one is compared with.
-             * @default 5
+             * @default 20
              */
             dense_epochs?: number;
             /**
@@ -3332,7 +3332,7 @@ export interface components {
             /**
              * Distill Hidden Weight
              * @description Weight of the distance to the dense hidden states.
-             * @default 10
+             * @default 30
              */
             distill_hidden_weight?: number;
             /**

@@ -12,8 +12,8 @@ The same for the product's own pipeline with MPNet-base, e5-small and SmolLM2 (:
 
 Every method has the same rows, steps and batches. Its rate is searched over three values (four where the lowest won),
 on the validation split, for each task and sparsity: at 90 % with all seeds, else with seed 1. ``run`` goes on where it
-was stopped: what is in the results is not run again (the best rate's dense models are, where a method learns from
-them). Several experiments share one process and one launch: see :mod:`tests.benchmarks.quality.model`.
+was stopped: what is in the results is not run again (the teachers are, where a method learns from them). Several
+experiments share one process and one launch: see :mod:`tests.benchmarks.quality.model`.
 tests/pst/test_quality_benchmark.py holds its masks, losses, gradients and averages to the library's.
 """
 
@@ -26,10 +26,9 @@ import statistics
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, astuple, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -45,19 +44,22 @@ AS_PUBLISHED = replace(
 )
 METHODS: dict[str, tuple[TrainSettings, tuple[float, ...]]] = {
     "dense": (replace(AS_PUBLISHED, method="dense"), (1e-4, 2e-4, 4e-4)),
+    "teacher": (replace(AS_PUBLISHED, method="dense"), (DEFAULT.dense_learning_rate,)),
     "pst": (DEFAULT, (1e-3, 2e-3, 4e-3)),
-    "pst, no average": (replace(DEFAULT, average_decay=0.0), (1e-3, 2e-3, 4e-3)),
     "pst, mask every 4": (replace(DEFAULT, mask_every=4), (1e-3, 2e-3, 4e-3)),
     "pst, mask every 16": (replace(DEFAULT, mask_every=16), (1e-3, 2e-3, 4e-3)),
     "published": (replace(AS_PUBLISHED, update_rank=8, score_rank=8, init_scale=1.0), (2.5e-4, 5e-4, 1e-3, 2e-3)),
     "magnitude": (replace(AS_PUBLISHED, method="magnitude"), (1e-4, 2e-4, 4e-4)),
     "movement": (replace(AS_PUBLISHED, method="movement"), (1e-4, 2e-4, 4e-4)),
-    "l0": (replace(AS_PUBLISHED, method="l0"), (3e-2, 1e-1, 3e-1)),
+    "l0": (replace(AS_PUBLISHED, method="l0", dense_learning_rate=2e-4), (3e-2, 1e-1, 3e-1)),
     "magnitude+": (replace(DEFAULT, method="magnitude"), (1e-4, 2e-4, 4e-4)),
 }
 """Name: settings and searched rates. "published" is PST as its paper has it: unit variance, ranks 8 and 8, a threshold
 for each matrix, no teacher. "magnitude+" is magnitude with full fine-tuning under our teacher, schedule and pooling.
+"teacher" is the dense model that our recipe learns from, trained for as many steps as the product's defaults say.
 For pst the rate is that of U, V and of the scores; for l0 that of the gates; else that of the weights."""
+PLAIN = ("dense", "magnitude", "movement", "l0")
+"""Full fine-tuning with one rate for all, the head too."""
 SPARSITIES = (0.5, 0.9, 0.99)
 SEEDS = (1, 2, 3)
 
@@ -65,7 +67,7 @@ SEEDS = (1, 2, 3)
 def experiments(method: str, sparsities: Sequence[float]) -> list[Experiment]:
     """What is run for one method on one task, in one stack."""
     rates = METHODS[method][1]
-    if method == "dense":
+    if METHODS[method][0].method == "dense":
         return [Experiment(rate, 0.0, seed) for rate in rates for seed in SEEDS]
     full = [Experiment(rate, 0.9, seed) for rate in rates for seed in SEEDS if 0.9 in sparsities]
     return full + [Experiment(rate, s, SEEDS[0]) for s in sparsities if s != 0.9 for rate in rates]
@@ -88,28 +90,21 @@ def run(source: Path, target: Path, tasks: Sequence[str], methods: Sequence[str]
         rows = {name: Rows.of(split, device) for name, split in splits[task].items()}
         steps = TASKS[task][3] * (len(rows["train"].ids) // DEFAULT.batch_size)
         teacher = None
-        for name in dict.fromkeys([*(["dense"] if taught else []), *missing]):
-            planned = missing.get(name) or _teachers(task, lines)
+        for name in dict.fromkeys([*(["teacher"] if taught else []), *missing]):
+            planned = missing.get(name) or experiments(name, sparsities)
+            taken = steps if name != "teacher" else round(steps * DEFAULT.dense_epochs / DEFAULT.epochs)
             begin = time.monotonic()
-            trial = Run(base, rows, METHODS[name][0], planned, steps, teacher)
-            results = trial.run(keep=name == "dense")
-            if name == "dense":  # the teachers: the best rate's model of every seed
-                best = _best_rate([(e.rate, r.validation) for e, r in zip(planned, results, strict=True)])
-                places = [place for place, e in enumerate(planned) if e.rate == best]
-                teacher = {key: p[places] for key, p in trial.kept.items()}
+            trial = Run(base, rows, METHODS[name][0], planned, taken, teacher, plain=name in PLAIN)
+            results = trial.run(keep=name == "teacher")
+            if name == "teacher":
+                teacher = trial.kept
             if name in missing:
                 with target.open("a") as file:
                     for experiment, result in zip(planned, results, strict=True):
-                        line = {"task": task, "method": name, "steps": steps, **asdict(experiment), **_prefixed(result)}
+                        line = {"task": task, "method": name, "steps": taken, **asdict(experiment), **_prefixed(result)}
                         file.write(json.dumps(line) + "\n")
-            sys.stdout.write(f"{task} {name}: {len(planned)} runs of {steps} steps, {time.monotonic() - begin:.1f} s\n")
+            sys.stdout.write(f"{task} {name}: {len(planned)} runs of {taken} steps, {time.monotonic() - begin:.1f} s\n")
             sys.stdout.flush()
-
-
-def _teachers(task: str, lines: Sequence[Mapping[str, Any]]) -> list[Experiment]:
-    """The dense models to train again as teachers: those of the rate that was the best."""
-    found = [(line["rate"], line["validation"]) for line in lines if (line["task"], line["method"]) == (task, "dense")]
-    return [Experiment(_best_rate(found), 0.0, seed) for seed in SEEDS]
 
 
 def _prefixed(result: object) -> dict[str, float]:
@@ -181,6 +176,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     five.add_argument("--processes", type=int, default=1)
     five.add_argument("--steps", type=int, default=pipeline.STEPS)
     five.add_argument("--methods", nargs="+", choices=pipeline.METHODS, default=[])
+    five.add_argument("--rates", type=int, default=2, help="how many rates of a method are searched (default: 2)")
     five.add_argument("--seconds", type=float, default=math.inf, help="after which nothing more is begun")
     options = parser.parse_args(arguments)
     if options.command == "prepare":
@@ -200,6 +196,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             methods=options.methods,
             processes=options.processes,
             steps=options.steps,
+            rates=options.rates,
             seconds=options.seconds,
         )
     else:

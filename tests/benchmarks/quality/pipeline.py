@@ -27,8 +27,10 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+from pst.config import TrainSettings
 from tests.benchmarks.quality.data import chosen_splits
 
+DEFAULT = TrainSettings()
 SEED = 1
 BATCH = 32
 SEARCHED = 0.9
@@ -161,10 +163,10 @@ class Case:
     rate: float
 
 
-def _first(base: str, task: str) -> Iterator[Case]:
-    """What is run first: every method at 90 %, or without pruning, at each rate."""
+def _first(base: str, task: str, rates: int) -> Iterator[Case]:
+    """What is run first: every method at 90 %, or without pruning, at each of the first ``rates`` rates."""
     for method, sparsities in PLAN[base][1].items():
-        for rate in LOW_RANK_RATES.get(method, FULL_RATES[base]):
+        for rate in LOW_RANK_RATES.get(method, FULL_RATES[base])[:rates]:
             yield Case(base, task, method, SEARCHED if SEARCHED in sparsities else 0.0, rate)
 
 
@@ -203,7 +205,7 @@ def run_case(case: Case, base: Path, rows: Path, work: Path, steps: int, process
         "seed": SEED,
         "batch_size": BATCH,
         "epochs": epochs,
-        "dense_epochs": epochs,
+        "dense_epochs": epochs if method == "dense" else epochs * DEFAULT.dense_epochs / DEFAULT.epochs,
         "dense_learning_rate": case.rate if full else FULL_RATES[case.base][0],
         "max_length": 192 if generation else 128,
         "max_target_length": 160,
@@ -263,6 +265,7 @@ def run(
     methods: Sequence[str] = (),
     processes: int = 1,
     steps: int = STEPS,
+    rates: int = 2,
     seconds: float = math.inf,
 ) -> None:
     """Run what is not in ``target`` yet, several processes at once: a small model leaves most of a card idle. No case
@@ -290,7 +293,7 @@ def run(
     def settle(case: Case) -> None:
         """Start what waits for this one: the other rates, for its dense model; once all rates of the first sparsity
         are known, the other sparsities."""
-        rivals = [one for one in _first(case.base, case.task) if one.method == case.method]
+        rivals = [one for one in _first(case.base, case.task, rates) if one.method == case.method]
         for rival in rivals:
             want(rival, 0)
         if case in rivals and all(one in done for one in rivals):
@@ -299,7 +302,7 @@ def run(
 
     for base, task in planned:
         first: set[str] = set()
-        for case in _first(base, task):
+        for case in _first(base, task, rates):
             if not (_taught(case) and case.method in first):
                 want(case, 0)
             first.add(case.method)

@@ -22,6 +22,7 @@ from tests.benchmarks.quality.model import MAPS, Params, forward, repeat
 CALIBRATION_ROWS = 128
 EVALUATIONS = 10
 TEST_BATCH = 128
+HEAD = ("pooler.weight", "pooler.bias", "head.weight", "head.bias")
 
 
 @dataclass(frozen=True)
@@ -118,7 +119,8 @@ def input_scales(base: Params, rows: Rows, settings: TrainSettings) -> Stacks:
 
 
 class Run:
-    """``teacher`` holds the dense models' params and stacks ``weight.*``, one for each seed from 1 on."""
+    """``teacher`` holds the dense models' params and stacks ``weight.*``, one for each seed from 1 on. ``plain``: the
+    head has no rate of its own, but that of the weights."""
 
     def __init__(
         self,
@@ -128,6 +130,8 @@ class Run:
         experiments: Sequence[Experiment],
         steps: int,
         teacher: Params | None,
+        *,
+        plain: bool = False,
     ) -> None:
         self.settings, self.splits, self.experiments, self.total = settings, splits, experiments, steps
         rows, count = splits["train"], len(experiments)
@@ -138,7 +142,7 @@ class Run:
         labels = int(rows.labels.max()) + 1
         others = {name: p for name, p in base.items() if not name.startswith("weight.")}
         full = TRAITS[settings.method].full
-        trained = (set(others) if full else {"pooler.weight", "pooler.bias"}) | {"head.weight", "head.bias"}
+        trained = {*others, *HEAD} if full else set(HEAD)
         others |= {name: repeat(p, count) if name in trained else p for name, p in others.items()}
         others |= _head(labels, base["norms"].shape[-1], count, self.device)
         for name, p in others.items():  # frozen ones are seen by every experiment
@@ -146,11 +150,11 @@ class Run:
                 others[name] = p.unsqueeze(0).expand(count, *p.shape)
         self.others = others
         searched = torch.tensor([experiment.rate for experiment in experiments], device=self.device)
-        beside = searched if full else torch.full_like(searched, settings.head_learning_rate)
-        if settings.method == "l0":
-            beside = torch.full_like(searched, settings.dense_learning_rate)
         params = self.method.params | {name: others[name] for name in trained}
-        rates = self.method.rates(searched) | dict.fromkeys(trained, beside)
+        weights = torch.full_like(searched, settings.dense_learning_rate) if settings.method == "l0" else searched
+        rates = self.method.rates(searched) | dict.fromkeys(trained, weights)
+        if not plain:
+            rates |= dict.fromkeys(HEAD, torch.full_like(searched, settings.head_learning_rate))
         for p in params.values():
             p.requires_grad_()
         self.optimizer = Adam(params, rates, settings.max_grad_norm)
@@ -158,6 +162,8 @@ class Run:
         if settings.distill and teacher is not None:
             chosen = torch.tensor([seed - 1 for seed in seeds], device=self.device)
             self.teacher = {name: p[chosen] for name, p in teacher.items()}
+            for name in HEAD:
+                others[name].data.copy_(self.teacher[name])
         self.results = [Result(-1, -1, -1, -1) for _ in experiments]
         self.best = [-math.inf] * count
         self.kept: Params = {}
