@@ -119,7 +119,10 @@ class JobPlan(BaseModel):
     sparse_bytes: int | None = None
     memory_bytes: int | None = None
     trainable_params: int | None = None
-    training_memory_bytes: int | None = Field(None, description="Of one training process, with rows of full length.")
+    training_memory_bytes: int | None = Field(
+        None, description="Of one training process on a CPU, with rows of full length."
+    )
+    training_gpu_bytes: int | None = Field(None, description="Of a GPU's memory, for one training process.")
     binding: str | None = Field(None, description="The part of the target that decided.")
     reached: bool | None = Field(None, description="False only for a method that prunes nothing.")
     notes: list[str] = Field([], description="What the plan can't do or know, in sentences.")

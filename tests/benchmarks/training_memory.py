@@ -60,7 +60,8 @@ def measure(way: str, rows: int, checkpointing: str) -> int:
 def predict(way: str, rows: int, checkpointing: str) -> dict[str, int]:
     config = BertConfig(**SIZES).to_dict()
     trainer = trainer_of(way, torch.device("cpu"), batch_size=rows, gradient_checkpointing=checkpointing)
-    needs = training_memory(config, families.tensors(config, len(LABELS)), trainer.settings, "classification")
+    specs, gpu = families.tensors(config, len(LABELS)), DEVICE.type == "cuda"
+    needs = training_memory(config, specs, trainer.settings, "classification", gpu=gpu)
     return {**vars(needs), "total": needs.total}
 
 

@@ -241,6 +241,18 @@ def test_trainable_parameters_are_those_of_the_method(method: Any, norms: bool) 
     assert {name for name, p in model.named_parameters() if p.requires_grad} == set(rates)
 
 
+def test_training_needs_what_its_dense_phase_does_too() -> None:
+    def needed(method: Method, **changes: Any) -> Plan:
+        ranks = {"update_rank": 1, "score_rank": 1}
+        settings = TrainSettings(method=method, max_length=4, batch_size=1, **ranks, **changes)
+        return plan(CONFIG, Target(sparsity=0.9), num_labels=7, settings=settings)
+
+    dense, alone = needed("dense"), needed("pst", compare_dense=False, distill=False)
+    both = needed("pst", distill=False)
+    for kind in ("training_memory_bytes", "training_gpu_bytes"):
+        assert getattr(alone, kind) < getattr(dense, kind) == getattr(both, kind)
+
+
 @pytest.mark.parametrize("limit,attribute", [("max_nonzero_params", "nonzero_params"), ("max_bytes", "sparse_bytes")])
 def test_a_budget_is_kept_with_the_least_sparsity(limit: str, attribute: str) -> None:
     wanted = getattr(plan(CONFIG, Target(sparsity=0.8), num_labels=7), attribute)

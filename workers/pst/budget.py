@@ -99,8 +99,9 @@ class PlannedTime:
 class Plan:
     """The planner's answer. Bytes are file or memory sizes; ``sparsity`` is the share of prunable weights removed.
 
-    ``dense_bytes`` is the size of the dense model's file, ``training_memory_bytes`` what one training process needs for
-    rows of the greatest length (:mod:`pst.training_memory`). ``reached`` is False only for a method that prunes nothing
+    ``dense_bytes`` is the size of the dense model's file, ``training_memory_bytes`` what one training process needs on
+    a CPU for rows of the greatest length (:mod:`pst.training_memory`), in the dense phase too where there is one, and
+    ``training_gpu_bytes`` what it needs of a GPU's memory. ``reached`` is False only for a method that prunes nothing
     whatever the target. ``notes`` are sentences about what the plan can't do or know. ``time`` is None without a
     :class:`Timing`.
     """
@@ -116,6 +117,7 @@ class Plan:
     memory_bytes: int
     trainable_params: int
     training_memory_bytes: int
+    training_gpu_bytes: int
     binding: str
     reached: bool
     notes: list[str] = field(default_factory=list)
@@ -263,7 +265,13 @@ class _Planner:
         self.dense_seconds = 0.0 if timing is None else timing.forward(config, self.specs, none, task)
         self.dense_bytes = container_bytes((spec.name, self.code, list(spec.shape)) for spec in self.specs)
         self.trainable = trainable_total(self.specs, settings)
-        self.training = training_memory(config, self.specs, settings, task).least
+        phases = [settings, replace(settings, method="dense", frozen_weights="float32")]
+        if not settings.compare_dense or settings.method == "dense":
+            phases.pop()
+        self.training, self.training_gpu = (
+            max(training_memory(config, self.specs, phase, task, gpu=gpu).least for phase in phases)
+            for gpu in (False, True)
+        )
         self.levels = [0, round(HALF * GRID)] if settings.structure == "2:4" else range(round(MOST_SPARSITY * GRID) + 1)
 
     def wanted(self, target: Target) -> dict[str, float]:
@@ -357,6 +365,7 @@ class _Planner:
             memory_bytes=sum(spec.numel for spec in specs) * ENGINE_ITEM_BYTES + ENGINE_OVERHEAD_BYTES,
             trainable_params=self.trainable,
             training_memory_bytes=self.training,
+            training_gpu_bytes=self.training_gpu,
             binding=binding,
             reached=True,
             notes=self._notes(wanted),

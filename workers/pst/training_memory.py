@@ -1,8 +1,9 @@
 """How much memory training needs, from ``config.json`` and settings alone. Standard library only.
 
-    total      = weights + trained + teacher + max(step, evaluation)      where memory is plentiful
+    total      = weights + trained + teacher + library + max(step, evaluation)      where memory is plentiful
     least      = the same with one matrix's masked weight in evaluation and one matrix's scores in selection: what does
                  not fit beside the rest is computed again instead of held (pst.inject)
+    library    = 64 MiB on a GPU: the workspaces of cuBLAS and cuBLASLt of one of Hopper's kind
     weights    = 4 P; where frozen weights have fewer bits: 2 or 1 of a pruned matrix, 2 of other tables
     trained    = 4 (two moments, the best) T, 4 more where the numbers trained are not the model's own, and 4 more where
                  their average is kept
@@ -12,17 +13,26 @@
     layer      = 16 n k of the largest matrix: M * D, D, S and G; with fewer bits 4 n k: M * D and G alone, by the
                  kernels of a GPU
     selection  = 11 bytes for each weight of the largest matrix, and where scores compete over a group 4 for each of its
-    kept       = b sum over layers of the floats below; with checkpointing w of each block, and all of one layer
+    kept       = b sum over layers of the floats below; with checkpointing w of each layer, and all of one
     one        = the same of the largest layer alone
-    evaluation = 4 N, with fewer bits 2 N: every M * D at once
+    evaluation = held + batch      held: 4 N, with fewer bits 2 N, every M * D at once
+    batch      = float32 (with fewer bits 2 bytes) of the block that holds most while :data:`EVALUATED` rows go through
+                 it, a token: 3 w + 2 f (gated: 4 f) or 3 w + 2 i + 2 m; 12 more for each word of the vocabulary
 
 of rows all as long as ``max_length``. A block keeps for backward, in floats a token (d: dropout; else 0):
 
-    attention      c w + 2 i + 2 m + (1 + 2 d) a L + (1 + d) w       without d, a fused kernel keeps no a L
+    attention      c w + 2 i + 2 m + (1 + 2 d) a L + (1 + d) w       without d, or on a GPU, a fused kernel keeps no a L
     feed-forward   c w + 2 f (gated: 4 f) + (1 + d) w
     hidden states that a teacher is compared with: 3 w
+    RMSNorm: w more in each block; of queries and keys (Qwen3): i + m more
+    GELU's approximation written out (gelu_new): 3 f more, and 3 f in evaluation
 
-Work is what backward holds beside it: 2 a L or 2 f.
+Work is what backward holds beside it: 2 a L or 2 f. On a GPU activations are bfloat16 unless the settings say float32,
+by autocast, which casts the input of every map and leaves the sums between the blocks float32; in bytes a token, and
+2 N more of weights that no layer of ours replaces:
+
+    attention      2 (3 w + 3 i + 2 m) + (8 + d) w
+    feed-forward   2 (w + 2 f; gated: 2 w + 4 f) + (8 + d) w
 
 Legend: P numbers of the model, T trained ones, N prunable ones; b bytes of an activation; w width; i size of all query
 heads, m of all key heads; a heads; f neurons; L tokens; c copies of a block's input: one for each map where PST weighs
@@ -42,8 +52,15 @@ from pst.traits import TRAITS, trainable_total
 ITEM, NARROW = 4, 2  # bytes of a float32, and of a bfloat16
 SELECTING = 11  # a matrix's scores, a copy of some, and comparisons
 LASTING = 3  # two moments, the best state
+LIBRARY = 64 * 2**20
+EVALUATED = {"generation": 32}
+"""Rows that the validation split is scored by, of the other tasks :data:`EVALUATED_USUALLY`."""
+EVALUATED_USUALLY = 64
 DROPOUT = {"t5": "dropout_rate", "mt5": "dropout_rate", "gpt2": "attn_pdrop"}
 """The config's entry by model type; of the others it is one of these two."""
+RMS_NORM = {"llama", "mistral", "qwen2", "qwen3", "t5", "mt5"}
+QUERIES_NORMED = {"qwen3"}
+ACTIVATIONS = "hidden_act", "activation_function", "dense_act_fn"
 USUAL = "attention_dropout", "attention_probs_dropout_prob"
 WITHOUT = {"llama", "mistral", "qwen2", "qwen3", "bart", "mbart"}  # unless the config says so; others have a tenth
 
@@ -59,21 +76,23 @@ class TrainingMemory:
     selection: int
     activations: int
     gradients: int
-    evaluation: int
+    held: int
+    batch: int
     pooled: int
     """Of the selection: the scores of a group that are held from one pass over them to the next."""
+    library: int
 
     @property
     def total(self) -> int:
-        return self._with(self.selection, self.evaluation)
+        return self._with(self.selection, self.held)
 
     @property
     def least(self) -> int:
         return self._with(self.selection - self.pooled, 0)
 
-    def _with(self, selection: int, evaluation: int) -> int:
+    def _with(self, selection: int, held: int) -> int:
         step = self.layer + max(selection, self.activations, self.gradients)
-        return self.weights + self.trained + self.teacher + max(step, evaluation)
+        return self.weights + self.trained + self.teacher + self.library + max(step, held + self.batch)
 
 
 def training_memory(
@@ -83,6 +102,7 @@ def training_memory(
     task: str,
     *,
     checkpointing: bool | None = None,
+    gpu: bool = False,
 ) -> TrainingMemory:
     """What one process needs. ``checkpointing`` None is what the settings say ("auto": off)."""
     traits, model = TRAITS[settings.method], sum(spec.numel for spec in specs)
@@ -104,7 +124,10 @@ def training_memory(
     live = settings.method != "dense" and settings.distill
     live = live and (settings.distill_hidden_weight > 0 or task == "generation")
     again = settings.gradient_checkpointing == "on" if checkpointing is None else checkpointing
-    kept, one = _activations(config, specs, settings, task, again, live)
+    form = _form(config, settings, gpu)
+    kept, one = _activations(config, specs, settings, task, again, live, form)
+    if form.casts and not replaced:
+        kept += NARROW * sum(pruned)
     return TrainingMemory(
         weights=sum(_held_bytes(spec, settings) for spec in specs) if fewer else ITEM * model,
         trained=ITEM * (lasting * trained + max(0, trained - own)),
@@ -114,8 +137,91 @@ def training_memory(
         pooled=held,
         activations=kept,
         gradients=max(ITEM * trained, ITEM * (trained - last) + one),
-        evaluation=(NARROW if fewer else ITEM) * sum(pruned) if replaced else 0,
+        held=(NARROW if fewer else ITEM) * sum(pruned) if replaced else 0,
+        batch=_evaluated(config, specs, settings, task, NARROW if fewer else ITEM),
+        library=LIBRARY if gpu else 0,
     )
+
+
+@dataclass(frozen=True)
+class _Form:
+    """How activations lie in memory: bytes of one, and what the kernels and autocast do."""
+
+    item: int
+    drops: bool
+    fused: bool
+    casts: bool
+    rms: bool
+    queries_normed: bool
+    written_out: bool
+
+    def block(self, block: Attention | FeedForward, length: int, weighed: bool) -> tuple[int, int]:
+        """Bytes a token that a block keeps, and that its backward needs besides."""
+        width, random = block.width, int(self.drops)
+        if isinstance(block, FeedForward):
+            maps = len(block.inputs)
+            inner, between = (2 if maps == 1 else 4) * block.inner, 2 * block.inner
+            inner += 3 * block.inner if self.written_out else 0
+        else:
+            maps = 3 if block.query != block.key else 1
+            queries, keys = block.heads * block.head_dim, block.kv_heads * block.head_dim
+            scores = 0 if self.fused or not self.drops else block.heads * length
+            inner, between = 2 * queries + 2 * keys + 3 * scores, 2 * scores
+            inner += queries if self.casts else 0
+            inner += queries + keys if self.queries_normed else 0
+        norms = 1 + self.rms
+        if self.casts:
+            return self.item * (maps * width + inner) + ((1 + norms) * ITEM + random) * width, self.item * between
+        copies = maps if weighed else 1
+        return self.item * (copies * width + inner + (norms + random) * width), self.item * between
+
+
+def _form(config: Mapping[str, Any], settings: TrainSettings, gpu: bool) -> _Form:
+    narrow = settings.precision == "bfloat16" or settings.frozen_weights != "float32"
+    narrow = narrow or (gpu and settings.precision == "auto")
+    kind = config["model_type"]
+    return _Form(
+        NARROW if narrow else ITEM,
+        _drops(config),
+        fused=gpu,
+        casts=gpu and narrow,
+        rms=kind in RMS_NORM,
+        queries_normed=kind in QUERIES_NORMED,
+        written_out=_written_out(config),
+    )
+
+
+def _written_out(config: Mapping[str, Any]) -> bool:
+    """Whether the activation is GELU by its formula, operation by operation."""
+    return any(config.get(name) == "gelu_new" for name in ACTIVATIONS)
+
+
+def _evaluated(
+    config: Mapping[str, Any], specs: Sequence[TensorSpec], settings: TrainSettings, task: str, item: int
+) -> int:
+    """Bytes of the block that holds most, and of the scored words, while rows go through without gradients."""
+    most = words = 0
+    for block in blocks(config, task):
+        length = _length(block, settings)
+        if isinstance(block, FeedForward):
+            inner = ((2 if len(block.inputs) == 1 else 4) + 3 * _written_out(config)) * block.inner
+        else:
+            inner = 2 * (block.heads + block.kv_heads) * block.head_dim
+        most = max(most, length * (3 * block.width + inner))
+    if task == "generation":
+        words = 3 * _scored(config, specs, settings, task)
+    return EVALUATED.get(task, EVALUATED_USUALLY) * (item * most + ITEM * words)
+
+
+def _length(block: Attention | FeedForward, settings: TrainSettings) -> int:
+    return settings.max_target_length if block.group.startswith("decoder.") else settings.max_length
+
+
+def _scored(config: Mapping[str, Any], specs: Sequence[TensorSpec], settings: TrainSettings, task: str) -> int:
+    """Logits of a generated row: one for each token and each word of the vocabulary."""
+    vocabulary = max(spec.shape[0] for spec in specs if spec.embedding)
+    two = any(block.group.startswith("decoder.") for block in blocks(config, task))
+    return vocabulary * (settings.max_target_length if two else settings.max_length)
 
 
 def _held_bytes(spec: TensorSpec, settings: TrainSettings) -> int:
@@ -128,47 +234,34 @@ def _held_bytes(spec: TensorSpec, settings: TrainSettings) -> int:
 
 
 def _activations(
-    config: Mapping[str, Any], specs: Sequence[TensorSpec], settings: TrainSettings, task: str, again: bool, live: bool
+    config: Mapping[str, Any],
+    specs: Sequence[TensorSpec],
+    settings: TrainSettings,
+    task: str,
+    again: bool,
+    live: bool,
+    form: _Form,
 ) -> tuple[int, int]:
-    """Of all layers, and of the largest alone, each with the work of the largest block."""
-    size = NARROW if settings.precision == "bfloat16" or settings.frozen_weights != "float32" else ITEM
+    """Bytes of all layers, and of the largest alone, each with the work of the largest block."""
     rows = settings.micro_batch_size or settings.batch_size
-    random = _drops(config)
     weighed = settings.method == "pst" and settings.activation_power > 0
+    between = ITEM if form.casts else form.item
     inputs = work = 0
     layers: dict[tuple[str, int], int] = {}
-    parts = blocks(config, task)
-    for block in parts:
-        decoder = block.group.startswith("decoder.")
-        length = settings.max_target_length if decoder else settings.max_length
-        floats, most = _block(block, length, random, weighed)
+    for block in blocks(config, task):
+        length = _length(block, settings)
+        kept, most = form.block(block, length, weighed)
         if live and isinstance(block, FeedForward) and settings.distill_hidden_weight > 0:
-            floats += 3 * block.width
+            kept += 3 * between * block.width
         at = block.group.rpartition(".")[0], block.layer
-        layers[at] = layers.get(at, 0) + length * floats
-        inputs, work = inputs + length * block.width, max(work, length * most)
-    words = 0
-    if task == "generation":
-        vocabulary = max(spec.shape[0] for spec in specs if spec.embedding)
-        two = any(block.group.startswith("decoder.") for block in parts)
-        length = settings.max_target_length if two else settings.max_length
-        words = ITEM * (5 if live else 3) * length * vocabulary
+        if at not in layers:
+            inputs += length * between * block.width
+        layers[at] = layers.get(at, 0) + length * kept
+        work = max(work, length * most)
+    words = ITEM * (5 if live else 3) * _scored(config, specs, settings, task) if task == "generation" else 0
     one = max(layers.values(), default=0)
-    kept = inputs + one if again else sum(layers.values())
-    return rows * (size * (kept + work) + words), rows * size * (one + work)
-
-
-def _block(block: Attention | FeedForward, length: int, random: bool, weighed: bool) -> tuple[int, int]:
-    """Floats a token that a block keeps, and that its backward needs besides."""
-    after = (2 if random else 1) * block.width
-    if isinstance(block, FeedForward):
-        maps = len(block.inputs)
-        copies = maps if weighed else 1
-        return copies * block.width + (2 if maps == 1 else 4) * block.inner + after, 2 * block.inner
-    queries, keys = block.heads * block.head_dim, block.kv_heads * block.head_dim
-    copies = 3 if weighed and block.query != block.key else 1
-    scores = block.heads * length if random else 0
-    return copies * block.width + 2 * queries + 2 * keys + 3 * scores + after, 2 * scores
+    whole = inputs + one if again else sum(layers.values())
+    return rows * (whole + work + words), rows * (one + work)
 
 
 def _drops(config: Mapping[str, Any]) -> bool:

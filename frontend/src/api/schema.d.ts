@@ -2036,10 +2036,16 @@ export interface components {
             trainable_params?: number | null;
             /**
              * Training Memory Bytes
-             * @description Of one training process, with rows of full length.
+             * @description Of one training process on a CPU, with rows of full length.
              * @default null
              */
             training_memory_bytes?: number | null;
+            /**
+             * Training Gpu Bytes
+             * @description Of a GPU's memory, for one training process.
+             * @default null
+             */
+            training_gpu_bytes?: number | null;
             /**
              * Binding
              * @description The part of the target that decided.

@@ -33,6 +33,15 @@ export function PlanTable({ plan }: { plan: JobPlan }) {
                   value: bytes(plan.memory_bytes),
                   note: t("plan.trainable", { value: compact(plan.trainable_params) }),
                 },
+                ...(plan.training_gpu_bytes
+                  ? [
+                      {
+                        label: t("plan.training"),
+                        value: bytes(plan.training_gpu_bytes),
+                        note: t("plan.trainingCpu", { value: bytes(plan.training_memory_bytes) }),
+                      },
+                    ]
+                  : []),
               ]
             : []),
           ...(time
