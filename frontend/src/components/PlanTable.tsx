@@ -33,15 +33,6 @@ export function PlanTable({ plan }: { plan: JobPlan }) {
                   value: bytes(plan.memory_bytes),
                   note: t("plan.trainable", { value: compact(plan.trainable_params) }),
                 },
-                ...(plan.training_gpu_bytes
-                  ? [
-                      {
-                        label: t("plan.training"),
-                        value: bytes(plan.training_gpu_bytes),
-                        note: t("plan.trainingCpu", { value: bytes(plan.training_memory_bytes) }),
-                      },
-                    ]
-                  : []),
               ]
             : []),
           ...(time
@@ -84,6 +75,11 @@ export function PlanTable({ plan }: { plan: JobPlan }) {
           </Table.Tbody>
         </Table>
       </Table.ScrollContainer>
+      {plan.training_gpu_bytes != null && (
+        <Text size="sm" c="dimmed">
+          {t("plan.training", { gpu: bytes(plan.training_gpu_bytes), cpu: bytes(plan.training_memory_bytes) })}
+        </Text>
+      )}
       {plan.notes?.map((note) => (
         <Text key={note} size="sm" c="dimmed">
           {note}
