@@ -265,9 +265,9 @@ class _Planner:
         self.dense_seconds = 0.0 if timing is None else timing.forward(config, self.specs, none, task)
         self.dense_bytes = container_bytes((spec.name, self.code, list(spec.shape)) for spec in self.specs)
         self.trainable = trainable_total(self.specs, settings)
-        phases = [settings, replace(settings, method="dense", frozen_weights="float32")]
-        if not settings.compare_dense or settings.method == "dense":
-            phases.pop()
+        phases = [settings]
+        if settings.compare_dense and settings.method != "dense":
+            phases.append(replace(settings, method="dense", frozen_weights="float32"))
         self.training, self.training_gpu = (
             max(training_memory(config, self.specs, phase, task, gpu=gpu).least for phase in phases)
             for gpu in (False, True)

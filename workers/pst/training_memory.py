@@ -119,7 +119,7 @@ def training_memory(
             groups[spec.group] = groups.get(spec.group, 0) + spec.numel
     pooled = settings.threshold == "global" and settings.structure != "structured"
     largest = max(pruned, default=0)
-    held = ITEM * max(groups.values(), default=0) if pooled and traits.prunes else 0
+    scores = ITEM * max(groups.values(), default=0) if pooled and traits.prunes else 0
     fewer = settings.frozen_weights != "float32" and replaced
     live = settings.method != "dense" and settings.distill
     live = live and (settings.distill_hidden_weight > 0 or task == "generation")
@@ -133,12 +133,12 @@ def training_memory(
         trained=ITEM * (lasting * trained + max(0, trained - own)),
         teacher=ITEM * model if live else 0,
         layer=(2 * NARROW if fewer else 4 * ITEM) * largest if replaced else 0,
-        selection=held + SELECTING * largest if traits.prunes else 0,
-        pooled=held,
+        selection=scores + SELECTING * largest if traits.prunes else 0,
+        pooled=scores,
         activations=kept,
         gradients=max(ITEM * trained, ITEM * (trained - last) + one),
         held=(NARROW if fewer else ITEM) * sum(pruned) if replaced else 0,
-        batch=_evaluated(config, specs, settings, task, NARROW if fewer else ITEM),
+        batch=_evaluated(config, specs, settings, task, form, NARROW if fewer else ITEM),
         library=LIBRARY if gpu else 0,
     )
 
@@ -153,27 +153,36 @@ class _Form:
     casts: bool
     rms: bool
     queries_normed: bool
-    written_out: bool
+    written_out: bool  # GELU by its formula, operation by operation
+
+    @property
+    def between(self) -> int:
+        """Bytes of a number between two blocks."""
+        return ITEM if self.casts else self.item
+
+    def inner(self, block: Attention | FeedForward) -> int:
+        """Numbers of a token that the maps and the activation of a block make, without attention's scores."""
+        if isinstance(block, FeedForward):
+            return ((2 if len(block.inputs) == 1 else 4) + 3 * self.written_out) * block.inner
+        return 2 * (block.heads + block.kv_heads) * block.head_dim
 
     def block(self, block: Attention | FeedForward, length: int, weighed: bool) -> tuple[int, int]:
         """Bytes a token that a block keeps, and that its backward needs besides."""
-        width, random = block.width, int(self.drops)
+        width, random, inner = block.width, int(self.drops), self.inner(block)
         if isinstance(block, FeedForward):
-            maps = len(block.inputs)
-            inner, between = (2 if maps == 1 else 4) * block.inner, 2 * block.inner
-            inner += 3 * block.inner if self.written_out else 0
+            maps, work = len(block.inputs), 2 * block.inner
         else:
             maps = 3 if block.query != block.key else 1
             queries, keys = block.heads * block.head_dim, block.kv_heads * block.head_dim
             scores = 0 if self.fused or not self.drops else block.heads * length
-            inner, between = 2 * queries + 2 * keys + 3 * scores, 2 * scores
+            inner, work = inner + 3 * scores, 2 * scores
             inner += queries if self.casts else 0
             inner += queries + keys if self.queries_normed else 0
         norms = 1 + self.rms
         if self.casts:
-            return self.item * (maps * width + inner) + ((1 + norms) * ITEM + random) * width, self.item * between
+            return self.item * (maps * width + inner) + ((1 + norms) * ITEM + random) * width, self.item * work
         copies = maps if weighed else 1
-        return self.item * (copies * width + inner + (norms + random) * width), self.item * between
+        return self.item * (copies * width + inner + (norms + random) * width), self.item * work
 
 
 def _form(config: Mapping[str, Any], settings: TrainSettings, gpu: bool) -> _Form:
@@ -187,29 +196,17 @@ def _form(config: Mapping[str, Any], settings: TrainSettings, gpu: bool) -> _For
         casts=gpu and narrow,
         rms=kind in RMS_NORM,
         queries_normed=kind in QUERIES_NORMED,
-        written_out=_written_out(config),
+        written_out=any(config.get(name) == "gelu_new" for name in ACTIVATIONS),
     )
 
 
-def _written_out(config: Mapping[str, Any]) -> bool:
-    """Whether the activation is GELU by its formula, operation by operation."""
-    return any(config.get(name) == "gelu_new" for name in ACTIVATIONS)
-
-
 def _evaluated(
-    config: Mapping[str, Any], specs: Sequence[TensorSpec], settings: TrainSettings, task: str, item: int
+    config: Mapping[str, Any], specs: Sequence[TensorSpec], settings: TrainSettings, task: str, form: _Form, item: int
 ) -> int:
     """Bytes of the block that holds most, and of the scored words, while rows go through without gradients."""
-    most = words = 0
-    for block in blocks(config, task):
-        length = _length(block, settings)
-        if isinstance(block, FeedForward):
-            inner = ((2 if len(block.inputs) == 1 else 4) + 3 * _written_out(config)) * block.inner
-        else:
-            inner = 2 * (block.heads + block.kv_heads) * block.head_dim
-        most = max(most, length * (3 * block.width + inner))
-    if task == "generation":
-        words = 3 * _scored(config, specs, settings, task)
+    parts = blocks(config, task)
+    most = max((_length(part, settings) * (3 * part.width + form.inner(part)) for part in parts), default=0)
+    words = 3 * _scored(config, specs, settings, task) if task == "generation" else 0
     return EVALUATED.get(task, EVALUATED_USUALLY) * (item * most + ITEM * words)
 
 
@@ -245,17 +242,16 @@ def _activations(
     """Bytes of all layers, and of the largest alone, each with the work of the largest block."""
     rows = settings.micro_batch_size or settings.batch_size
     weighed = settings.method == "pst" and settings.activation_power > 0
-    between = ITEM if form.casts else form.item
     inputs = work = 0
     layers: dict[tuple[str, int], int] = {}
     for block in blocks(config, task):
         length = _length(block, settings)
         kept, most = form.block(block, length, weighed)
         if live and isinstance(block, FeedForward) and settings.distill_hidden_weight > 0:
-            kept += 3 * between * block.width
+            kept += 3 * form.between * block.width
         at = block.group.rpartition(".")[0], block.layer
         if at not in layers:
-            inputs += length * between * block.width
+            inputs += length * form.between * block.width
         layers[at] = layers.get(at, 0) + length * kept
         work = max(work, length * most)
     words = ITEM * (5 if live else 3) * _scored(config, specs, settings, task) if task == "generation" else 0

@@ -92,7 +92,7 @@ def run(source: Path, target: Path, tasks: Sequence[str], methods: Sequence[str]
         teacher = None
         for name in dict.fromkeys([*(["teacher"] if taught else []), *missing]):
             planned = missing.get(name) or experiments(name, sparsities)
-            taken = steps if name != "teacher" else round(steps * DEFAULT.dense_epochs / DEFAULT.epochs)
+            taken = steps if name != "teacher" else round(steps * pipeline.DENSE_SHARE)
             begin = time.monotonic()
             trial = Run(base, rows, METHODS[name][0], planned, taken, teacher, plain=name in PLAIN)
             results = trial.run(keep=name == "teacher")
@@ -176,7 +176,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     five.add_argument("--processes", type=int, default=1)
     five.add_argument("--steps", type=int, default=pipeline.STEPS)
     five.add_argument("--methods", nargs="+", choices=pipeline.METHODS, default=[])
-    five.add_argument("--rates", type=int, default=2, help="how many rates of a method are searched (default: 2)")
+    five.add_argument("--rates", type=int, default=pipeline.RATES, help="of a method, that are searched")
     five.add_argument("--seconds", type=float, default=math.inf, help="after which nothing more is begun")
     options = parser.parse_args(arguments)
     if options.command == "prepare":

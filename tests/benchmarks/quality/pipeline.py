@@ -30,11 +30,12 @@ from unittest import mock
 from pst.config import TrainSettings
 from tests.benchmarks.quality.data import chosen_splits
 
-DEFAULT = TrainSettings()
 SEED = 1
 BATCH = 32
 SEARCHED = 0.9
-STEPS = 350
+STEPS, RATES = 350, 2
+DENSE_SHARE = TrainSettings().dense_epochs / TrainSettings().epochs
+"""Steps of the dense model that is learned from, in those of its student."""
 GENERATED = 600
 LONGEST = 450  # characters of source and target to learn from: several runs then share a card's memory
 CARD = 0.9  # of a card's memory, the rest is for what a process takes beside torch's tensors
@@ -205,7 +206,7 @@ def run_case(case: Case, base: Path, rows: Path, work: Path, steps: int, process
         "seed": SEED,
         "batch_size": BATCH,
         "epochs": epochs,
-        "dense_epochs": epochs if method == "dense" else epochs * DEFAULT.dense_epochs / DEFAULT.epochs,
+        "dense_epochs": epochs if method == "dense" else epochs * DENSE_SHARE,
         "dense_learning_rate": case.rate if full else FULL_RATES[case.base][0],
         "max_length": 192 if generation else 128,
         "max_target_length": 160,
@@ -265,7 +266,7 @@ def run(
     methods: Sequence[str] = (),
     processes: int = 1,
     steps: int = STEPS,
-    rates: int = 2,
+    rates: int = RATES,
     seconds: float = math.inf,
 ) -> None:
     """Run what is not in ``target`` yet, several processes at once: a small model leaves most of a card idle. No case
