@@ -198,7 +198,9 @@ def seconds_of(*, actor: Actor, base: BaseModel, settings: TrainSettings, datase
 
 def _passes(settings: Mapping[str, Any]) -> float:
     """How often a job's rows go through the model: in the sparse run, and in the dense one it is compared with."""
-    return float(settings["epochs"] + settings["dense_epochs"])
+    if settings["method"] == "dense":
+        return float(settings["dense_epochs"])
+    return float(settings["epochs"] + (settings["dense_epochs"] if settings["compare_dense"] else 0))
 
 
 def _train_rows(dataset: Dataset) -> int:

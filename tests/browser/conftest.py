@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 from django.conf import settings
-from playwright.sync_api import Browser, ConsoleMessage, Page, Response, expect, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Error, Page, Request, Response, expect, sync_playwright
 from pytest_django.live_server_helper import LiveServer
 
 from embedded.bootstrap import ROOT
@@ -49,15 +50,31 @@ class Tab:
     address: str
     complaints: list[str] = field(default_factory=list)
     shots: Path | None = None
+    traffic: deque[str] = field(default_factory=lambda: deque(maxlen=40))
 
     def hear(self, message: ConsoleMessage) -> None:
         # Chromium itself writes a line for every answer of 400 and above; those that are faults are heard below.
         if message.type in {"error", "warning"} and not message.text.startswith("Failed to load resource"):
             self.complaints.append(f"{message.type}: {message.text}")
 
+    def asked(self, request: Request) -> None:
+        self.traffic.append(f"{request.method} {request.url}")
+
     def answered(self, response: Response) -> None:
+        self.traffic.append(f"  {response.status} {response.request.method} {response.url}")
         if response.status >= 500 or (response.status == 404 and "/assets/" in response.url):
             self.complaints.append(f"{response.status} from {response.url}")
+
+    def failed(self, request: Request) -> None:
+        self.traffic.append(f"  {request.failure} {request.method} {request.url}")
+
+    def story(self) -> str:
+        """What the page shows and what it asked for last."""
+        try:
+            shown = self.page.locator("body").inner_text(timeout=2_000)
+        except Error as error:
+            shown = f"nothing that can be read: {error}"
+        return "\n".join([self.page.url, shown, "", *self.traffic])
 
     def open(self, path: str) -> None:
         self.page.goto(self.address + path)
@@ -77,6 +94,18 @@ class Tab:
                 assert not wrong, f"{name} at {size['width']}: {wrong}"
             if self.shots is not None:
                 self.page.screenshot(path=self.shots / f"{name}-{size['width']}.png", full_page=True)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """A failure says what the page showed: on a machine that is far away nobody can look at it."""
+    report = yield
+    tab = getattr(item, "funcargs", {}).get("tab")
+    if report.when == "call" and report.failed and isinstance(tab, Tab):
+        report.sections.append(("the page", tab.story()))
+    return report
 
 
 @pytest.fixture(scope="module")
@@ -106,7 +135,9 @@ def open_tab(browser: Browser, address: str) -> Iterator[Tab]:
     opened = Tab(page=page, address=address, shots=Path(folder) if folder else None)
     page.on("console", opened.hear)
     page.on("pageerror", lambda error: opened.complaints.append(f"uncaught: {error}"))
+    page.on("request", opened.asked)
     page.on("response", opened.answered)
+    page.on("requestfailed", opened.failed)
     yield opened
     # Leave the application first: a poll in flight must not meet an emptied database.
     page.goto("about:blank")

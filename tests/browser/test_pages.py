@@ -108,6 +108,8 @@ def test_an_upload_is_taken_up_after_a_reload(tab: Tab, tmp_path: Path) -> None:
     offsets: list[str] = []
     page.on("request", lambda request: offsets.append(request.headers.get("upload-offset", "")))
     page.locator("input[type=file]").first.set_input_files(rows)
+    # Until the rows are shown the button may move away from under the pointer.
+    expect(page.get_by_role("table", name="The first rows")).to_be_visible()
     page.get_by_role("button", name="Upload and validate").click()
     page.wait_for_url(re.compile(r"/datasets/[0-9a-f-]{36}$"))
     assert str(arrived) in offsets and "0" not in offsets

@@ -277,8 +277,16 @@ def test_seconds_come_from_finished_jobs_like_it(owner: Person, outsider: Person
     }
     # The median of one's own jobs: 140 s for 10 rows read 10 times; now 20 rows are read 15 times.
     assert owner.client.post("/api/v1/estimates", body).json()["seconds"]["estimate"] == 420.0
-    body["settings"] = {"method": "dense"}
+    body["settings"] = {"epochs": 10, "compare_dense": False, "distill": False}
+    assert owner.client.post("/api/v1/estimates", body).json()["seconds"]["estimate"] == 280.0, "no dense run"
+    body["settings"] = {"method": "dense", "dense_epochs": 3}
     assert owner.client.post("/api/v1/estimates", body).json()["seconds"]["estimate"] is None
+    job = queued_job(owner, dataset=str(dataset.id), settings={"method": "dense", "dense_epochs": 5})
+    gpu.claim(job)
+    assert gpu.finish(job, gpu.success(job)).status_code == 200
+    Job.objects.filter(pk=job.pk).update(started_at=now - timedelta(seconds=100), finished_at=now)
+    # 100 s for 10 rows read 5 times, for it has no sparse run; now 20 rows are read 3 times.
+    assert owner.client.post("/api/v1/estimates", body).json()["seconds"]["estimate"] == 120.0
 
 
 def test_place_in_the_queue_and_workers(owner: Person, outsider: Person) -> None:

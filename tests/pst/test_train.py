@@ -177,6 +177,15 @@ def test_the_teacher_pulls_the_student(base: Path) -> None:
     assert trainer.metric == pytest.approx(1 / 3, abs=0.01)
 
 
+def test_progress_tells_the_rate_of_the_weights_not_of_the_head(base: Path) -> None:
+    events: list[dict[str, Any]] = []
+    settings = settings_of(epochs=1, learning_rate=1e-4, score_learning_rate=1e-4, head_learning_rate=0.01)
+    trainer = make(base, settings, emit=events.append)
+    trainer.run()
+    first = next(event for event in events if event["type"] == "progress")
+    assert first["learning_rate"] == pytest.approx(1e-4 * trainer.rate(0))
+
+
 def test_early_stop_counts_evaluations_at_the_final_sparsity(base: Path) -> None:
     events: list[dict[str, Any]] = []
     settings = settings_of(epochs=10, evaluations=40, early_stop=3, learning_rate=1e-9, score_learning_rate=1e-9)

@@ -378,7 +378,8 @@ class Trainer:
         self._reported = now
         self._check_losses()
         pace = (now - begin) / (self.step - first)
-        peak = max(group["peak"] for group in self.optimizer.param_groups)
+        # The rate of most of what is trained: the head has one of its own.
+        peak = max(self.optimizer.param_groups, key=lambda group: sum(map(torch.numel, group["params"])))["peak"]
         self.hooks.emit(
             {
                 "type": "progress",
