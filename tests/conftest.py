@@ -5,12 +5,17 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator
 
+import hypothesis
 import pytest
 from rest_framework.test import APIClient
 
 from embedded.services import Postgres, Valkey
 from tests import settings as test_settings
 from tests.factories.accounts import Person, node_secret, person
+
+# No test is timed: the suite's processes share few cores.
+hypothesis.settings.register_profile("suite", deadline=None)
+hypothesis.settings.load_profile("suite")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

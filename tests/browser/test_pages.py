@@ -246,10 +246,16 @@ def test_reports_are_read_compared_and_taken_along(tab: Tab, tmp_path: Path) -> 
         page.get_by_role("button", name="Save Density of the mask as PNG").click()
     assert picture.value.path().read_bytes().startswith(b"\x89PNG")
 
+    held: list[Route] = []
+    page.route(f"**/api/v1/jobs/{jobs[0].id}", lambda route: held.append(route))
     tab.open(f"/w/acme/jobs/compare?jobs={jobs[0].id}")
     expect(page.get_by_text("Pick at least two jobs")).to_be_visible()
     page.get_by_role("combobox", name="Jobs").fill("small")
     page.get_by_role("option", name=re.compile("small")).click()
+    # A job that is still on its way stays picked.
+    expect(page).to_have_url(re.compile(f"{jobs[0].id}.*{jobs[1].id}"))
+    [late] = held
+    late.continue_()
     expect(page.get_by_role("table", name="What differs").get_by_text("target.sparsity")).to_be_visible()
     expect(page.get_by_role("img", name=re.compile("small: 91.0 % at 20.0 MB"))).to_be_visible()
     expect(

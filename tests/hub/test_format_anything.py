@@ -46,7 +46,7 @@ PIECES = st.sampled_from(
 
 
 @given(st.binary(max_size=300), NAMES, OPTIONS)
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.too_slow])
 @example(b"\xff\xfe\x00\xd8", "a.csv", Options())
 @example(b"\xfe\xff\xd8", "a.csv", Options())
 @example(b"\x81", "a.csv", Options(encoding="gb18030"))
@@ -55,7 +55,7 @@ def test_any_bytes_give_rows_or_problems(content: bytes, name: str, options: Opt
 
 
 @given(st.lists(PIECES, max_size=40), st.sampled_from(["utf-8", "utf-16", "gb18030"]), NAMES, OPTIONS)
-@settings(max_examples=250, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=250, suppress_health_check=[HealthCheck.too_slow])
 def test_anything_like_a_table_gives_rows_or_problems(
     pieces: list[str], codec: str, name: str, options: Options
 ) -> None:

@@ -83,7 +83,7 @@ def test_repeated_rows_do_not_leak_into_validation() -> None:
 
 
 @given(st.lists(st.sampled_from("abc"), min_size=1, max_size=60), st.floats(0.01, 0.5), st.integers(0, 2**31 - 1))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_every_class_keeps_training_rows(labels: list[str], share: float, seed: int) -> None:
     rows = [Row(number, str(number), None, label) for number, label in enumerate(labels)]
     train, validation = split_off(rows, share, seed)
@@ -97,7 +97,7 @@ TEXT = st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\0"
 
 
 @given(TEXT, st.none() | TEXT, TEXT, TEXT)
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_canonical_rows_come_back(text: str, pair: str | None, label: str, other: str) -> None:
     line = to_line(Row(1, text, pair, label))
     expected = {"text": text, "label": label, "references": []} | ({} if pair is None else {"text_pair": pair})

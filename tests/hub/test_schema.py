@@ -93,7 +93,6 @@ def test_no_endpoint_is_missing(document: dict[str, Any]) -> None:
 
 @settings(
     max_examples=3,
-    deadline=None,
     database=None,
     derandomize=True,
     phases=[Phase.generate],

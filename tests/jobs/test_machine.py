@@ -191,7 +191,6 @@ def test_random_walks(owner: Person) -> None:
     machine.settings = settings(
         max_examples=12,
         stateful_step_count=20,
-        deadline=None,
         suppress_health_check=list(HealthCheck),
         database=None,
         # A walk that fails is printed as it is: making it shorter takes minutes.

@@ -47,7 +47,7 @@ raw_bits = hnp.arrays(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(array=raw_bits, dtype=st.sampled_from([torch.bfloat16, torch.float16]))
 def test_any_16_bit_matrix_comes_back_bit_for_bit(
     tmp_path_factory: pytest.TempPathFactory, array: np.ndarray[Any, Any], dtype: torch.dtype
@@ -177,7 +177,7 @@ def entry_of(folder: Path, name: str = "w") -> dict[str, Any]:
     return entry | {"version": index["version"]}
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(
     shape=st.tuples(st.integers(1, 13), st.integers(1, 13)),
     structure=st.sampled_from(sorted(PATTERNS)),

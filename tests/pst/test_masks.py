@@ -41,7 +41,7 @@ def test_equals_a_full_sort(kind: str, shape: tuple[int, int], sparsity: float) 
     assert torch.equal(mask_of(scores, select(scores, kept)), by_sorting(scores, kept))
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.lists(st.integers(-3, 3), min_size=1, max_size=40), st.data())
 def test_any_count_of_any_small_matrix(values: list[int], data: st.DataObject) -> None:
     scores = torch.tensor(values).float().reshape(1, -1)

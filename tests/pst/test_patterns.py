@@ -61,7 +61,7 @@ def wanted_n_m(matrices: Sequence[Tensor], constrained: int, keep: int, size: in
     return result
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(shape=shapes, seed=st.integers(0, 99), pattern=st.sampled_from([(2, 4), (1, 4), (1, 3), (4, 8)]))
 def test_n_m_is_exact_at_the_end(shape: tuple[int, int], seed: int, pattern: tuple[int, int]) -> None:
     scores, (keep, size) = tied(shape, seed), pattern
@@ -98,7 +98,7 @@ def test_a_rising_sparsity_prunes_more_and_ends_at_half() -> None:
 
 
 @pytest.mark.parametrize("name", ["block_1x4", "block_4x1"])
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(shapes=st.lists(shapes, min_size=1, max_size=3), seed=st.integers(0, 99), data=st.data())
 def test_blocks(name: str, shapes: list[tuple[int, int]], seed: int, data: st.DataObject) -> None:
     share, pooled = data.draw(st.sampled_from(SHARES)), data.draw(st.booleans())
@@ -135,7 +135,7 @@ HEADS = Family((("q", 0), ("k", 0), ("o", 1)), 4)
 HEAD_SHAPES = {"q": (24, 10), "k": (8, 10), "o": (10, 24)}  # grouped: a head has six rows of q, two of k
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(seed=st.integers(0, 999), share=st.sampled_from([0.0, 0.25, 0.5, 0.75, 0.99]))
 def test_units_span_matrices(seed: int, share: float) -> None:
     scores = {name: tied(shape, seed + index) for index, (name, shape) in enumerate(HEAD_SHAPES.items())}

@@ -52,7 +52,7 @@ def drawn(kind: str, shape: tuple[int, int], seed: int) -> Tensor:
     return values
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     kinds=st.lists(st.sampled_from(["random", "equal", "two", "coarse", "sorted", "apart"]), min_size=1, max_size=4),
     shape=st.tuples(st.integers(1, 60), st.integers(1, 60)),

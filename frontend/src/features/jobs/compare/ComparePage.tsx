@@ -40,7 +40,7 @@ export function Component() {
   return (
     <Page title={t("compare.title")} above={[{ label: t("jobs.title"), to: `/w/${slug}/jobs` }]}>
       <Section title={t("compare.pick")} note={t("compare.pickNote", { most: MOST })}>
-        <Picker jobs={jobs} onChange={(chosen) => set("jobs", chosen.join(","))} />
+        <Picker ids={ids} jobs={jobs} onChange={(chosen) => set("jobs", chosen.join(","))} />
         {error && <ErrorNote error={error} />}
       </Section>
       {ids.length < 2 ? (
@@ -57,7 +57,7 @@ export function Component() {
   );
 }
 
-function Picker({ jobs, onChange }: { jobs: Job[]; onChange: (ids: string[]) => void }) {
+function Picker({ ids, jobs, onChange }: { ids: string[]; jobs: Job[]; onChange: (ids: string[]) => void }) {
   const { t } = useTranslation();
   const { slug } = useWorkspace();
   const [search, setSearch] = useState("");
@@ -65,16 +65,17 @@ function Picker({ jobs, onChange }: { jobs: Job[]; onChange: (ids: string[]) => 
   const list = api.useQuery("get", "/api/v1/jobs", {
     params: { query: { workspace: slug, search: settled || undefined, page_size: 50 } },
   });
-  const all = new Map([...jobs, ...(list.data?.results ?? [])].map((job) => [job.id, job]));
+  const known = [...jobs, ...(list.data?.results ?? [])].map(
+    (job) => [job.id, `${job.name} · ${percent(job.plan.sparsity)} · ${dateTime(job.created_at)}`] as const,
+  );
+  // One that is still on its way, or out of reach, stays picked when another is.
+  const labels = new Map([...ids.map((id) => [id, id.slice(0, 8)] as const), ...known]);
   return (
     <MultiSelect
       label={t("compare.jobs")}
       placeholder={t("common.search")}
-      data={[...all.values()].map((job) => ({
-        value: job.id,
-        label: `${job.name} · ${percent(job.plan.sparsity)} · ${dateTime(job.created_at)}`,
-      }))}
-      value={jobs.map(({ id }) => id)}
+      data={[...labels].map(([value, label]) => ({ value, label }))}
+      value={ids}
       onChange={onChange}
       searchValue={search}
       onSearchChange={setSearch}
