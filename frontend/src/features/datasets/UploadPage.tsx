@@ -167,7 +167,8 @@ export function Component() {
                   }
                 }
               />
-              <Loaded query={{ data: preview.error ? undefined : preview.data, error: preview.error }}>
+              {/* As high as ten rows: what stands below stays where it is when they arrive. */}
+              <Loaded query={{ data: preview.error ? undefined : preview.data, error: preview.error }} lines={14}>
                 {(data) => <PreviewTable columns={data.columns} rows={data.rows} roles={roles} />}
               </Loaded>
             </Section>
