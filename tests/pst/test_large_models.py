@@ -130,6 +130,14 @@ class Watched(Files):
         self.alive -= 1
 
 
+def test_weights_go_to_the_card_of_the_thread_that_asks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not to the first one, which the threads that read them would take "cuda" for."""
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 1)
+    assert Place(torch.device("cuda")).device == torch.device("cuda", 1)
+    assert Place(torch.device("cuda", 0)).device == torch.device("cuda", 0)
+    assert Place().device == torch.device("cpu")
+
+
 def test_each_matrix_is_in_8_bits_before_the_next_but_one_is_read(tmp_path: Path) -> None:
     folder = save_folder(tmp_path, "llama", "generation")
     source = Watched(folder / "model.safetensors")

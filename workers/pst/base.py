@@ -64,6 +64,11 @@ class Place:
     weights: FrozenWeights | None = "float32"
     source: Tensors | None = None
 
+    def __post_init__(self) -> None:
+        if self.device.type == "cuda" and self.device.index is None:
+            # Which card "cuda" means is each thread's own affair, and several threads read: this thread's is meant.
+            object.__setattr__(self, "device", torch.device("cuda", torch.cuda.current_device()))
+
 
 def load_model(folder: Path, task: str, labels: Sequence[str], seed: int) -> PreTrainedModel:
     """The base model for ``task``, in float32 on the CPU and in eval mode: with a new head of ``labels`` drawn from
