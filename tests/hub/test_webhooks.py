@@ -46,8 +46,11 @@ class Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["Content-Length"]))
         for byte in b"HTTP/1.1 2" if self.dawdles else b"":
-            self.wfile.write(bytes([byte]))
-            self.wfile.flush()
+            try:
+                self.wfile.write(bytes([byte]))
+                self.wfile.flush()
+            except ConnectionError:  # the sender has given up, as it should
+                return
             time.sleep(0.1)
         self.server.requests.append((self.path, dict(self.headers), body))
         status = self.server.answers.pop(0) if self.server.answers else 200
