@@ -18,10 +18,10 @@ from rest_framework.views import APIView
 
 from hub.accounts.actor import actor_of
 from hub.accounts.permissions import IsNode
-from hub.core import storage
 from hub.core.errors import UserError
 from hub.core.messages import read
 from hub.core.parsers import JSONParser
+from hub.core.streams import CHUNK
 from hub.datasets.models import DatasetSplit
 from hub.registry import downloads
 from hub.registry.models import Blob, VersionFile
@@ -257,7 +257,7 @@ def _body(request: Request) -> Iterator[bytes]:
     except (KeyError, ValueError):
         raise LengthRequired("Say how long the file is, in the header Content-Length.") from None
     received = 0
-    while chunk := request.stream.read(storage.CHUNK) if request.stream else b"":
+    while chunk := request.stream.read(CHUNK) if request.stream else b"":
         received += len(chunk)
         yield chunk
     if received != expected:

@@ -15,7 +15,7 @@ from hub.accounts.actor import Actor
 from hub.accounts.models import ApiToken
 from hub.core.errors import UserError
 from hub.registry.models import Blob, ModelKind, ModelVersion
-from hub.registry.services import ensure_model, publish, store_blob
+from hub.registry.services import VerifiedFiles, ensure_model, publish, store_blob, verify
 from jobs import transitions
 from jobs.models import Job, JobArtifact, JobEvent
 from jobs.planning import BaseModel
@@ -83,23 +83,42 @@ def save_checkpoint(*, actor: Actor, job_id: UUID, token: str, report: Checkpoin
     job.save(update_fields=["checkpoint"])
 
 
-@transaction.atomic
 def finish(*, actor: Actor, job_id: UUID, token: str, report: Finish) -> dict[str, Any]:
     """End the attempt; a success publishes the version in the same transaction. The same Finish under the same lease
     gets the same answer again, so that a worker may repeat it. Returns ``{"state", "version", "commit"}``."""
-    fingerprint = hashlib.sha256(report.model_dump_json().encode()).hexdigest()
-    job = moves.lock(job_id=job_id, actor=actor)
-    if (
-        job.finish is not None
-        and constant_time_compare(ApiToken.hash(token), job.finish["lease"])
-        and job.finish["report"] == fingerprint
-    ):
-        answer: dict[str, Any] = job.finish["answer"]
-        return answer
+    new = _first_told(actor=actor, job_id=job_id, token=token, report=report)
+    files = verify(report.files) if new else VerifiedFiles(())  # before any row is locked: it takes time
+    return _finish(actor=actor, job_id=job_id, token=token, report=report, files=files)
+
+
+@transaction.atomic
+def _first_told(*, actor: Actor, job_id: UUID, token: str, report: Finish) -> bool:
+    """False where this Finish was answered before. Raises StaleLease, and UserError for a file not uploaded."""
+    if _answer(moves.lock(job_id=job_id, actor=actor), token, report) is not None:
+        return False
+    _check_uploaded(job=lease.held(actor=actor, job_id=job_id, token=token), files=report.files)
+    return True
+
+
+def _fingerprint(report: Finish) -> str:
+    return hashlib.sha256(report.model_dump_json().encode()).hexdigest()
+
+
+def _answer(job: Job, token: str, report: Finish) -> dict[str, Any] | None:
+    """What was answered to the same Finish under the same lease; None where it is new."""
+    told = job.finish
+    same = told is not None and constant_time_compare(ApiToken.hash(token), told["lease"])
+    return told["answer"] if told and same and told["report"] == _fingerprint(report) else None
+
+
+@transaction.atomic
+def _finish(*, actor: Actor, job_id: UUID, token: str, report: Finish, files: VerifiedFiles) -> dict[str, Any]:
+    if (answered := _answer(moves.lock(job_id=job_id, actor=actor), token, report)) is not None:
+        return answered
     job = lease.held(actor=actor, job_id=job_id, token=token)
     lease_digest, by = job.lease_digest, f"worker {job.node.name}" if job.node else "worker"
     if report.outcome == "succeeded":
-        _succeed(job=job, report=report, by=by)
+        _succeed(job=job, report=report, files=files, by=by)
     elif report.outcome == "cancelled":
         moves.move(job=job, action=Action.STOP, by=by)
     else:
@@ -112,7 +131,7 @@ def finish(*, actor: Actor, job_id: UUID, token: str, report: Finish) -> dict[st
         "version": version.number if version else None,
         "commit": version.commit if version else None,
     }
-    job.finish = {"lease": lease_digest, "report": fingerprint, "answer": answer}
+    job.finish = {"lease": lease_digest, "report": _fingerprint(report), "answer": answer}
     job.save(update_fields=["finish"])
     return answer
 
@@ -134,19 +153,19 @@ def fail(*, job: Job, error: str, detail: str, retriable: bool, by: str) -> None
     moves.move(job=job, action=Action.FAIL, by=by, message=job.error)
 
 
-def _succeed(*, job: Job, report: Finish, by: str) -> None:
+def _succeed(*, job: Job, report: Finish, files: VerifiedFiles, by: str) -> None:
     # A job that is being cancelled publishes nothing, whatever its worker had ready.
     if transitions.after(JobState(job.state), Action.SUCCEED) == JobState.SUCCEEDED:
-        job.version = _publish(job=job, report=report)
+        job.version = _publish(job=job, report=report, files=files)
         job.report = report.report
         job.error = job.error_detail = ""
     moves.move(job=job, action=Action.SUCCEED, by=by)
 
 
-def _publish(*, job: Job, report: Finish) -> ModelVersion:
-    if not report.files:
+def _publish(*, job: Job, report: Finish, files: VerifiedFiles) -> ModelVersion:
+    if not files:
         raise UserError("A job that succeeded has files; list them.")
-    _check_uploaded(job=job, files=report.files)
+    _check_uploaded(job=job, files=files)
     model = ensure_model(workspace=job.workspace, name=job.model_name, kind=ModelKind.SPARSE, user=job.created_by)
     base = BaseModel(version=job.base_model, public=job.public_model).reference()
     lineage = {
@@ -162,7 +181,7 @@ def _publish(*, job: Job, report: Finish) -> ModelVersion:
         lineage["license"] = license_id
     return publish(
         model=model,
-        files=report.files,
+        files=files,
         lineage=lineage,
         report=report.report or {},
         job_id=job.id,
@@ -170,7 +189,7 @@ def _publish(*, job: Job, report: Finish) -> ModelVersion:
     )
 
 
-def _check_uploaded(*, job: Job, files: list[FileRef]) -> None:
+def _check_uploaded(*, job: Job, files: Iterable[FileRef]) -> None:
     """Raise UserError unless the job has uploaded every file, at the size given."""
     sizes = dict(job.artifacts.values_list("blob_id", "blob__size"))
     for file in files:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from itertools import islice
 from uuid import UUID
 
@@ -16,6 +16,8 @@ from hub.registry.models import Blob, VersionFile
 from jobs.models import FINAL, Job, JobArtifact, JobQuerySet
 
 AT_ONCE = 500
+UNFINISHED = timedelta(days=1)
+"""No file takes longer to be written."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,7 @@ def delete_unused(*, before: datetime, really: bool = True) -> Unused:
     transaction that keeps others from renewing it. Without ``really`` nothing is changed, only counted.
     """
     if really:
+        storage.forget_unfinished(older=UNFINISHED)
         for job_id in _ended(before).filter(artifacts__isnull=False).distinct().values_list("pk", flat=True):
             _let_go(job_id=job_id, before=before)
     files = size = 0

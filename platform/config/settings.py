@@ -127,7 +127,7 @@ CELERY_BEAT_SCHEDULE = {
 # Files lie under their sha256 in the default storage: a folder, or a bucket.
 if env.text("S3_BUCKET"):
     blob_storage: dict[str, Any] = {
-        "BACKEND": "storages.backends.s3.S3Storage",
+        "BACKEND": "hub.core.bucket.BucketStorage",
         "OPTIONS": {
             "bucket_name": env.text("S3_BUCKET"),
             "endpoint_url": env.text("S3_ENDPOINT") or None,
@@ -137,11 +137,13 @@ if env.text("S3_BUCKET"):
             "addressing_style": env.text("S3_ADDRESSING", "auto"),
             "file_overwrite": True,
             "default_acl": None,
+            # A file that is opened to be sought in goes to the disk past this, not into memory.
+            "max_memory_size": 8 * 1024 * 1024,
         },
     }
 else:
     blob_storage = {
-        "BACKEND": "django.core.files.storage.FileSystemStorage",
+        "BACKEND": "hub.core.folder.FolderStorage",
         "OPTIONS": {"location": str(DATA_DIR / "files"), "file_permissions_mode": 0o640},
     }
 STORAGES = {

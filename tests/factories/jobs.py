@@ -16,7 +16,7 @@ from hub.accounts.models import BASE_WORKSPACE, ApiToken, User, Workspace
 from hub.core import storage
 from hub.datasets.models import Dataset, DatasetSplit, DatasetState
 from hub.registry.models import Model, ModelKind, ModelVersion
-from hub.registry.services import ensure_model, publish, store_blob
+from hub.registry.services import ensure_model, publish, store_blob, verify
 from hub.serving.models import Node, NodeKind
 from jobs.models import Job
 from pst_client.contract import LEASE_HEADER, FileRef
@@ -74,7 +74,7 @@ def base_model(
     place = workspace or Workspace.objects.get_or_create(slug=BASE_WORKSPACE, defaults={"name": "Base models"})[0]
     model: Model = ensure_model(workspace=place, name=name, kind=ModelKind.BASE)
     files = [file_ref("config.json", json.dumps(config or BERT).encode())]
-    return publish(model=model, files=files, lineage={"license": "apache-2.0"}, report={})
+    return publish(model=model, files=verify(files), lineage={"license": "apache-2.0"}, report={})
 
 
 def submission(person: Person, **changes: Any) -> dict[str, Any]:

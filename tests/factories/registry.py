@@ -9,7 +9,7 @@ from uuid import UUID
 
 from hub.accounts.models import Workspace
 from hub.registry.models import ModelKind, ModelVersion
-from hub.registry.services import ensure_model, publish, store_blob
+from hub.registry.services import ensure_model, publish, store_blob, verify
 from pst_client.contract import FileRef
 
 CONFIG = {"model_type": "bert", "architectures": ["BertForSequenceClassification"]}
@@ -69,7 +69,7 @@ def published(
     """The next version of ``workspace/name``."""
     return publish(
         model=ensure_model(workspace=workspace, name=name, kind=kind),
-        files=stored(files() if contents is None else contents),
+        files=verify(stored(files() if contents is None else contents)),
         lineage={"dataset": {"name": "tickets", "sha256": "ab" * 32}} if lineage is None else lineage,
         report=REPORT if report is None else report,
         job_id=job_id,

@@ -6,6 +6,7 @@ import base64
 import hashlib
 import json
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from uuid import uuid4
 
 import pytest
@@ -13,6 +14,7 @@ import yaml
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from django.core.exceptions import ImproperlyConfigured
+from django.core.files.storage import default_storage
 from django.db import connection
 
 from hub.accounts.actor import actor_of_user
@@ -137,14 +139,27 @@ def test_clashing_paths_are_refused() -> None:
 
 
 def test_files_must_have_been_uploaded_at_that_size(owner: Person) -> None:
-    model = services.ensure_model(workspace=owner.workspace, name="m", kind=ModelKind.SPARSE)
     missing = FileRef(path="x", sha256=hashlib.sha256(b"never").hexdigest(), size=5)
     with pytest.raises(UserError, match="never uploaded"):
-        services.publish(model=model, files=[missing], lineage={}, report={})
+        services.verify([missing])
     (there,) = stored({"x": b"12345"})
     with pytest.raises(UserError, match="5 bytes"):
-        services.publish(model=model, files=[there.model_copy(update={"size": 6})], lineage={}, report={})
-    assert ModelVersion.objects.count() == 0
+        services.verify([there.model_copy(update={"size": 6})])
+    assert services.verify([there]) == (there,)
+
+
+def test_a_file_that_the_storage_holds_damaged_is_not_signed(owner: Person) -> None:
+    """Half a file under a valid signature: what a full disk and a killed process once left behind."""
+    (there,) = stored({"model.safetensors": bytes(range(256)) * 8})
+    path = Path(default_storage.path(storage.blob_name(there.sha256)))
+    path.write_bytes(path.read_bytes()[:1024])
+    with pytest.raises(UserError, match="damaged"):
+        services.verify([there])
+    path.write_bytes(b"\0" * there.size)
+    with pytest.raises(UserError, match="damaged"):
+        services.verify([there])
+    stored({"model.safetensors": bytes(range(256)) * 8})
+    assert services.verify([there]) == (there,)
 
 
 @pytest.mark.parametrize("raw", [b"[]", b"{", b"\xff", b'{"a": NaN}', b'{"a": "\\u0000"}', b'{"a": "\\ud800"}'])

@@ -35,7 +35,7 @@ pytestmark = pytest.mark.django_db
 @pytest.fixture(autouse=True)
 def files(settings: Any, tmp_path: Path) -> None:
     """A storage of the test's own: the sweep looks at all there is."""
-    kind = {"BACKEND": "django.core.files.storage.FileSystemStorage", "OPTIONS": {"location": str(tmp_path)}}
+    kind = {"BACKEND": "hub.core.folder.FolderStorage", "OPTIONS": {"location": str(tmp_path)}}
     settings.STORAGES = {**settings.STORAGES, "default": kind}
 
 

@@ -25,7 +25,7 @@ from hub.accounts.models import BASE_WORKSPACE, Workspace
 from hub.core import storage
 from hub.datasets.models import Dataset, DatasetSplit, DatasetState
 from hub.registry.models import ModelKind, ModelVersion
-from hub.registry.services import ensure_model, publish, store_blob
+from hub.registry.services import ensure_model, publish, store_blob, verify
 from jobs.models import Job
 from pst_client.contract import FileRef
 from tests.e2e.tiny import ROWS, write_model
@@ -66,7 +66,8 @@ def publish_folder(folder: Path, *, workspace: Workspace, name: str, kind: Model
         content = path.read_bytes()
         blob = store_blob(parts=[content], max_bytes=10**8)
         files.append(FileRef(path=path.relative_to(folder).as_posix(), sha256=blob.sha256, size=blob.size))
-    return publish(model=ensure_model(workspace=workspace, name=name, kind=kind), files=files, lineage={}, report={})
+    model = ensure_model(workspace=workspace, name=name, kind=kind)
+    return publish(model=model, files=verify(files), lineage={}, report={})
 
 
 @pytest.fixture

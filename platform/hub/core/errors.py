@@ -5,6 +5,7 @@ Services raise :class:`UserError` (or a subclass) for whatever a user can put ri
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -20,6 +21,8 @@ from rest_framework.response import Response
 from hub.core.language import said, say
 
 log = structlog.get_logger(__name__)
+
+DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 class UserError(Exception):
@@ -138,6 +141,10 @@ def exception_handler(error: Exception, context: dict[str, Any]) -> Response | N
     elif isinstance(error, (OperationalError, RedisError)):
         log.error("service_unavailable", kind=type(error).__name__, error=str(error))
         answer, code = body("unavailable", "The database or Redis is busy or out of reach; try again in a moment."), 503
+    elif isinstance(error, OSError) and error.errno in DISK_FULL:
+        log.error("disk_full", error=str(error))
+        message = "The server's disk is full, and nothing was stored. Tell whoever runs this installation."
+        answer, code = body("disk_full", message), status.HTTP_507_INSUFFICIENT_STORAGE
     else:
         return None
     set_rollback()

@@ -1,5 +1,8 @@
 """Content-addressed files in Django's default storage (a folder or a bucket): a file's name is its sha256.
 
+A file has its name only once it is whole. One that is found under its name is still read before it is believed, since
+a disk can lose what it took.
+
 A file's time says when its content was last stored, also where it was there already. So a file that was stored long
 ago and that no row refers to is refuse: whoever stores content now has a young file, and the time to refer to it.
 """
@@ -7,22 +10,39 @@ ago and that no row refers to is refuse: whoever stores content now has a young 
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 import tempfile
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
-from datetime import UTC, datetime
-from pathlib import Path
-from typing import IO
+from contextlib import contextmanager
+from datetime import datetime, timedelta
+from typing import IO, Protocol, cast
 
+import structlog
+from django.conf import settings
 from django.core.files import File
 from django.core.files.storage import default_storage
 from django.db import connection, transaction
 
 from hub.core.errors import TooLarge, UserError
+from hub.core.streams import Reading
 
-CHUNK = 1024 * 1024
+log = structlog.get_logger(__name__)
+
+
+class Backend(Protocol):
+    """What a storage can do beyond Django's own: hub.core.folder, hub.core.bucket."""
+
+    def renew(self, name: str) -> bool: ...
+
+    def read(self, name: str, first: int, length: int | None) -> Reading: ...
+
+    def listed(self, folder: str) -> Iterator[tuple[str, datetime, int]]: ...
+
+    def forget_unfinished(self, *, older: timedelta) -> None: ...
+
+
+def _backend() -> Backend:
+    return cast(Backend, default_storage)
 
 
 def blob_name(sha256: str) -> str:
@@ -32,11 +52,6 @@ def blob_name(sha256: str) -> str:
     return f"blobs/{sha256[:2]}/{sha256[2:4]}/{sha256}"
 
 
-def chunks(stream: IO[bytes]) -> Iterator[bytes]:
-    while chunk := stream.read(CHUNK):
-        yield chunk
-
-
 def put(parts: Iterable[bytes], *, max_bytes: int, expected_sha256: str | None = None) -> tuple[str, int]:
     """Store ``parts`` and return (sha256, size in bytes).
 
@@ -44,7 +59,7 @@ def put(parts: Iterable[bytes], *, max_bytes: int, expected_sha256: str | None =
     nothing is stored then.
     """
     digest, size = hashlib.sha256(), 0
-    with tempfile.TemporaryFile() as spool:
+    with tempfile.TemporaryFile(dir=settings.FILE_UPLOAD_TEMP_DIR) as spool:
         for part in parts:
             size += len(part)
             if size > max_bytes:
@@ -58,24 +73,39 @@ def put(parts: Iterable[bytes], *, max_bytes: int, expected_sha256: str | None =
                 code="checksum_mismatch",
             )
         spool.seek(0)
-        if not _renewed(sha256, spool):
-            default_storage.save(blob_name(sha256), File(spool))
+        _keep(sha256, size, spool)
     return sha256, size
 
 
-def _renewed(sha256: str, content: IO[bytes]) -> bool:
-    """Whether the storage has the blob; its time is now, then."""
+def _keep(sha256: str, size: int, content: IO[bytes]) -> None:
+    """Have the blob in the storage, whole, its time now."""
     name = blob_name(sha256)
-    if not default_storage.exists(name):
+    if default_storage.exists(name):
+        if intact(sha256, size):
+            with alone(sha256):
+                if _backend().renew(name):
+                    return
+        else:
+            log.error("blob_damaged", sha256=sha256, size=size)
+            with alone(sha256):
+                default_storage.delete(name)
+    default_storage.save(name, File(content))
+
+
+def intact(sha256: str, size: int) -> bool:
+    """Whether the storage holds the blob with the content that its name says; reads all of it."""
+    digest, found = hashlib.sha256(), 0
+    try:
+        reading = read(sha256)
+    except FileNotFoundError:
         return False
-    with alone(sha256):
-        if not default_storage.exists(name):
-            return False
-        try:
-            os.utime(default_storage.path(name))
-        except NotImplementedError:  # a bucket: only storing it again gives it a new time
-            default_storage.save(name, File(content))
-    return True
+    try:
+        for part in reading:
+            digest.update(part)
+            found += len(part)
+    finally:
+        reading.close()
+    return found == size and digest.hexdigest() == sha256
 
 
 @contextmanager
@@ -91,16 +121,14 @@ def alone(sha256: str) -> Iterator[None]:
 
 def stored() -> Iterator[tuple[str, datetime, int]]:
     """Every blob of the storage: sha256, when it was last stored, size in bytes."""
-    bucket = getattr(default_storage, "bucket", None)
-    if bucket is not None:
-        for item in bucket.objects.filter(Prefix="blobs/"):
-            yield item.key.rpartition("/")[2], item.last_modified, item.size
-        return
-    for path in Path(default_storage.path("blobs")).glob("*/*/*"):
-        if re.fullmatch("[0-9a-f]{64}", path.name):
-            with suppress(FileNotFoundError):  # deleted meanwhile
-                found = path.stat()
-                yield path.name, datetime.fromtimestamp(found.st_mtime, UTC), found.st_size
+    for name, when, size in _backend().listed("blobs"):
+        if re.fullmatch("[0-9a-f]{64}", name):
+            yield name, when, size
+
+
+def forget_unfinished(*, older: timedelta) -> None:
+    """Delete what was begun to be written ``older`` ago and has no name yet: its process was killed."""
+    _backend().forget_unfinished(older=older)
 
 
 def stored_at(sha256: str) -> datetime | None:
@@ -117,3 +145,9 @@ def delete(sha256: str) -> None:
 def open_blob(sha256: str) -> IO[bytes]:
     """The blob as a seekable binary file; the caller closes it. Raises FileNotFoundError."""
     return default_storage.open(blob_name(sha256), "rb")
+
+
+def read(sha256: str, first: int = 0, length: int | None = None) -> Reading:
+    """``length`` bytes of the blob from ``first`` on, in chunks; all the rest by default. Nothing else is fetched or
+    held in memory, from a bucket too. Raises FileNotFoundError at the call, not at the first chunk."""
+    return _backend().read(blob_name(sha256), first, length)

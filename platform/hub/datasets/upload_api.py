@@ -23,7 +23,7 @@ from rest_framework.views import APIView
 from hub.accounts.actor import actor_of
 from hub.accounts.models import Workspace
 from hub.core.errors import NotFound, UserError
-from hub.core.storage import CHUNK
+from hub.core.streams import CHUNK
 from hub.datasets import uploads
 from hub.datasets.models import Upload
 

@@ -23,8 +23,8 @@ from django.utils import timezone
 
 from hub.accounts.actor import Actor
 from hub.accounts.models import Role, Workspace
-from hub.core import storage
 from hub.core.errors import Conflict, NotFound, TooLarge, UserError
+from hub.core.streams import chunks
 from hub.datasets.models import Upload
 
 log = structlog.get_logger(__name__)
@@ -134,7 +134,7 @@ def finished(*, actor: Actor, workspace: Workspace, upload_id: UUID) -> Upload:
 
 def contents(upload: Upload) -> Iterator[bytes]:
     with path_of(upload.id).open("rb") as file:
-        yield from storage.chunks(file)
+        yield from chunks(file)
 
 
 def discard(*, upload: Upload) -> None:

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import tarfile
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Protocol
 
 from zipstream import ZipStream
 
-from hub.core import storage
-from hub.registry.downloads import open_content
+from hub.registry.downloads import read_content
 from hub.registry.models import ModelVersion, VersionFile
 
 MODE = 0o644
@@ -34,8 +34,8 @@ class Content:
     file: VersionFile
 
     def __iter__(self) -> Iterator[bytes]:
-        with open_content(self.file.blob_id, self.file.path) as stream:
-            yield from storage.chunks(stream)
+        with closing(read_content(self.file.blob_id, self.file.path)) as content:
+            yield from content
 
 
 class Tar:

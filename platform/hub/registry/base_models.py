@@ -12,11 +12,11 @@ from django.conf import settings
 from django.db import transaction
 
 from hub.accounts.models import User, Workspace
-from hub.core import storage
 from hub.core.errors import TooLarge, UserError
+from hub.core.streams import chunks
 from hub.registry.files import MAX_JSON_BYTES, check_paths, parse_object
 from hub.registry.models import ModelKind, ModelVersion
-from hub.registry.services import CARD, CONFIG, REPORT, ensure_model, publish, store_blob
+from hub.registry.services import CARD, CONFIG, REPORT, ensure_model, publish, store_blob, verify
 from hub.registry.weights import Weights, read_header
 from pst_client.contract import FileRef
 
@@ -153,16 +153,17 @@ def add_base_model(
     files = []
     for item in sources:
         item.stream.seek(0)
-        blob = store_blob(parts=storage.chunks(item.stream), max_bytes=settings.BASE_MODEL_MAX_BYTES)
+        blob = store_blob(parts=chunks(item.stream), max_bytes=settings.BASE_MODEL_MAX_BYTES)
         files.append(FileRef(path=item.name, sha256=blob.sha256, size=blob.size))
     lineage = {key: value for key, value in (("title", title), ("license", license), ("source", source)) if value}
+    verified = verify(files)
     with transaction.atomic():
         model = ensure_model(workspace=workspace, name=name, kind=ModelKind.BASE, user=user, description=title)
         newest = model.versions.order_by("-number").first()
         if newest is not None and _same(newest, files, lineage):
             return newest, False
         return publish(
-            model=model, files=files, lineage=lineage, report={"base_model": facts}, config=config, user=user
+            model=model, files=verified, lineage=lineage, report={"base_model": facts}, config=config, user=user
         ), True
 
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
-from typing import IO
+from collections.abc import Iterable
 
 import structlog
-from django.http import FileResponse, HttpResponse, HttpResponseBase, StreamingHttpResponse
+from django.http import HttpResponse, HttpResponseBase, StreamingHttpResponse
 from django.utils.cache import patch_cache_control
 from django.utils.http import content_disposition_header, parse_etags, quote_etag
 from rest_framework import status
@@ -17,6 +16,7 @@ from rest_framework.request import Request
 
 from hub.core import storage
 from hub.core.errors import UserError
+from hub.core.streams import Reading
 from hub.registry.models import VersionFile
 
 log = structlog.get_logger(__name__)
@@ -45,21 +45,6 @@ class AnyAccept(DefaultContentNegotiation):
         return renderer, renderer.media_type
 
 
-class Part:
-    """``length`` bytes of a file from where it stands, in chunks; closes the file."""
-
-    def __init__(self, stream: IO[bytes], length: int) -> None:
-        self.stream, self.length = stream, length
-
-    def __iter__(self) -> Iterator[bytes]:
-        while self.length > 0 and (chunk := self.stream.read(min(storage.CHUNK, self.length))):
-            self.length -= len(chunk)
-            yield chunk
-
-    def close(self) -> None:
-        self.stream.close()
-
-
 def byte_range(header: str | None, size: int) -> tuple[int, int] | None:
     """(first, last) of a single range, both inclusive; None: send it all (no range, several, or not understood).
 
@@ -82,10 +67,10 @@ def byte_range(header: str | None, size: int) -> tuple[int, int] | None:
     return first, min(last, size - 1)
 
 
-def open_content(sha256: str, path: str) -> IO[bytes]:
-    """The blob of a file. Raises :class:`ContentMissing` where the storage has lost it."""
+def read_content(sha256: str, path: str, first: int = 0, length: int | None = None) -> Reading:
+    """The blob of a file, or a part of it. Raises :class:`ContentMissing` where the storage has lost it."""
     try:
-        return storage.open_blob(sha256)
+        return storage.read(sha256, first, length)
     except FileNotFoundError:
         log.error("blob_missing", sha256=sha256, path=path)
         raise ContentMissing(
@@ -118,13 +103,10 @@ def send(request: Request, file: VersionFile, *, headers: dict[str, str] | None 
     }
     if request.method == "HEAD":  # a HEAD knows no ranges
         return _private(HttpResponse(content_type=kind, headers={**common, "Content-Length": str(size)}))
-    stream = open_content(file.blob_id, file.path)
-    if part is None:  # the file itself, so that the server can hand it to sendfile
-        return _private(FileResponse(stream, as_attachment=True, filename=name, content_type=kind, headers=common))
-    stream.seek(first)
-    common["Content-Range"] = f"bytes {first}-{last}/{size}"
-    body = Part(stream, last - first + 1)
-    return _private(StreamingHttpResponse(body, status=206, content_type=kind, headers=common))
+    content = read_content(file.blob_id, file.path, first, last - first + 1)
+    if part is not None:
+        common["Content-Range"] = f"bytes {first}-{last}/{size}"
+    return _private(StreamingHttpResponse(content, status=206 if part else 200, content_type=kind, headers=common))
 
 
 def _private(response: HttpResponseBase) -> HttpResponseBase:

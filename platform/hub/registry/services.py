@@ -6,11 +6,10 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, NewType
 from uuid import UUID
 
 from django.core.exceptions import ValidationError
-from django.core.files.storage import default_storage
 from django.db import transaction
 from django.db.models import Max, ProtectedError
 from django.utils import timezone
@@ -77,20 +76,34 @@ def canonical(manifest: Manifest) -> bytes:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
 
 
-def _found_blobs(files: list[FileRef]) -> None:
-    """Raise UserError unless the storage holds every file at the size that was given."""
+VerifiedFiles = NewType("VerifiedFiles", tuple[FileRef, ...])
+"""Files whose content was read from the storage and is what their sha256 says: what a version may be signed of."""
+
+
+def verify(files: Iterable[FileRef]) -> VerifiedFiles:
+    """Read every file in the storage. Call it outside a transaction: it takes a second for each gigabyte or so.
+
+    Raises UserError for a file that was never uploaded, has another size, or is damaged in the storage.
+    """
+    files = tuple(files)
     known = Blob.objects.in_bulk([file.sha256 for file in files])
     for file in files:
         blob = known.get(file.sha256)
-        if blob is None or not default_storage.exists(storage.blob_name(file.sha256)):
+        if blob is None:
             raise UserError(f"{file.path} was never uploaded (sha256 {file.sha256}); upload it first.", code="no_blob")
         if blob.size != file.size:
             raise UserError(
                 f"{file.path} has {blob.size:,} bytes in the storage, not {file.size:,}.", code="size_mismatch"
             )
+        if not storage.intact(file.sha256, file.size):
+            raise UserError(
+                f"The storage holds {file.path} (sha256 {file.sha256}) damaged or not at all; upload it again.",
+                code="damaged_blob",
+            )
+    return VerifiedFiles(files)
 
 
-def _read_config(files: list[FileRef]) -> dict[str, Any]:
+def _read_config(files: VerifiedFiles) -> dict[str, Any]:
     for file in files:
         if file.path == CONFIG:
             with storage.open_blob(file.sha256) as stream:
@@ -102,7 +115,7 @@ def _read_config(files: list[FileRef]) -> dict[str, Any]:
 def publish(
     *,
     model: Model,
-    files: list[FileRef],
+    files: VerifiedFiles,
     lineage: dict[str, Any],
     report: dict[str, Any],
     config: dict[str, Any] | None = None,
@@ -114,7 +127,7 @@ def publish(
     Adds ``README.md`` and ``report.json`` unless given, then ``manifest.json`` and ``manifest.sig``. ``config`` is the
     model's config.json, read from the files when it is None. A job publishes once: asked again, it gets its version.
 
-    Raises UserError for a bad path, a file that is missing or of another size, and a manifest or signature given.
+    Raises UserError for a bad path, and a manifest or signature given.
     """
     model = Model.objects.select_for_update(of=("self",)).select_related("workspace").get(pk=model.pk)
     if job_id is not None and (done := ModelVersion.objects.filter(job_id=job_id).first()):
@@ -125,7 +138,6 @@ def publish(
     given = {file.path for file in files}
     if written := given & {MANIFEST, SIGNATURE}:
         raise UserError(f"{min(written)} is written by the platform; leave it out.")
-    _found_blobs(files)
     number = (model.versions.aggregate(last=Max("number"))["last"] or 0) + 1
     # What arrives as Python objects must survive JSON and the database just as a file does.
     lineage = parse_object(json.dumps(lineage, default=str).encode(), name="lineage")
