@@ -5,13 +5,17 @@ set -eu
 cd "$(dirname "$0")"
 uv="../.venv/bin/uv"
 [ -n "${PIP_FIND_LINKS:-}" ] && export UV_FIND_LINKS="$PIP_FIND_LINKS"
+# What is locked stays at its version, unless an .in file asks for another: `UPGRADE=--upgrade` takes the newest.
 compile() {
+    name="$1"
+    shift
+    cp "$name.lock" "$name.lock.new"
     "$uv" pip compile --quiet --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url \
-        --no-emit-find-links "$@"
+        --no-emit-find-links ${UPGRADE:-} "$name.in" -o "$name.lock.new" "$@"
+    ../.venv/bin/python strip_torch.py < "$name.lock.new" > "$name.lock"
+    rm "$name.lock.new"
 }
-compile dev.in | ../.venv/bin/python strip_torch.py > dev.lock.new
-mv dev.lock.new dev.lock
+compile dev
 for name in local web worker; do
-    compile "$name.in" -c dev.lock | ../.venv/bin/python strip_torch.py > "$name.lock.new"
-    mv "$name.lock.new" "$name.lock"
+    compile "$name" -c dev.lock
 done

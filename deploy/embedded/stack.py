@@ -221,8 +221,7 @@ class Stack:
         tokens = self._prepare()
         with contextlib.closing(self._listen()) as listener:
             self.url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-            web = [sys.executable, "-m", "gunicorn", "config.wsgi", "--bind", f"fd://{listener.fileno()}"]
-            web += ["--worker-class", "gthread", "--threads", "8", "--graceful-timeout", "5", "--timeout", "120"]
+            web = [sys.executable, "-m", "config.server", "--fd", str(listener.fileno())]
             self._spawn("web", web, self._web_environment(), pass_fds=(listener.fileno(),))
         platform = [sys.executable, "-m", "celery", "-A", "config", "worker", "--beat", "--pool", "threads"]
         platform += ["--concurrency", "2", "--loglevel", "INFO", "--hostname", "platform@local", "-Q", "platform"]

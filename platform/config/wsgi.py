@@ -1,4 +1,4 @@
-"""Entry point of the web tier for gunicorn. WSGI: downloads are streamed from files by threads (docs/adr/0001)."""
+"""Django as a WSGI application, which config.asgi runs in threads."""
 
 import os
 

@@ -13,7 +13,7 @@ import structlog
 from django.core.exceptions import PermissionDenied, SuspiciousOperation
 from django.core.exceptions import ValidationError as ModelValidationError
 from django.db import DataError, IntegrityError, OperationalError
-from django.http import Http404, HttpRequest, JsonResponse
+from django.http import Http404, HttpRequest, JsonResponse, UnreadablePostError
 from redis.exceptions import RedisError
 from rest_framework import exceptions, status
 from rest_framework.response import Response
@@ -141,6 +141,8 @@ def exception_handler(error: Exception, context: dict[str, Any]) -> Response | N
     elif isinstance(error, (OperationalError, RedisError)):
         log.error("service_unavailable", kind=type(error).__name__, error=str(error))
         answer, code = body("unavailable", "The database or Redis is busy or out of reach; try again in a moment."), 503
+    elif isinstance(error, UnreadablePostError):
+        answer, code = body("invalid", "The body of the request broke off or came too slowly; send it again."), 400
     elif isinstance(error, OSError) and error.errno in DISK_FULL:
         log.error("disk_full", error=str(error))
         message = "The server's disk is full, and nothing was stored. Tell whoever runs this installation."

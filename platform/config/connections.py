@@ -1,0 +1,76 @@
+"""Time limits and size limits of a connection: uvicorn has one for idle connections alone.
+
+Head: all of a request's line and headers. Body: the least that must come in a while. Writing: how long a client may
+leave what it asked for unread. A connection that breaks a limit is cut; no thread of Django ever waits for it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+HEAD_SECONDS = 15.0
+MAX_HEAD_BYTES = 64 * 1024
+WRITE_SECONDS = 60.0
+LINGER_SECONDS = 15.0
+"""How long the rest of a body is read and thrown away once its request was answered. Cutting at once would lose the
+answer on its way."""
+
+
+class LimitedConnection(HttpToolsProtocol):
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._timers: dict[str, asyncio.TimerHandle] = {}
+        self._in_head, self._head_bytes = True, 0
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._cut_after("head", HEAD_SECONDS)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        for what in list(self._timers):
+            self._in_time(what)
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        if self._in_head:
+            self._head_bytes += len(data)
+            if "head" not in self._timers:  # a kept connection begins its next request
+                self._cut_after("head", HEAD_SECONDS)
+        super().data_received(data)
+        if self._in_head and self._head_bytes > MAX_HEAD_BYTES:
+            self.send_400_response("The request's headers are too long.")
+
+    def on_headers_complete(self) -> None:
+        self._in_head, self._head_bytes = False, 0
+        self._in_time("head")
+        super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        self._in_head = True
+        self._in_time("rest")
+        super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if self.cycle.more_body:
+            self._cut_after("rest", LINGER_SECONDS)
+
+    def pause_writing(self) -> None:
+        self._cut_after("writing", WRITE_SECONDS)
+        super().pause_writing()
+
+    def resume_writing(self) -> None:
+        self._in_time("writing")
+        super().resume_writing()
+
+    def _cut_after(self, what: str, seconds: float) -> None:
+        self._in_time(what)
+        self._timers[what] = self.loop.call_later(seconds, self.transport.abort)
+
+    def _in_time(self, what: str) -> None:
+        timer = self._timers.pop(what, None)
+        if timer is not None:
+            timer.cancel()
