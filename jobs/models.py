@@ -77,6 +77,7 @@ class Job(models.Model):
     )
     progress = models.JSONField(default=dict, help_text="The last progress event's data.")
     error = models.TextField(blank=True)
+    error_said = models.JSONField(null=True, editable=False, help_text="How the error is said (pst.messages.said).")
     error_detail = models.TextField(blank=True)
     finish = models.JSONField(
         null=True, blank=True, help_text="Digests of the last Finish and its lease, and what it was answered."

@@ -22,6 +22,7 @@ from hub.serving.models import Node, NodeKind
 from jobs.models import Job
 from pst import budget
 from pst.config import TaskName, TrainSettings
+from pst.messages import Message, said
 from pst_client.contract import JobState, ModelRef, NodeProfile, Target
 
 # owner/name[@revision]; the public Hub's own rules for names, and no part of a path or an address.
@@ -57,8 +58,8 @@ def registry_model(*, actor: Actor, name: str) -> BaseModel:
     repo, _, revision = name.partition("@")
     namespace, _, model_name = repo.partition("/")
     missing = NotFound(
-        f"There is no base model {name[:200]!r} that you can see; GET base-models lists them.",
-        details=[{"field": "base_model", "message": "no such base model"}],
+        Message("There is no base model {name} that you can see; GET base-models lists them.", name=repr(name[:200])),
+        details=[{"field": "base_model", "message": Message("no such base model")}],
     )
     model = (
         readable_models(actor)
@@ -78,11 +79,11 @@ def registry_model(*, actor: Actor, name: str) -> BaseModel:
 def public_model(*, name: str) -> BaseModel:
     """A model of the public Hub, fetched by the worker. Raises Forbidden where the installation has no such thing."""
     if not django_settings.ALLOW_PUBLIC_MODELS:
-        raise Forbidden("This installation doesn't fetch public models; choose one of GET base-models.")
+        raise Forbidden(Message("This installation doesn't fetch public models; choose one of GET base-models."))
     if not PUBLIC_MODEL.fullmatch(name) or ".." in name:
         raise UserError(
-            f"{name[:200]!r} is no public model; write owner/name or owner/name@revision.",
-            details=[{"field": "base_model.public", "message": "write owner/name or owner/name@revision"}],
+            Message("{name} is no public model; write owner/name or owner/name@revision.", name=repr(name[:200])),
+            details=[{"field": "base_model.public", "message": Message("write owner/name or owner/name@revision")}],
         )
     return BaseModel(public=name)
 
@@ -105,8 +106,11 @@ def plan_of(
     if base.version is None:
         if target.sparsity is None or any(getattr(target, name) is not None for name in (*BUDGETS, "groups")):
             raise UserError(
-                "A public model is unknown before it is fetched: give a sparsity as the target, no budget, no groups.",
-                details=[{"field": "target", "message": "give a sparsity alone for a public model"}],
+                Message(
+                    "A public model is unknown before it is fetched: give a sparsity as the target, "
+                    "no budget, no groups."
+                ),
+                details=[{"field": "target", "message": Message("give a sparsity alone for a public model")}],
             )
         return None
     node = None if target.on is None else _measured_node(actor=actor, workspace=workspace, node_id=target.on.node)
@@ -132,6 +136,7 @@ def plan_of(
             details=[{"field": field, "message": error.message}],
         ) from None
     plan = found.to_dict()
+    plan["notes_said"] = [said(note) for note in found.notes]
     if node is not None and plan["time"] is not None:
         plan["time"]["node"] = node.name
     return plan
@@ -142,14 +147,18 @@ def _measured_node(*, actor: Actor, workspace: Workspace, node_id: UUID) -> Node
     node = Node.objects.visible_to(actor).reachable_by(workspace).filter(pk=node_id, kind=NodeKind.SERVE).first()
     if node is None:
         raise NotFound(
-            f"There is no serving node {node_id} for the workspace {workspace.slug}.",
-            details=[{"field": "target.on.node", "message": "no such serving node"}],
+            Message(
+                "There is no serving node {node_id} for the workspace {workspace}.",
+                node_id=node_id,
+                workspace=workspace.slug,
+            ),
+            details=[{"field": "target.on.node", "message": Message("no such serving node")}],
         )
     if node.profile is None:
         raise UserError(
-            f"The node {node.name} has not measured itself, so no time can be predicted for it.",
+            Message("The node {node} has not measured itself, so no time can be predicted for it.", node=node.name),
             code="no_profile",
-            details=[{"field": "target.on.node", "message": "has not measured itself"}],
+            details=[{"field": "target.on.node", "message": Message("has not measured itself")}],
         )
     return node
 

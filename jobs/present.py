@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
-from hub.core.language import say
+from hub.core.language import said, say
 from jobs import schemas, waiting
-from jobs.models import Job, JobQuerySet
+from jobs.models import Job, JobEvent, JobQuerySet
 from jobs.planning import BaseModel
+from pst.messages import Message, recall
 from pst_client.contract import JobState
 
 
@@ -17,6 +18,20 @@ def related(jobs: JobQuerySet) -> JobQuerySet:
     return jobs.select_related(
         "workspace", "dataset", "base_model__model__workspace", "version__model__workspace", "created_by"
     )
+
+
+def shown_plan(plan: dict[str, Any]) -> schemas.JobPlan:
+    """A stored plan with its notes in the language of this request."""
+    notes = plan.get("notes", [])
+    how = plan.get("notes_said") or [None] * len(notes)  # None in a plan that was stored before
+    shown = [say(recall(note, known)) for note, known in zip(notes, how, strict=True)]
+    return schemas.JobPlan.model_validate(plan | {"notes": shown})
+
+
+def shown_event(event: JobEvent) -> schemas.JobEvent:
+    [data] = said([event.data])
+    shown = schemas.JobEvent.model_validate(event, from_attributes=True)
+    return shown.model_copy(update={"data": data})
 
 
 def present(jobs: Sequence[Job]) -> list[schemas.Job]:
@@ -32,11 +47,13 @@ def present(jobs: Sequence[Job]) -> list[schemas.Job]:
         if job.state == JobState.QUEUED:
             waiting_for = "worker" if online else "no_worker_online"
             if not online:
-                message = f"No worker is online for the queue {job.queue}: start one, or choose another queue."
+                message = Message(
+                    "No worker is online for the queue {queue}: start one, or choose another queue.", queue=job.queue
+                )
         elif job.pause_requested:
-            message = "The job pauses as soon as its worker has saved a checkpoint."
+            message = Message("The job pauses as soon as its worker has saved a checkpoint.")
         elif job.state == JobState.CANCELLING:
-            message = "The job ends as soon as its worker has stopped."
+            message = Message("The job ends as soon as its worker has stopped.")
         shown.append(
             schemas.Job(
                 id=job.id,
@@ -55,12 +72,12 @@ def present(jobs: Sequence[Job]) -> list[schemas.Job]:
                 model_name=job.model_name,
                 settings=job.settings,
                 target=job.target,
-                plan=job.plan | {"notes": [say(note) for note in job.plan.get("notes", [])]},
+                plan=shown_plan(job.plan),
                 attempt=job.attempt,
                 failures=job.failures,
                 max_attempts=job.max_attempts,
                 progress=job.progress,
-                error=say(job.error),
+                error=say(recall(job.error, job.error_said)),
                 version=None
                 if job.version is None
                 else schemas.PublishedVersion(

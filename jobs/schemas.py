@@ -9,7 +9,8 @@ from uuid import UUID
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, StringConstraints
 
-from hub.registry.models import MODEL_NAME
+from hub.registry.models import MODEL_NAME, MODEL_NAME_RULE
+from pst import messages
 from pst.config import TaskName, TrainSettings, from_dict
 from pst_client.contract import EventType, JobState, Message, Target
 
@@ -27,13 +28,13 @@ def _checked_settings(value: Any) -> Any:
 
 def _free_queue(name: str) -> str:
     if name in RESERVED_QUEUES:
-        raise ValueError(f"{name} is kept for the platform itself; choose another queue")
+        raise ValueError(messages.Message("{name} is kept for the platform itself; choose another queue", name=name))
     return name
 
 
 def _model_name(name: str) -> str:
     if not re.fullmatch(MODEL_NAME.regex, name):
-        raise ValueError(str(MODEL_NAME.message))
+        raise ValueError(MODEL_NAME_RULE)
     return name
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from enum import StrEnum
 
 from hub.core.errors import Conflict
+from pst.messages import Message, word
 from pst_client.contract import JobState
 
 
@@ -67,5 +68,8 @@ def after(state: JobState, action: Action) -> JobState:
     """The state that ``action`` leads to. Raises :class:`Conflict` where the table has no such step."""
     found = TRANSITIONS[state].get(action)
     if found is None:
-        raise Conflict(f"The job is {state.value}: it can't {action.value} now.", code="wrong_state")
+        raise Conflict(
+            Message("The job is {state}: it can't {action} now.", state=word(state.value), action=word(action.value)),
+            code="wrong_state",
+        )
     return found

@@ -27,6 +27,7 @@ from hub.registry import downloads
 from hub.registry.models import Blob, VersionFile
 from jobs.models import Job, JobArtifact
 from jobs.services import attempts, lease
+from pst import messages
 from pst_client.contract import (
     LEASE_HEADER,
     CheckpointReport,
@@ -255,13 +256,19 @@ def _body(request: Request) -> Iterator[bytes]:
     try:
         expected = int(request.headers["Content-Length"])
     except (KeyError, ValueError):
-        raise LengthRequired("Say how long the file is, in the header Content-Length.") from None
+        raise LengthRequired(messages.Message("Say how long the file is, in the header Content-Length.")) from None
     received = 0
     while chunk := request.stream.read(CHUNK) if request.stream else b"":
         received += len(chunk)
         yield chunk
     if received != expected:
-        raise UserError(f"The upload broke off: {received:,} of {expected:,} bytes came; send the file again.")
+        raise UserError(
+            messages.Message(
+                "The upload broke off: {received:,} of {expected:,} bytes came; send the file again.",
+                received=received,
+                expected=expected,
+            )
+        )
 
 
 class LengthRequired(UserError):

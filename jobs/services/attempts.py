@@ -21,6 +21,7 @@ from jobs.models import Job, JobArtifact, JobEvent
 from jobs.planning import BaseModel
 from jobs.services import lease, moves
 from jobs.transitions import Action
+from pst.messages import Message, recall, said
 from pst_client.contract import CheckpointReport, Directive, Event, EventType, FileRef, Finish, JobState
 
 MAX_DETAIL = 20_000
@@ -35,9 +36,11 @@ def add_events(*, actor: Actor, job_id: UUID, token: str, events: list[Event]) -
     job = lease.held(actor=actor, job_id=job_id, token=token)
     for event in events:
         if event.type == EventType.STATE:
-            raise UserError(f"Event {event.seq} is a state event; only the platform writes those.")
+            raise UserError(Message("Event {seq} is a state event; only the platform writes those.", seq=event.seq))
         if event.seq > MAX_SEQ or not 2000 <= event.at.year < 9999 or event.at.tzinfo is None:
-            raise UserError(f"Event {event.seq} needs a smaller seq, or a time of this century with its time zone.")
+            raise UserError(
+                Message("Event {seq} needs a smaller seq, or a time of this century with its time zone.", seq=event.seq)
+            )
     by_seq = {event.seq: event for event in reversed(events)}
     known = job.events.filter(attempt=job.attempt, seq__in=by_seq).values_list("seq", flat=True)
     for seq in known:
@@ -122,8 +125,10 @@ def _finish(*, actor: Actor, job_id: UUID, token: str, report: Finish, files: Ve
     elif report.outcome == "cancelled":
         moves.move(job=job, action=Action.STOP, by=by)
     else:
-        error = (report.error or "The worker gave no reason.")[:MAX_ERROR]
+        error = recall(report.error, report.said) if report.error else Message("The worker gave no reason.")
         detail = (report.detail or "")[-MAX_DETAIL:]
+        if len(error) > MAX_ERROR:
+            error = error[:MAX_ERROR]
         fail(job=job, error=error, detail=detail, retriable=report.retriable, by=by)
     version = job.version
     answer = {
@@ -145,12 +150,18 @@ def fail(*, job: Job, error: str, detail: str, retriable: bool, by: str) -> None
     job.error_detail = detail
     left = job.max_attempts - job.failures
     if retriable and left > 0:
-        where = "from its last checkpoint" if job.checkpoint else "from the start"
-        message = f"{error} Trying again {where}; {left} of {job.max_attempts} attempts left."
+        values = {"error": error, "left": left, "most": job.max_attempts}
+        message = (
+            Message("{error} Trying again from its last checkpoint; {left} of {most} attempts left.", **values)
+            if job.checkpoint
+            else Message("{error} Trying again from the start; {left} of {most} attempts left.", **values)
+        )
         moves.move(job=job, action=lease.early_end(job=job), by=by, message=message)
         return
-    job.error = f"{error} All {job.max_attempts} attempts are used up." if retriable else error
-    moves.move(job=job, action=Action.FAIL, by=by, message=job.error)
+    if retriable:
+        error = Message("{error} All {most} attempts are used up.", error=error, most=job.max_attempts)
+    job.error, job.error_said = error, said(error)
+    moves.move(job=job, action=Action.FAIL, by=by, message=error)
 
 
 def _succeed(*, job: Job, report: Finish, files: VerifiedFiles, by: str) -> None:
@@ -158,13 +169,13 @@ def _succeed(*, job: Job, report: Finish, files: VerifiedFiles, by: str) -> None
     if transitions.after(JobState(job.state), Action.SUCCEED) == JobState.SUCCEEDED:
         job.version = _publish(job=job, report=report, files=files)
         job.report = report.report
-        job.error = job.error_detail = ""
+        job.error, job.error_said, job.error_detail = "", None, ""
     moves.move(job=job, action=Action.SUCCEED, by=by)
 
 
 def _publish(*, job: Job, report: Finish, files: VerifiedFiles) -> ModelVersion:
     if not files:
-        raise UserError("A job that succeeded has files; list them.")
+        raise UserError(Message("A job that succeeded has files; list them."))
     _check_uploaded(job=job, files=files)
     model = ensure_model(workspace=job.workspace, name=job.model_name, kind=ModelKind.SPARSE, user=job.created_by)
     base = BaseModel(version=job.base_model, public=job.public_model).reference()
@@ -195,6 +206,11 @@ def _check_uploaded(*, job: Job, files: Iterable[FileRef]) -> None:
     for file in files:
         if sizes.get(file.sha256) != file.size:
             raise UserError(
-                f"{file.path} (sha256 {file.sha256}, {file.size:,} bytes) was not uploaded by this job: upload it.",
+                Message(
+                    "{path} (sha256 {sha256}, {size:,} bytes) was not uploaded by this job: upload it.",
+                    path=file.path,
+                    sha256=file.sha256,
+                    size=file.size,
+                ),
                 code="not_uploaded",
             )

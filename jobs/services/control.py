@@ -52,7 +52,7 @@ def retry(*, actor: Actor, job_id: UUID) -> Job:
     """Queue a failed job again, with one more attempt, from its last checkpoint. Raises Conflict unless it failed."""
     job = _locked(actor=actor, job_id=job_id)
     job.max_attempts = max(job.max_attempts, job.failures) + 1
-    job.error = job.error_detail = ""
+    job.error, job.error_said, job.error_detail = "", None, ""
     job.finished_at = None
     job.queued_at = timezone.now()
     _take(actor=actor, job=job, action=Action.RETRY, done="retried")

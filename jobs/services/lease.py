@@ -22,6 +22,7 @@ from jobs.planning import BaseModel, workers_target
 from jobs.services import moves
 from jobs.transitions import Action
 from pst.config import TrainSettings
+from pst.messages import Message, word
 from pst_client.contract import (
     Claim,
     DatasetRef,
@@ -44,7 +45,9 @@ class StaleLease(Conflict):
     code = "stale_lease"
 
     def __init__(self) -> None:
-        super().__init__("This lease is over: the job went to another worker or has ended. Stop, and drop the result.")
+        super().__init__(
+            Message("This lease is over: the job went to another worker or has ended. Stop, and drop the result.")
+        )
 
 
 class Taken(Conflict):
@@ -60,7 +63,7 @@ def claim(*, actor: Actor, job_id: UUID, node_id: UUID) -> Claim:
     node = worker(actor=actor, node_id=node_id)
     job = moves.lock(job_id=job_id, actor=actor)
     if job.state != JobState.QUEUED:
-        raise Taken(f"The job is {job.state}; there is nothing to claim.")
+        raise Taken(Message("The job is {state}; there is nothing to claim.", state=word(job.state)))
     now = timezone.now()
     token = secrets.token_urlsafe(32)
     expires_at = now + timedelta(seconds=settings.LEASE_SECONDS)
@@ -91,7 +94,7 @@ def worker(*, actor: Actor, node_id: UUID) -> Node:
     """The worker of that id that registered with the actor's token. Raises NotFound."""
     node = Node.objects.filter(id=node_id, kind=NodeKind.WORKER, token=actor.token).first()
     if node is None:
-        raise NotFound("No worker of this id is registered with this token; register again.")
+        raise NotFound(Message("No worker of this id is registered with this token; register again."))
     return node
 
 
@@ -130,7 +133,7 @@ def release(*, actor: Actor, job_id: UUID, token: str, reason: str) -> Job:
     paused or cancelled where that was asked for."""
     job = held(actor=actor, job_id=job_id, token=token)
     by = f"worker {job.node.name}" if job.node else "worker"
-    message = "The worker is stopping." if reason == "shutdown" else ""
+    message = Message("The worker is stopping.") if reason == "shutdown" else ""
     moves.move(job=job, action=early_end(job=job), by=by, message=message)
     return job
 

@@ -19,6 +19,7 @@ from hub.core.queue import enqueue
 from jobs import transitions
 from jobs.models import FINAL, LEASED, Job, JobEvent
 from jobs.transitions import Action
+from pst.messages import Message, said
 from pst_client.contract import RUN_JOB_TASK, EventType, JobState
 
 PLATFORM = 0
@@ -32,7 +33,7 @@ def lock(*, job_id: UUID, actor: Actor) -> Job:
     """
     job = Job.objects.visible_to(actor).select_for_update().filter(pk=job_id).first()
     if job is None:
-        raise NotFound("There is no such job, or you have no access to it.")
+        raise NotFound(Message("There is no such job, or you have no access to it."))
     return job
 
 
@@ -75,6 +76,7 @@ def move(*, job: Job, action: Action, by: str, message: str = "") -> None:
             "attempt": job.attempt,
             "by": by,
             "message": message,
+            "said": said(message),
         },
     )
     if job.state in FINAL:

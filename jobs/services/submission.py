@@ -20,6 +20,7 @@ from jobs.models import Job
 from jobs.planning import BaseModel
 from jobs.services import moves
 from pst.config import TrainSettings
+from pst.messages import Message, word
 from pst_client.contract import EventType, JobState, Target
 
 MAX_MODEL_NAME = 96
@@ -51,14 +52,22 @@ def submit(
     dataset = Dataset.objects.visible_to(actor).select_for_update().filter(pk=dataset_id, workspace=workspace).first()
     if dataset is None:
         raise NotFound(
-            f"There is no data set {dataset_id} in the workspace {workspace.slug}.",
-            details=[{"field": "dataset", "message": "no such data set"}],
+            Message(
+                "There is no data set {dataset_id} in the workspace {workspace}.",
+                dataset_id=dataset_id,
+                workspace=workspace.slug,
+            ),
+            details=[{"field": "dataset", "message": Message("no such data set")}],
         )
     if dataset.state != DatasetState.READY:
         raise UserError(
-            f"The data set {dataset.name} is {dataset.state}; a job needs one that is ready.",
+            Message(
+                "The data set {dataset} is {state}; a job needs one that is ready.",
+                dataset=dataset.name,
+                state=word(dataset.state),
+            ),
             code="dataset_not_ready",
-            details=[{"field": "dataset", "message": f"is {dataset.state}"}],
+            details=[{"field": "dataset", "message": Message("is {state}", state=word(dataset.state))}],
         )
     plan = planning.plan_of(
         actor=actor,
@@ -73,8 +82,12 @@ def submit(
     model_name = model_name or _model_name(name)
     if Model.objects.filter(workspace=workspace, name=model_name).exclude(kind=ModelKind.SPARSE).exists():
         raise Conflict(
-            f"{workspace.slug}/{model_name} is a base model; choose another model_name.",
-            details=[{"field": "model_name", "message": "taken by a base model"}],
+            Message(
+                "{workspace}/{model_name} is a base model; choose another model_name.",
+                workspace=workspace.slug,
+                model_name=model_name,
+            ),
+            details=[{"field": "model_name", "message": Message("taken by a base model")}],
         )
     job = Job(
         workspace=workspace,

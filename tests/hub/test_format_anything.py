@@ -18,7 +18,7 @@ def check_any(content: bytes, name: str, options: Options) -> None:
     listed = outcome.problems.listed()
     assert len(listed) <= 101
     for item in listed:
-        assert set(item) == {"file", "line", "column", "message"} and item["message"].endswith((".", "?"))
+        assert set(item) == {"file", "line", "column", "message", "said"} and item["message"].endswith((".", "?"))
         assert item["line"] is None or 1 <= item["line"] <= content.count(b"\n") + content.count(b"\r") + 1
     json.dumps([listed, outcome.found, outcome.report]).encode()
     for rows in outcome.splits.values():

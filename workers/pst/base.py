@@ -32,6 +32,7 @@ from pst.config import FrozenWeights
 from pst.errors import FormatError, PSTError
 from pst.families import TensorSpec, architecture, tensors, tied
 from pst.formats import DENSE_FILE, SPARSE_FOLDER, Compact
+from pst.messages import Message
 from pst.shards import Files, Tensors, has_files
 
 CPU = torch.device("cpu")
@@ -49,9 +50,15 @@ def read_config(folder: Path) -> dict[str, Any]:
     try:
         config = json.loads((folder / "config.json").read_text("utf-8"))
     except (OSError, ValueError) as error:
-        raise PSTError(f"There is no base model in {folder}: its config.json can't be read ({error}).") from error
+        raise PSTError(
+            Message(
+                "There is no base model in {folder}: its config.json can't be read ({error}).",
+                folder=folder,
+                error=error,
+            )
+        ) from error
     if not isinstance(config, dict):
-        raise PSTError(f"{folder / 'config.json'} must hold a JSON object.")
+        raise PSTError(Message("{name} must hold a JSON object.", name=folder / "config.json"))
     return config
 
 
@@ -100,7 +107,9 @@ def open_model(folder: Path, task: str, labels: Sequence[str], seed: int, place:
                 model.generation_config = GenerationConfig.from_pretrained(folder, local_files_only=True)
         opened = Opened(model, place.source or weights_in(folder), content, task, place)
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        raise PSTError(f"The base model in {folder} can't be loaded: {error}") from error
+        raise PSTError(
+            Message("The base model in {folder} can't be loaded: {error}", folder=folder, error=error)
+        ) from error
     if task == "generation":
         # T5's class says that its LM head is tied even where the checkpoint holds one of its own (T5 1.1, mT5).
         head: Any = model.get_output_embeddings()  # type: ignore[no-untyped-call]
@@ -166,9 +175,16 @@ class Opened:
             if found == parameter.shape:
                 continue
             if found is None and name in needed:
-                raise FormatError(f"the tensor {name} is missing.")
+                raise FormatError(Message("the tensor {name} is missing.", name=name))
             if found is not None and name not in heads:
-                raise FormatError(f"the tensor {name} has the shape {list(found)}, not {list(parameter.shape)}.")
+                raise FormatError(
+                    Message(
+                        "the tensor {name} has the shape {found}, not {shape}.",
+                        name=name,
+                        found=list(found),
+                        shape=list(parameter.shape),
+                    )
+                )
             drawn.append(parameter)
         self._draw(drawn)
 
@@ -192,7 +208,7 @@ class Opened:
                 if name in self._keys:
                     buffer.copy_(self.source.tensor(self._keys[name], CPU))
         except (OSError, RuntimeError, SafetensorError, FormatError) as error:
-            raise PSTError(f"The weights of the base model can't be read: {error}") from error
+            raise PSTError(Message("The weights of the base model can't be read: {error}", error=error)) from error
         self.model.to(self.place.device)  # type: ignore[arg-type]
         return self.model
 
@@ -285,10 +301,14 @@ def load_tokenizer(folder: Path) -> Any:
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
     except (OSError, ValueError) as error:
-        raise PSTError(f"The tokenizer in {folder} can't be loaded: {error}") from error
+        raise PSTError(
+            Message("The tokenizer in {folder} can't be loaded: {error}", folder=folder, error=error)
+        ) from error
     if tokenizer.pad_token_id is None:
         if tokenizer.eos_token is None:
-            raise PSTError(f"The tokenizer in {folder} has neither a padding token nor an end of the text.")
+            raise PSTError(
+                Message("The tokenizer in {folder} has neither a padding token nor an end of the text.", folder=folder)
+            )
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
 
@@ -328,5 +348,9 @@ def matched_specs(
     named = dict(model.named_parameters(remove_duplicate=False))
     odd += [name for name, source in tied(config, task).items() if named[name] is not named[source]]
     if odd:
-        raise PSTError(f"The base model's tensors are not those of its model type; the first that differs is {odd[0]}.")
+        raise PSTError(
+            Message(
+                "The base model's tensors are not those of its model type; the first that differs is {odd}.", odd=odd[0]
+            )
+        )
     return specs

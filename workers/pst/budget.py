@@ -21,6 +21,7 @@ from pst.config import TrainSettings
 from pst.errors import BudgetError
 from pst.families import TensorSpec, groups, sizes_kept, tensors, unit_families
 from pst.latency import Profile, Timing
+from pst.messages import Message
 from pst.sizes import (
     BLOCKS,
     DTYPE_NAMES,
@@ -156,13 +157,26 @@ def plan(
     """
     settings = settings or TrainSettings()
     if storage_dtype not in ITEM_BYTES:
-        raise BudgetError("storage_dtype", f"must be one of {', '.join(ITEM_BYTES)}, not {storage_dtype!r}")
+        raise BudgetError(
+            "storage_dtype",
+            Message(
+                "must be one of {choices}, not {value}",
+                choices=", ".join(ITEM_BYTES),
+                value=repr(storage_dtype),
+            ),
+        )
     if task == "classification" and num_labels < 2:
-        raise BudgetError("num_labels", f"a classifier needs at least two labels, not {num_labels}")
+        raise BudgetError(
+            "num_labels", Message("a classifier needs at least two labels, not {num_labels}", num_labels=num_labels)
+        )
     if task == "multilabel" and num_labels < 1:
-        raise BudgetError("num_labels", f"at least one label is needed, not {num_labels}")
+        raise BudgetError(
+            "num_labels", Message("at least one label is needed, not {num_labels}", num_labels=num_labels)
+        )
     if task == "regression" and num_labels != 1:
-        raise BudgetError("num_labels", f"regression has one score, not {num_labels} labels")
+        raise BudgetError(
+            "num_labels", Message("regression has one score, not {num_labels} labels", num_labels=num_labels)
+        )
     planner = _Planner(config, num_labels, storage_dtype, settings, task, timing)
     _check(target, timing)
     wanted = planner.wanted(target)
@@ -181,17 +195,21 @@ def plan(
     found = planner.at(wanted, level, base if asked and level == 0 else binding)
     if found.time is not None and binding in _TIMES and not any(group.sparsity for group in found.groups):
         raise BudgetError(
-            "target", f"the dense model takes {found.time.latency_ms:.3g} ms already: nothing has to be pruned for it"
+            "target",
+            Message(
+                "the dense model takes {latency_ms:.3g} ms already: nothing has to be pruned for it",
+                latency_ms=found.time.latency_ms,
+            ),
         )
     return found
 
 
 _MEASURES: dict[str, tuple[Callable[[Plan], float], str]] = {
-    "max_nonzero_params": (lambda plan: plan.nonzero_params, "parameters are left"),
-    "max_bytes": (lambda plan: plan.sparse_bytes, "bytes are left in the compact file"),
+    "max_nonzero_params": (lambda plan: plan.nonzero_params, Message("parameters are left")),
+    "max_bytes": (lambda plan: plan.sparse_bytes, Message("bytes are left in the compact file")),
     "max_memory_bytes": (
         lambda plan: plan.memory_bytes,
-        "bytes of memory are needed, since today's serving engine expands the model",
+        Message("bytes of memory are needed, since today's serving engine expands the model"),
     ),
     "max_latency_ms": (lambda plan: plan.time.latency_ms if plan.time else math.inf, "ms"),
     # Negative, since every limit is an upper one.
@@ -203,33 +221,51 @@ _TIMES = ("max_latency_ms", "min_speedup")
 def _check(target: Target, timing: Timing | None) -> None:
     values = {name: getattr(target, name) for name in Target.__dataclass_fields__}
     if all(value is None for value in values.values()):
-        raise BudgetError("target", f"set at least one of {', '.join(values)}")
+        raise BudgetError("target", Message("set at least one of {values}", values=", ".join(values)))
     share = target.sparsity
     if share is not None and not LEAST_SPARSITY <= share <= MOST_SPARSITY:
-        raise BudgetError("sparsity", f"must be between {LEAST_SPARSITY} and {MOST_SPARSITY}, not {share}")
+        raise BudgetError(
+            "sparsity",
+            Message(
+                "must be between {least} and {most}, not {value}",
+                least=LEAST_SPARSITY,
+                most=MOST_SPARSITY,
+                value=share,
+            ),
+        )
     for name in _MEASURES:
         value = values[name]
         if value is None:
             continue
         if name not in _TIMES:
             if value < 1:
-                raise BudgetError(name, f"must be at least 1, not {value}")
+                raise BudgetError(name, Message("must be at least 1, not {value}", value=value))
             continue
         least = 1 if name == "min_speedup" else 0
         if not least < value < math.inf:
-            raise BudgetError(name, f"must be above {least}, not {value}")
+            raise BudgetError(name, Message("must be above {least}, not {value}", least=least, value=value))
         if timing is None:
-            raise BudgetError(name, "needs what a serving node measured of itself: submit the job to a platform")
+            raise BudgetError(
+                name, Message("needs what a serving node measured of itself: submit the job to a platform")
+            )
     if target.groups is None:
         return
     if share is not None:
-        raise BudgetError("groups", "give sparsity for all groups, or groups for some of them, not both")
+        raise BudgetError("groups", Message("give sparsity for all groups, or groups for some of them, not both"))
     for name, value in target.groups.items():
         number = isinstance(value, (int, float)) and not isinstance(value, bool)
         if not number or not 0 <= value <= MOST_SPARSITY:
-            raise BudgetError("groups", f"{name} must be between 0 and {MOST_SPARSITY}, not {value!r}")
+            raise BudgetError(
+                "groups",
+                Message(
+                    "{name} must be between 0 and {most}, not {value}",
+                    name=name,
+                    most=MOST_SPARSITY,
+                    value=repr(value),
+                ),
+            )
     if not any(target.groups.values()):
-        raise BudgetError("groups", "at least one group must have a sparsity above 0")
+        raise BudgetError("groups", Message("at least one group must have a sparsity above 0"))
 
 
 def _holds(dense: Plan, target: Target) -> bool:
@@ -281,7 +317,13 @@ class _Planner:
                 if share not in (None, 0, HALF):
                     where = "sparsity" if target.groups is None else "groups"
                     raise BudgetError(
-                        where, f"2:4 removes exactly half of the weights: {name} must be {HALF}, not {share}"
+                        where,
+                        Message(
+                            "2:4 removes exactly half of the weights: {name} must be {half}, not {value}",
+                            name=name,
+                            half=HALF,
+                            value=share,
+                        ),
                     )
         if target.groups is None:
             return dict.fromkeys((name for name in self.names if name in self.able), target.sparsity or 0.0)
@@ -290,10 +332,17 @@ class _Planner:
             found = [name for name in self.names if name == key or name.startswith(f"{key}.")]
             if not found:
                 raise BudgetError(
-                    "groups", f"{key!r} is no group of this model; its groups are {', '.join(self.names)}"
+                    "groups",
+                    Message(
+                        "{key} is no group of this model; its groups are {names}",
+                        key=repr(key),
+                        names=", ".join(self.names),
+                    ),
                 )
             if share and self.structured and not self.able.intersection(found):
-                raise BudgetError("groups", f"{self._why_dense(found)}; leave {key!r} out")
+                raise BudgetError(
+                    "groups", Message("{why}; leave {group} out", why=self._why_dense(found), group=repr(key))
+                )
             result.update(dict.fromkeys(found, share))
         return {name: share for name, share in result.items() if share > 0 and name in self.able}
 
@@ -312,18 +361,34 @@ class _Planner:
         place = bisect.bisect_left(self.levels, True, key=lambda step: value(step) <= bound)
         return self.levels[place] / GRID
 
-    def _unreachable(self, limit: str, asked: float, most: float, least: float, now: float, words: str) -> str:
+    def _unreachable(self, limit: str, asked: float, most: float, least: float, now: float, what: str) -> Message:
         if limit not in _TIMES:
-            return f"{asked:,} can't be met: at {most:.0%} sparsity {least:,} {words}"
+            return Message(
+                "{asked:,} can't be met: at {most:.0%} sparsity {least:,} {what}",
+                asked=asked,
+                most=most,
+                least=least,
+                what=what,
+            )
         best, first = f"{abs(least):.3g}", f"{abs(now):.3g}"  # a speed-up is held as a negative number
+        values: dict[str, object] = {"asked": asked, "first": first, "best": best, "most": most}
         if limit == "min_speedup":
-            said = f"a speed-up of {asked:g} can't be met: pruning brings it from {first} to {best}"
+            sentence = Message(
+                "a speed-up of {asked:g} can't be met: pruning brings it from {first} to {best}, "
+                "at {most:.0%} sparsity",
+                **values,
+            )
         else:
-            said = f"{asked:g} ms can't be met: pruning brings it from {first} to {best} ms"
-        said = f"{said}, at {most:.0%} sparsity"
+            sentence = Message(
+                "{asked:g} ms can't be met: pruning brings it from {first} to {best} ms, at {most:.0%} sparsity",
+                **values,
+            )
         if self.structured or most == HALF:
-            return said
-        return f"{said}; structure 'structured' makes the matrices themselves smaller, which every engine gains from"
+            return sentence
+        return Message(
+            "{sentence}; structure 'structured' makes the matrices themselves smaller, which every engine gains from",
+            sentence=sentence,
+        )
 
     def at(self, wanted: Mapping[str, float], level: float, binding: str) -> Plan:
         """The plan where every wanted group has its sparsity, and at least ``level``."""
@@ -416,20 +481,28 @@ class _Planner:
     def _notes(self, wanted: Mapping[str, float]) -> list[str]:
         if not wanted:
             return []
-        notes = []
+        notes: list[str] = []
         unable = [name for name in self.names if name not in self.able]
         if unable:
-            notes.append(f"{self._why_dense(unable)}: it stays dense.")
+            notes.append(Message("{why}: it stays dense.", why=self._why_dense(unable)))
         if self.settings.threshold == "global" and self.settings.structure != "structured":
             notes.append(
-                "With a global threshold the share of each matrix is known only after training: sizes may differ."
+                Message(
+                    "With a global threshold the share of each matrix is known only after training: sizes may differ."
+                )
             )
         if self.settings.trim_vocabulary:
             notes.append(
-                "How many tokens a trimmed vocabulary loses depends on the rows: the file will be smaller still."
+                Message(
+                    "How many tokens a trimmed vocabulary loses depends on the rows: the file will be smaller still."
+                )
             )
         return notes
 
-    def _why_dense(self, names: Sequence[str]) -> str:
+    def _why_dense(self, names: Sequence[str]) -> Message:
         kind = self.config["model_type"]
-        return f"structured can't prune {' and '.join(names)}, because the config of {kind} can't say fewer heads"
+        return Message(
+            "structured can't prune {groups}, because the config of {kind} can't say fewer heads",
+            groups=" and ".join(names),
+            kind=kind,
+        )

@@ -18,6 +18,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from pst.errors import PSTError
+from pst.messages import Message
 
 FOLDER = "checkpoints"
 RESUME = "resume.safetensors"
@@ -69,7 +70,9 @@ def load(path: Path) -> Checkpoint:
             state = json.loads((file.metadata() or {})["state"])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
     except (OSError, KeyError, ValueError, SafetensorError) as error:
-        raise PSTError(f"The checkpoint {path} can't be read ({error}); remove it to start over.") from error
+        raise PSTError(
+            Message("The checkpoint {path} can't be read ({error}); remove it to start over.", path=path, error=error)
+        ) from error
     return Checkpoint(tensors, state)
 
 

@@ -14,6 +14,8 @@ import operator
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args, get_type_hints
 
+from pst.messages import Message
+
 TaskName = Literal["classification", "regression", "multilabel", "generation"]
 Method = Literal["pst", "magnitude", "movement", "l0", "smp", "wanda", "lora", "dense"]
 Structure = Literal["unstructured", "2:4", "block_1x4", "block_4x1", "structured"]
@@ -112,7 +114,10 @@ def check(settings: TrainSettings) -> TrainSettings:
         choices = get_args(kind)
         if choices:
             if value not in choices:
-                raise SettingsError(item.name, f"must be one of {', '.join(choices)}, not {value!r}")
+                raise SettingsError(
+                    item.name,
+                    Message("must be one of {choices}, not {value}", choices=", ".join(choices), value=repr(value)),
+                )
             continue
         number = isinstance(value, (int, float)) and not isinstance(value, bool)
         if kind is bool:
@@ -122,7 +127,9 @@ def check(settings: TrainSettings) -> TrainSettings:
         else:
             valid = number
         if not valid:
-            raise SettingsError(item.name, f"must be of type {kind.__name__}, not {value!r}")
+            raise SettingsError(
+                item.name, Message("must be of type {type}, not {value}", type=kind.__name__, value=repr(value))
+            )
         if kind is bool:
             continue
         for name, sign, holds in (
@@ -132,18 +139,27 @@ def check(settings: TrainSettings) -> TrainSettings:
             ("lt", "<", operator.lt),
         ):
             if name in bounds and not holds(value, bounds[name]):
-                raise SettingsError(item.name, f"must be {sign} {bounds[name]}, not {value}")
+                raise SettingsError(
+                    item.name,
+                    Message("must be {sign} {bound}, not {value}", sign=sign, bound=bounds[name], value=value),
+                )
     if settings.warmup_fraction + settings.cooldown_fraction >= 1:
-        raise SettingsError("cooldown_fraction", "warmup_fraction and cooldown_fraction together must be below 1")
+        raise SettingsError(
+            "cooldown_fraction", Message("warmup_fraction and cooldown_fraction together must be below 1")
+        )
     if settings.frozen_weights != "float32":
         if settings.method != "pst":
-            raise SettingsError("frozen_weights", f"must be float32 for {settings.method}; only pst takes fewer bits")
+            raise SettingsError(
+                "frozen_weights",
+                Message("must be float32 for {method}; only pst takes fewer bits", method=settings.method),
+            )
         if settings.precision == "float32" or settings.storage_dtype != "bfloat16":
             raise SettingsError(
-                "frozen_weights", "other than float32 needs storage_dtype bfloat16, and precision auto or bfloat16"
+                "frozen_weights",
+                Message("other than float32 needs storage_dtype bfloat16, and precision auto or bfloat16"),
             )
     if settings.distill and not settings.compare_dense:
-        raise SettingsError("distill", "needs the dense model: set compare_dense, or switch distill off")
+        raise SettingsError("distill", Message("needs the dense model: set compare_dense, or switch distill off"))
     return settings
 
 
@@ -152,5 +168,7 @@ def from_dict(values: dict[str, Any]) -> TrainSettings:
     known = {item.name for item in dataclasses.fields(TrainSettings)}
     for name in values:
         if name not in known:
-            raise SettingsError(name, f"is no setting; the settings are {', '.join(sorted(known))}")
+            raise SettingsError(
+                name, Message("is no setting; the settings are {known}", known=", ".join(sorted(known)))
+            )
     return check(TrainSettings(**values))

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from pst.errors import PSTError
+from pst.messages import Message
 
 IGNORED = -100  # a gold label that adds nothing to a loss
 BUCKET_BATCHES = 16  # rows are sorted by length within this many batches: little padding, still a random order
@@ -52,9 +53,16 @@ def read_objects(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     try:
         lines = path.read_text("utf-8").split("\n")
     except FileNotFoundError:
-        raise PSTError(f"The data file {path} does not exist.") from None
+        raise PSTError(Message("The data file {path} does not exist.", path=path)) from None
     except UnicodeDecodeError as error:
-        raise PSTError(f"The data file {path} is not UTF-8 text ({error.reason} at byte {error.start}).") from None
+        raise PSTError(
+            Message(
+                "The data file {path} is not UTF-8 text ({reason} at byte {place}).",
+                path=path,
+                reason=error.reason,
+                place=error.start,
+            )
+        ) from None
     found = False
     for line, content in enumerate(lines, 1):
         if not content.strip():
@@ -63,20 +71,20 @@ def read_objects(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         try:
             value = json.loads(content)
         except json.JSONDecodeError as error:
-            raise PSTError(f"{place}: not valid JSON ({error.msg}).") from None
+            raise PSTError(Message("{place}: not valid JSON ({error}).", place=place, error=error.msg)) from None
         if not isinstance(value, dict):
-            raise PSTError(f"{place}: a row must be a JSON object.")
+            raise PSTError(Message("{place}: a row must be a JSON object.", place=place))
         found = True
         yield place, value
     if not found:
-        raise PSTError(f"{path.name} has no rows.")
+        raise PSTError(Message("{path} has no rows.", path=path.name))
 
 
 def text_of(place: str, value: Mapping[str, Any], name: str) -> str:
     """The text ``value[name]``. Raises :class:`PSTError` when it is none."""
     text = value.get(name)
     if not isinstance(text, str):
-        raise PSTError(f'{place}: a row needs a "{name}" that is a string.')
+        raise PSTError(Message('{place}: a row needs a "{name}" that is a string.', place=place, name=name))
     return text
 
 
@@ -90,7 +98,7 @@ def random_split(rows: Sequence[Row], share: float, seed: int) -> tuple[list[Row
     order = torch.randperm(len(members), generator=torch.Generator().manual_seed(seed)).tolist()
     held = {index for place in order[: round(len(members) * share)] for index in members[place]}
     if not held or len(held) == len(rows):
-        raise PSTError("There are too few rows to split off a validation set; give one, or more rows.")
+        raise PSTError(Message("There are too few rows to split off a validation set; give one, or more rows."))
     return [row for i, row in enumerate(rows) if i not in held], [row for i, row in enumerate(rows) if i in held]
 
 
@@ -106,7 +114,9 @@ def stratified_split(rows: Sequence[Row], share: float, seed: int) -> tuple[list
         order = torch.randperm(len(members[label]), generator=generator).tolist()
         held.update(members[label][place] for place in order[: round(len(order) * share)])
     if not held:
-        raise PSTError("There are too few rows to split off a validation set; give one, or more rows for each label.")
+        raise PSTError(
+            Message("There are too few rows to split off a validation set; give one, or more rows for each label.")
+        )
     return [row for i, row in enumerate(rows) if i not in held], [row for i, row in enumerate(rows) if i in held]
 
 

@@ -38,6 +38,7 @@ from torch import Tensor
 
 from pst.encodings import bits, decode, encode
 from pst.errors import FormatError
+from pst.messages import Message
 from pst.shards import INDEX_SUFFIX, SHARD_BYTES, Files, ShardWriter, write_shards
 
 SPARSE_FILE = "model.sparse.safetensors"
@@ -193,15 +194,23 @@ class Compact(Mapping[str, Tensor]):
         try:
             index = json.loads((folder / INDEX_FILE).read_text("utf-8"))
         except (OSError, ValueError) as error:
-            raise FormatError(f"The compact model in {folder} can't be read: {error}") from error
+            raise FormatError(
+                Message("The compact model in {folder} can't be read: {error}", folder=folder, error=error)
+            ) from error
         known = isinstance(index, dict) and index.get("format") == FORMAT and index.get("version") in VERSIONS
         if not known:
             words = ", ".join(map(str, VERSIONS))
-            raise FormatError(f"{folder / INDEX_FILE} describes none of the versions {words} of the compact format.")
+            raise FormatError(
+                Message(
+                    "{path} describes none of the versions {versions} of the compact format.",
+                    path=folder / INDEX_FILE,
+                    versions=words,
+                )
+            )
         self._entries: dict[str, dict[str, Any]] = index["tensors"]
         names = index["files"] if index["version"] == 3 else [SPARSE_FILE]
         if any(Path(name).name != name for name in names):
-            raise FormatError(f"{folder / INDEX_FILE} names a file in another folder.")
+            raise FormatError(Message("{path} names a file in another folder.", path=folder / INDEX_FILE))
         self._files = [Files(folder / name) for name in names]
 
     def __iter__(self) -> Iterator[str]:
@@ -224,9 +233,15 @@ class Compact(Mapping[str, Tensor]):
         try:
             tensor = _decode(name, entry, self._files[entry.get("file", 0)], device)
         except (KeyError, ValueError, TypeError, IndexError, RuntimeError) as error:
-            raise FormatError(f"The tensor {name} in {self.folder} is damaged: {error}") from error
+            raise FormatError(
+                Message("The tensor {name} in {folder} is damaged: {error}", name=name, folder=self.folder, error=error)
+            ) from error
         if self.check and digest(tensor) != entry["sha256"]:
-            raise FormatError(f"The tensor {name} in {self.folder} does not have the recorded sha256.")
+            raise FormatError(
+                Message(
+                    "The tensor {name} in {folder} does not have the recorded sha256.", name=name, folder=self.folder
+                )
+            )
         return tensor
 
 

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from pst.encodings import bits
 from pst.inject import Site, eject
 from pst.masks import mask_of
+from pst.messages import Message
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,13 @@ def recount(matrices: Sequence[MergedMatrix], model: nn.Module) -> list[MergedMa
     result = [_measured(matrix.name, matrix.shape, state[matrix.name]) for matrix in matrices]
     for before, after in zip(matrices, result, strict=True):
         if after.nonzeros > before.nonzeros:
-            raise MergeError(f"{after.name}: {after.nonzeros - before.nonzeros} weights came back after the merge")
+            raise MergeError(
+                Message(
+                    "{name}: {count} weights came back after the merge",
+                    name=after.name,
+                    count=after.nonzeros - before.nonzeros,
+                )
+            )
     return result
 
 
@@ -73,4 +80,11 @@ def check_pruned(name: str, stored: Tensor, mask: Tensor) -> None:
     """Raise :class:`MergeError` unless every weight (n, k) outside ``mask`` is +0.0 in the stored dtype."""
     revived = int(((bits(stored) != 0) & ~mask).sum())
     if revived:
-        raise MergeError(f"{name}: {revived} pruned weights are not zero in {stored.dtype}")
+        raise MergeError(
+            Message(
+                "{name}: {count} pruned weights are not zero in {dtype}",
+                name=name,
+                count=revived,
+                dtype=stored.dtype,
+            )
+        )

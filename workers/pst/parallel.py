@@ -30,6 +30,7 @@ from torch import Tensor, nn
 from pst import memory
 from pst.errors import ProcessLost, PSTError
 from pst.masks import Selection
+from pst.messages import Message
 
 LONGEST_WAIT = timedelta(days=2)  # the others wait while the first evaluates; the death of a process is noticed at once
 
@@ -109,8 +110,11 @@ class Peers:
         most, least = self.most(found, -found)
         if most != -least:
             raise PSTError(
-                "The processes of this run no longer hold the same weights and masks: the machine, or one of its "
-                "GPUs, computes wrongly. The run can go on from its last checkpoint elsewhere."
+                Message(
+                    "The processes of this run no longer hold the same weights and masks: the "
+                    "machine, or one of its GPUs, computes wrongly. The run can go on from its last "
+                    "checkpoint elsewhere."
+                )
             )
 
 
@@ -144,8 +148,10 @@ def _noticed() -> Iterator[None]:
         if memory.is_out_of_memory(error):
             raise
         raise ProcessLost(
-            "Another process of this run has ended, so that training can't go on; "
-            "its own message, if it could give one, says why. The last checkpoint is kept."
+            Message(
+                "Another process of this run has ended, so that training can't go on; its own "
+                "message, if it could give one, says why. The last checkpoint is kept."
+            )
         ) from error
 
 
@@ -163,8 +169,12 @@ def joined() -> Iterator[Peers]:
     if cuda:
         if place >= torch.cuda.device_count():
             raise PSTError(
-                f"There are {torch.cuda.device_count()} GPUs, too few for process {place + 1} of this machine: "
-                "start as many processes as there are GPUs."
+                Message(
+                    "There are {count} GPUs, too few for process {process} of this machine: "
+                    "start as many processes as there are GPUs.",
+                    count=torch.cuda.device_count(),
+                    process=place + 1,
+                )
             )
         torch.cuda.set_device(place)
     with _noticed():

@@ -30,6 +30,7 @@ from pst.export import huggingface
 from pst.families import architecture, max_tokens, unit_families
 from pst.inject import frozen, inject, learning_rates
 from pst.merge import MergedMatrix, merge, recount
+from pst.messages import Message
 from pst.parallel import ALONE, Peers
 from pst.report.answers import Compared
 from pst.report.carbon import Carbon
@@ -93,7 +94,9 @@ def export(folder: Path, *, emit: Emit) -> dict[str, Any]:
     found = checkpoint.newest(folder)
     trained = None if found is None or found.state["phase"] != "train" else found.state["trainer"]
     if trained is None or trained["best_score"] is None:
-        raise PSTError(f"No checkpoint in {folder} has reached the final sparsity; run train first.")
+        raise PSTError(
+            Message("No checkpoint in {folder} has reached the final sparsity; run train first.", folder=folder)
+        )
     with Carbon(on=True) as carbon:
         return _Run(folder, emit, lambda: False, carbon).run(export_only=True)
 
@@ -286,7 +289,7 @@ class _Run:
         if found is None:
             return None
         if found.state["fingerprint"] != self.spec.fingerprint():
-            raise PSTError("The checkpoint belongs to a run with another spec; remove it to start over.")
+            raise PSTError(Message("The checkpoint belongs to a run with another spec; remove it to start over."))
         self.seconds = dict(found.state["seconds"])
         kept = {name: tensor for name, tensor in found.tensors.items() if name.startswith("dense.")}
         self.dense = dense.nested({name.removeprefix("dense."): tensor for name, tensor in kept.items()})

@@ -19,6 +19,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from pst.errors import FormatError
+from pst.messages import Message
 
 SHARD_BYTES = 5_000_000_000
 METADATA = {"format": "pt"}
@@ -77,7 +78,7 @@ class ShardWriter:
             self._flush()
         for name, tensor in tensors.items():
             if name in self.files:
-                raise FormatError(f"The tensor name {name} clashes with a part of another tensor.")
+                raise FormatError(Message("The tensor name {name} clashes with a part of another tensor.", name=name))
             self._held[name] = tensor.detach().cpu().contiguous()
             self.files[name] = self._count
         self._size += size
@@ -147,7 +148,7 @@ class Files:
             else:
                 self._files = dict.fromkeys(self._file(path.name).keys(), path.name)
         except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
-            raise FormatError(f"The weights {path} can't be read: {error}") from error
+            raise FormatError(Message("The weights {path} can't be read: {error}", path=path, error=error)) from error
 
     def __contains__(self, name: object) -> bool:
         return name in self._files
@@ -159,13 +160,17 @@ class Files:
         try:
             return tuple(self._file(self._files[name]).get_slice(name).get_shape())
         except (OSError, SafetensorError) as error:
-            raise FormatError(f"The tensor {name} of {self.path} can't be read: {error}") from error
+            raise FormatError(
+                Message("The tensor {name} of {path} can't be read: {error}", name=name, path=self.path, error=error)
+            ) from error
 
     def tensor(self, name: str, device: torch.device) -> Tensor:
         try:
             found: Tensor = self._file(self._files[name]).get_tensor(name)
         except (OSError, SafetensorError) as error:
-            raise FormatError(f"The tensor {name} of {self.path} can't be read: {error}") from error
+            raise FormatError(
+                Message("The tensor {name} of {path} can't be read: {error}", name=name, path=self.path, error=error)
+            ) from error
         return found.to(device)
 
     def _file(self, name: str) -> Any:

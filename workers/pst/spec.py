@@ -14,6 +14,7 @@ from pst.budget import LEAST_SPARSITY, MOST_SPARSITY, Plan, Target
 from pst.budget import plan as make_plan
 from pst.config import SettingsError, TaskName, TrainSettings, from_dict
 from pst.errors import PSTError
+from pst.messages import Message
 from pst.traits import TRAITS
 
 SPEC_FILE = "spec.json"
@@ -46,19 +47,23 @@ def read(folder: Path) -> Spec:
     try:
         value = json.loads((folder / SPEC_FILE).read_text("utf-8"))
     except (OSError, ValueError) as error:
-        raise PSTError(f"{folder / SPEC_FILE} can't be read: {error}") from error
+        raise PSTError(Message("{path} can't be read: {error}", path=folder / SPEC_FILE, error=error)) from error
     if not isinstance(value, dict):
-        raise PSTError("spec.json must hold a JSON object.")
+        raise PSTError(Message("spec.json must hold a JSON object."))
     task = value.get("task", "classification")
     if task not in TASKS:
-        raise PSTError(f"spec.json: the task {task!r} is not known; known are {', '.join(TASKS)}.")
+        raise PSTError(
+            Message(
+                "spec.json: the task {task} is not known; known are {tasks}.", task=repr(task), tasks=", ".join(TASKS)
+            )
+        )
     try:
         settings = from_dict(_mapping(value, "settings"))
     except SettingsError as error:
-        raise PSTError(f"spec.json, settings: {error}") from error
+        raise PSTError(Message("spec.json, settings: {error}", error=error)) from error
     base, train = _path(folder, value, "base_model"), _path(folder, value, "train")
     if base is None or train is None:
-        raise PSTError("spec.json must name base_model and train.")
+        raise PSTError(Message("spec.json must name base_model and train."))
     return Spec(
         base_model=base,
         task=task,
@@ -90,7 +95,11 @@ def plan(spec: Spec, config: Mapping[str, Any]) -> tuple[Plan, dict[str, float]]
         return planned, sparsity
     if spec.groups is not None:
         if set(spec.groups) != set(sparsity):
-            raise PSTError(f"spec.json: plan must give a sparsity for each of {', '.join(sorted(sparsity))}.")
+            raise PSTError(
+                Message(
+                    "spec.json: plan must give a sparsity for each of {sparsity}.", sparsity=", ".join(sorted(sparsity))
+                )
+            )
         sparsity = spec.groups
     return planned, sparsity
 
@@ -98,7 +107,7 @@ def plan(spec: Spec, config: Mapping[str, Any]) -> tuple[Plan, dict[str, float]]
 def _mapping(value: Mapping[str, Any], name: str) -> dict[str, Any]:
     entry = value.get(name) or {}
     if not isinstance(entry, dict):
-        raise PSTError(f"spec.json: {name} must be an object.")
+        raise PSTError(Message("spec.json: {name} must be an object.", name=name))
     return entry
 
 
@@ -107,14 +116,14 @@ def _path(folder: Path, value: Mapping[str, Any], name: str) -> Path | None:
     if entry is None:
         return None
     if not isinstance(entry, str) or not entry:
-        raise PSTError(f"spec.json: {name} must be a path.")
+        raise PSTError(Message("spec.json: {name} must be a path.", name=name))
     return (folder / entry).resolve()
 
 
 def _labels(value: Mapping[str, Any], task: TaskName) -> list[str]:
     labels = value.get("labels") or []
     if not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):
-        raise PSTError("spec.json: labels must be a list of strings.")
+        raise PSTError(Message("spec.json: labels must be a list of strings."))
     if task == "generation":
         return []
     if task == "regression":
@@ -122,7 +131,7 @@ def _labels(value: Mapping[str, Any], task: TaskName) -> list[str]:
     least = 2 if task == "classification" else 1
     if len(labels) < least or len(set(labels)) != len(labels):
         words = {1: "one label", 2: "two different labels"}[least]
-        raise PSTError(f"spec.json: labels must hold at least {words}, each once.")
+        raise PSTError(Message("spec.json: labels must hold at least {words}, each once.", words=words))
     return labels
 
 
@@ -131,11 +140,17 @@ def _target(value: Mapping[str, Any], settings: TrainSettings) -> Target:
     known = {item.name for item in fields(Target)}
     for name, number in entry.items():
         if name not in known:
-            raise PSTError(f"spec.json: target {name!r} is not known; known are {', '.join(sorted(known))}.")
+            raise PSTError(
+                Message(
+                    "spec.json: target {name} is not known; known are {known}.",
+                    name=repr(name),
+                    known=", ".join(sorted(known)),
+                )
+            )
         if name == "groups":
             _shares("target groups", number or {})
         elif number is not None and not _is_number(number):
-            raise PSTError(f"spec.json: target {name} must be a number.")
+            raise PSTError(Message("spec.json: target {name} must be a number.", name=name))
     if not TRAITS[settings.method].prunes and not any(entry.values()):
         return Target(sparsity=LEAST_SPARSITY)  # such a run prunes nothing, whatever its target
     return Target(**entry)
@@ -148,10 +163,18 @@ def _groups(value: Mapping[str, Any]) -> dict[str, float] | None:
 
 def _shares(name: str, entry: Any) -> dict[str, float]:
     if not isinstance(entry, dict):
-        raise PSTError(f"spec.json: {name} must be an object.")
+        raise PSTError(Message("spec.json: {name} must be an object.", name=name))
     for group, share in entry.items():
         if not _is_number(share) or not 0 <= share <= MOST_SPARSITY:
-            raise PSTError(f"spec.json: {name} {group} must be between 0 and {MOST_SPARSITY}, not {share!r}.")
+            raise PSTError(
+                Message(
+                    "spec.json: {name} {group} must be between 0 and {most}, not {share}.",
+                    name=name,
+                    group=group,
+                    most=MOST_SPARSITY,
+                    share=repr(share),
+                )
+            )
     return {group: float(share) for group, share in entry.items()}
 
 

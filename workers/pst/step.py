@@ -19,6 +19,7 @@ from pst import memory
 from pst.config import TrainSettings
 from pst.distill import Teacher, hidden_distance, token_counts, token_masks
 from pst.errors import PSTError
+from pst.messages import Message
 from pst.parallel import ALONE, Peers
 from pst.tasks import Length, Task
 
@@ -191,7 +192,11 @@ class Stepper:
             self.log("warning", f"Memory ran out ({shortage}); activations are recomputed from now on.")
             return
         if size == 1:
-            raise PSTError(f"Not even one row fits the memory of the device ({shortage}); lower max_length.")
+            raise PSTError(
+                Message(
+                    "Not even one row fits the memory of the device ({shortage}); lower max_length.", shortage=shortage
+                )
+            )
         self.micro_batch = size // 2
         self.log("warning", f"Memory ran out ({shortage}); {self.micro_batch} rows at once from now on.")
 
@@ -222,7 +227,7 @@ class Stepper:
         """
         asked = self.settings.gradient_checkpointing
         if asked == "on" and not self.checkpoint():
-            raise PSTError("gradient_checkpointing is on, but this model can't recompute its activations.")
+            raise PSTError(Message("gradient_checkpointing is on, but this model can't recompute its activations."))
         if self.settings.micro_batch_size:
             return
         most = -(-min(self.settings.batch_size, len(self.task.train)) // self.peers.size)
@@ -230,7 +235,7 @@ class Stepper:
         if fitting < min(memory.ROUTINE, most) and asked == "auto" and self.checkpoint():
             fitting = max(fitting, self.peers.least(self._fitting(most)))
         if not fitting:
-            raise PSTError("Not even one row fits the memory of the device; lower max_length.")
+            raise PSTError(Message("Not even one row fits the memory of the device; lower max_length."))
         if fitting < most or self.checkpointing:
             note = ", activations are recomputed" if self.checkpointing else ""
             self.log("info", f"{fitting} of {most} rows of a batch are computed at once{note}.")

@@ -28,6 +28,7 @@ from pst.errors import TrainingError
 from pst.graphs import GraphedSteps, can_capture
 from pst.inject import Site, begin_step, calibrate, frozen, mean_sparsity, restore_selections, select_all, selections
 from pst.layers import PrunableLinear
+from pst.messages import Message
 from pst.parallel import ALONE, Peers
 from pst.patterns import UnitFamily
 from pst.schedule import average_decay, cooldown_start, cubic_sparsity, linear_rate
@@ -312,8 +313,14 @@ class Trainer:
             self._go_back()
             self.hooks.save(self)
         raise TrainingError(
-            f"The loss became {float(self._loss)} at step {failed + 1} of {self.total} ({self.phase}); "
-            "lower the learning rates or raise warmup_ratio."
+            Message(
+                "The loss became {loss} at step {step} of {total} ({phase}); lower the "
+                "learning rates or raise warmup_ratio.",
+                loss=float(self._loss),
+                step=failed + 1,
+                total=self.total,
+                phase=self.phase,
+            )
         )
 
     @torch.no_grad()

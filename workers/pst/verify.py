@@ -42,6 +42,7 @@ from pst.data import Row
 from pst.encodings import bits
 from pst.errors import FormatError, PSTError
 from pst.formats import DENSE_FILE, SPARSE_FOLDER, Compact
+from pst.messages import Message, recall, said
 from pst.shards import Files
 from pst.tasks import Answers, Task
 
@@ -77,7 +78,9 @@ def elsewhere(export: Path, at: Path, task: Task, rows: Sequence[Row], answers: 
     except (IndexError, ValueError):
         raise RuntimeError(f"The verifier ended with {done.returncode}: {done.stderr.strip()[-2000:]}") from None
     if done.returncode or not result["ok"]:
-        raise PSTError(f"The exported model failed its check: {result['message']}")
+        raise PSTError(
+            Message("The exported model failed its check: {why}", why=recall(result["message"], result.get("said")))
+        )
     return result
 
 
@@ -99,22 +102,24 @@ def check(folder: Path, rows_path: Path, predictions: Path) -> dict[str, Any]:
             _compare(Files(folder / DENSE_FILE), compact)
         length = tokenizer.model_max_length
         if length > MOST_TOKENS:
-            raise FormatError("The exported tokenizer does not say how long a text may be.")
+            raise FormatError(Message("The exported tokenizer does not say how long a text may be."))
         task = tasks.make(about["name"], about["labels"], tokenizer, length, settings, config)
         model = _model(folder, config, settings, task)
     except FormatError:
         raise
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-        raise FormatError(f"The exported folder can't be loaded: {error}") from error
+        raise FormatError(Message("The exported folder can't be loaded: {error}", error=error)) from error
     if any(len(rows) != len(tensor) for tensor in wanted.values()):
-        raise FormatError(f"There are {len(rows)} rows to predict, but other numbers of the trainer's predictions.")
+        raise FormatError(
+            Message("There are {rows} rows to predict, but other numbers of the trainer's predictions.", rows=len(rows))
+        )
 
     encoded = task.encode(rows)
     difference = task.difference(task.predict(model, encoded), wanted, "transformers")
     load_state(model, compact, config, about["name"])
     few = encoded[:COMPACT_ROWS] if settings.frozen_weights == "float32" else encoded
     first = {name: tensor[: len(few)] for name, tensor in wanted.items()}
-    task.difference(task.predict(model, few), first, "the compact model")
+    task.difference(task.predict(model, few), first, Message("the compact model"))
     return {"ok": True, "message": "The exported folder predicts as the trainer did.", "rows": len(rows)} | {
         "max_difference": difference
     }
@@ -136,11 +141,17 @@ def _row(value: dict[str, Any]) -> Row:
 def _compare(dense: Files, compact: Compact) -> None:
     """Raise :class:`FormatError` unless both hold the same tensors, bit for bit."""
     if set(dense) != set(compact):
-        raise FormatError(f"The compact model and {DENSE_FILE} hold different tensors.")
+        raise FormatError(Message("The compact model and {file} hold different tensors.", file=DENSE_FILE))
     for name in compact:
         one, other = dense.tensor(name, CPU), compact[name]
         if one.dtype != other.dtype or not torch.equal(bits(one), bits(other)):
-            raise FormatError(f"The tensor {name} differs between the compact model and {DENSE_FILE}.")
+            raise FormatError(
+                Message(
+                    "The tensor {name} differs between the compact model and {file}.",
+                    name=name,
+                    file=DENSE_FILE,
+                )
+            )
 
 
 def _model(folder: Path, config: dict[str, Any], settings: TrainSettings, task: Task) -> PreTrainedModel:
@@ -170,7 +181,7 @@ def main(arguments: Sequence[str]) -> int:
     try:
         result = check(folder, rows, predictions)
     except FormatError as error:
-        result = {"ok": False, "message": str(error)}
+        result = {"ok": False, "message": str(error), "said": said(str(error))}
     sys.stdout.write(json.dumps(result) + "\n")
     return 0 if result["ok"] else 1
 

@@ -30,6 +30,7 @@ from transformers import PreTrainedModel
 from pst.base import load_model, load_tokenizer, quiet, read_config
 from pst.data import Encoded
 from pst.errors import PSTError
+from pst.messages import Message
 
 FIRST_TOKENS = 4
 ID_LISTS = ("suppress_tokens", "begin_suppress_tokens")
@@ -60,8 +61,10 @@ class Vocabulary:
         for old, new in zip(before, after, strict=True):
             if [self.new(token) for token in (*old.input_ids, *old.target)] != [*new.input_ids, *new.target]:
                 raise PSTError(
-                    "The vocabulary can't be trimmed safely: the base model's tokenizer splits some rows differently "
-                    "without the tokens that no row uses. Leave trim_vocabulary off."
+                    Message(
+                        "The vocabulary can't be trimmed safely: the base model's tokenizer splits some "
+                        "rows differently without the tokens that no row uses. Leave trim_vocabulary off."
+                    )
                 )
 
 
@@ -76,7 +79,9 @@ def trim(base: Path, rows: Iterable[Encoded], task: str, labels: Sequence[str], 
     load_tokenizer(base).save_pretrained(partial)
     path = partial / "tokenizer.json"
     if not path.is_file():
-        raise PSTError(f"The tokenizer in {base} has no tokenizer.json: its vocabulary can't be trimmed.")
+        raise PSTError(
+            Message("The tokenizer in {base} has no tokenizer.json: its vocabulary can't be trimmed.", base=base)
+        )
     content = json.loads(path.read_text("utf-8"))
     config = read_config(base)
     used = {token for row in rows for token in (*row.input_ids, *row.target)}
@@ -128,14 +133,20 @@ def _rewrite(content: dict[str, Any], used: set[int], table: int) -> Vocabulary:
     trimmer = TRIMMERS.get(model["type"])
     if trimmer is None:
         raise PSTError(
-            f"The vocabulary can't be trimmed: the base model's tokenizer is of the kind {model['type']}, and only "
-            f"{', '.join(TRIMMERS)} are known. Leave trim_vocabulary off."
+            Message(
+                "The vocabulary can't be trimmed: the base model's tokenizer is of the kind "
+                "{kind}, and only {known} are known. Leave trim_vocabulary off.",
+                kind=model["type"],
+                known=", ".join(TRIMMERS),
+            )
         )
     added = {token["id"] for token in content["added_tokens"]}
     if max(added, default=0) >= table:
         raise PSTError(
-            "The vocabulary can't be trimmed: the base model's tokenizer has added tokens that its embedding table "
-            "does not hold. Leave trim_vocabulary off."
+            Message(
+                "The vocabulary can't be trimmed: the base model's tokenizer has added tokens "
+                "that its embedding table does not hold. Leave trim_vocabulary off."
+            )
         )
     ids = _tokens(model)
     first = {token for token in range(FIRST_TOKENS) if token in ids.values()}
@@ -234,8 +245,12 @@ def _rewrite_ids(path: Path, vocabulary: Vocabulary) -> None:
     nested = [name for name in NESTED_IDS if content.get(name)]
     if nested:
         raise PSTError(
-            f"The vocabulary can't be trimmed: the base model's {path.name} gives token ids as {nested[0]}. "
-            "Leave trim_vocabulary off."
+            Message(
+                "The vocabulary can't be trimmed: the base model's {file} gives token ids as "
+                "{ids}. Leave trim_vocabulary off.",
+                file=path.name,
+                ids=nested[0],
+            )
         )
     for name, value in content.items():
         if name == "added_tokens_decoder":

@@ -17,6 +17,7 @@ from urllib.parse import quote
 
 import httpx
 
+from pst.messages import Message
 from pst_client.api.accounts import Accounts
 from pst_client.api.datasets import Datasets
 from pst_client.api.jobs import Jobs
@@ -58,7 +59,10 @@ class Http:
     ) -> None:
         if not re.match(r"^https?://[^/]", url):
             raise PlatformError(
-                "invalid", f"{url!r} is not the address of a platform: it must start with http:// or https://."
+                "invalid",
+                Message(
+                    "{url} is not the address of a platform: it must start with http:// or https://.", url=repr(url)
+                ),
             )
         self.url = url.rstrip("/")
         self.token = token
@@ -242,7 +246,13 @@ class Http:
 
     def _unreachable(self, error: httpx.TransportError) -> Unreachable:
         reason = str(error) or type(error).__name__
-        return Unreachable(f"{self.url} can't be reached ({reason}). Check the address and that the server runs.")
+        return Unreachable(
+            Message(
+                "{url} can't be reached ({reason}). Check the address and that the server runs.",
+                url=self.url,
+                reason=reason,
+            )
+        )
 
     def _check(self, response: httpx.Response) -> None:
         if not response.is_error:
@@ -252,8 +262,8 @@ class Http:
             error = response.json()["error"]
             raise PlatformError(error["code"], error["message"], error.get("details"), status)
         except (ValueError, KeyError, TypeError):
-            message = (
-                response.headers.get("X-Error-Message") or f"{response.request.url} answered with status {status}."
+            message = response.headers.get("X-Error-Message") or Message(
+                "{url} answered with status {status}.", url=response.request.url, status=status
             )
             raise PlatformError(
                 response.headers.get("X-Error-Code", f"http_{status}"), message, status=status
@@ -268,9 +278,11 @@ def file_sha256(path: Path) -> str:
 def mismatch(path: Path, name: str, sha256: str | None, size: int | None) -> str | None:
     """What tells the file from the one that was asked for, if anything."""
     if size is not None and (found := path.stat().st_size) != size:
-        return f"{name} arrived with {found} bytes instead of {size}."
+        return Message("{name} arrived with {found} bytes instead of {size}.", name=name, found=found, size=size)
     if sha256 is not None and (digest := file_sha256(path)) != sha256:
-        return f"{name} arrived damaged: its sha256 is {digest}, not {sha256}."
+        return Message(
+            "{name} arrived damaged: its sha256 is {digest}, not {sha256}.", name=name, digest=digest, sha256=sha256
+        )
     return None
 
 

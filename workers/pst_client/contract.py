@@ -9,12 +9,17 @@ from uuid import UUID
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
-from pst import latency
+from pst import latency, messages
 from pst.config import TaskName, TrainSettings
 
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 Commit = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{40}$")]
 RepoId = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}/[A-Za-z0-9][A-Za-z0-9._-]{0,95}$")]
+
+Said = Annotated[
+    dict[str, Any] | None,
+    Field(default=None, description="How the sentence beside it is said (pst.messages.said); null: in English only."),
+]
 
 RUN_JOB_TASK = "pst_worker.run_job"
 """Name of the one Celery task of the workers; its only argument is ``job_id``."""
@@ -121,7 +126,9 @@ class Target(Message):
     @model_validator(mode="after")
     def _says_where(self) -> Target:
         if self.on is None and (self.max_latency_ms is not None or self.min_speedup is not None):
-            raise ValueError("max_latency_ms and min_speedup need on: a serving node that has measured itself")
+            raise ValueError(
+                messages.Message("max_latency_ms and min_speedup need on: a serving node that has measured itself")
+            )
         return self
 
 
@@ -218,6 +225,7 @@ class Finish(Message):
 
     outcome: Literal["succeeded", "failed", "cancelled"]
     error: str | None = Field(default=None, description="One plain sentence for the user.")
+    said: Said = None
     detail: str | None = Field(default=None, description="Traceback or last output, for the operator.")
     retriable: bool = Field(
         default=False, description="The child died rather than failed: another attempt may succeed."
@@ -255,6 +263,7 @@ class HeldVersion(Message):
     commit: Commit
     state: Literal["pulling", "verifying", "loading", "ready", "failed"]
     message: str = ""
+    said: Said = None
 
 
 class NodeProfile(Message):

@@ -12,6 +12,7 @@ from pathlib import Path, PurePosixPath
 
 from pydantic import ValidationError
 
+from pst.messages import Message
 from pst_client.client import file_sha256
 from pst_client.contract import FileRef, Manifest
 from pst_client.errors import Damaged
@@ -27,18 +28,27 @@ def read(folder: Path, *, commit: str) -> Manifest:
     try:
         content = (folder / MANIFEST).read_bytes()
     except FileNotFoundError:
-        raise Damaged(f"{folder} has no {MANIFEST}.") from None
+        raise Damaged(Message("{folder} has no {file}.", folder=folder, file=MANIFEST)) from None
     # The file is written in the canonical form that the commit is a hash of.
     if (found := hashlib.sha256(content).hexdigest()[:40]) != commit:
-        raise Damaged(f"The manifest in {folder} belongs to commit {found}, not {commit}.")
+        raise Damaged(
+            Message(
+                "The manifest in {folder} belongs to commit {found}, not {commit}.",
+                folder=folder,
+                found=found,
+                commit=commit,
+            )
+        )
     try:
         manifest = Manifest.model_validate_json(content)
     except ValidationError as error:
-        raise Damaged(f"{folder / MANIFEST} is no manifest: {error.errors()[0]['msg']}.") from None
+        raise Damaged(
+            Message("{path} is no manifest: {error}.", path=folder / MANIFEST, error=error.errors()[0]["msg"])
+        ) from None
     for file in manifest.files:
         path = PurePosixPath(file.path)
         if path.is_absolute() or ".." in path.parts or "\\" in file.path or "\0" in file.path or not path.parts:
-            raise Damaged(f"The manifest names the unsafe path {file.path!r}.")
+            raise Damaged(Message("The manifest names the unsafe path {path}.", path=repr(file.path)))
     return manifest
 
 
@@ -59,8 +69,15 @@ def verify(folder: Path, files: list[FileRef]) -> None:
     for file in files:
         path = folder / file.path
         if not path.is_file():
-            raise Damaged(f"{file.path} is missing.")
+            raise Damaged(Message("{path} is missing.", path=file.path))
         if (size := path.stat().st_size) != file.size:
-            raise Damaged(f"{file.path} has {size} bytes, the manifest says {file.size}.")
+            raise Damaged(
+                Message(
+                    "{path} has {size} bytes, the manifest says {wanted}.",
+                    path=file.path,
+                    size=size,
+                    wanted=file.size,
+                )
+            )
         if file_sha256(path) != file.sha256:
-            raise Damaged(f"{file.path} does not have the sha256 that the manifest says.")
+            raise Damaged(Message("{path} does not have the sha256 that the manifest says.", path=file.path))

@@ -26,6 +26,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from pst.messages import Message, said
 from pst_serve.batching import Overloaded
 from pst_serve.engine import Answer, Input, LoadedModel
 from pst_serve.gate import Gate, Refused, Unknown
@@ -88,7 +89,13 @@ def make_app(shelf: Shelf, gate: Gate, problem: Callable[[], str | None], stop: 
     async def predict(request: Request) -> Response:
         workspace, name = request.path_params["workspace"], request.path_params["name"]
         allowed = await _workspaces(request, gate)
-        absent = Trouble(404, "not_found", f"This node serves no {workspace}/{name}, or you have no access to it.")
+        absent = Trouble(
+            404,
+            "not_found",
+            Message(
+                "This node serves no {workspace}/{name}, or you have no access to it.", workspace=workspace, name=name
+            ),
+        )
         if workspace not in allowed:
             raise absent
         question = _parse(await _body(request))
@@ -99,7 +106,7 @@ def make_app(shelf: Shelf, gate: Gate, problem: Callable[[], str | None], stop: 
             try:
                 answer = version.batcher.submit([Input(item.text, item.text_pair) for item in question.inputs])
             except Overloaded:
-                message = "This node has more to answer than it can hold; ask again in a moment."
+                message = Message("This node has more to answer than it can hold; ask again in a moment.")
                 raise Trouble(503, "overloaded", message) from None
             rows = await asyncio.wrap_future(answer)
             milliseconds = (time.perf_counter() - begin) * 1000
@@ -132,13 +139,13 @@ def make_app(shelf: Shelf, gate: Gate, problem: Callable[[], str | None], stop: 
 async def _workspaces(request: Request, gate: Gate) -> frozenset[str]:
     scheme, _, token = request.headers.get("Authorization", "").partition(" ")
     if scheme.lower() != "bearer" or not token.strip():
-        raise Trouble(401, "not_authenticated", "Send a token of the platform: Authorization: Bearer TOKEN.")
+        raise Trouble(401, "not_authenticated", Message("Send a token of the platform: Authorization: Bearer TOKEN."))
     try:
         return await run_in_threadpool(gate.workspaces, token.strip())
     except Refused:
-        raise Trouble(401, "authentication_failed", "The token is unknown, expired or revoked.") from None
+        raise Trouble(401, "authentication_failed", Message("The token is unknown, expired or revoked.")) from None
     except Unknown:
-        message = "The platform can't be asked about this token now; try again in a moment."
+        message = Message("The platform can't be asked about this token now; try again in a moment.")
         raise Trouble(503, "unavailable", message) from None
 
 
@@ -148,7 +155,9 @@ async def _body(request: Request) -> bytes:
         size += len(part)
         if size > MOST_BYTES:
             raise Trouble(
-                413, "too_large", f"The request has more than {MOST_BYTES:,} bytes; send fewer texts at once."
+                413,
+                "too_large",
+                Message("The request has more than {most:,} bytes; send fewer texts at once.", most=MOST_BYTES),
             )
         parts.append(part)
     return b"".join(parts)
@@ -158,17 +167,21 @@ def _parse(body: bytes) -> Question:
     try:
         value = json.loads(body)
     except (ValueError, RecursionError):
-        raise Trouble(400, "parse_error", "The request's body is not JSON.") from None
+        raise Trouble(400, "parse_error", Message("The request's body is not JSON.")) from None
     inputs = value.get("inputs") if isinstance(value, dict) else None
     if isinstance(inputs, list) and len(inputs) > MOST_INPUTS:
-        message = f"inputs has {len(inputs)} entries; send at most {MOST_INPUTS} at once."
+        message = Message(
+            "inputs has {count} entries; send at most {most} at once.",
+            count=len(inputs),
+            most=MOST_INPUTS,
+        )
         raise Trouble(413, "too_large", message, [{"field": "inputs", "message": message}])
     try:
         return Question.model_validate(value)
     except ValidationError as error:
         details = [_detail(item) for item in error.errors(include_url=False, include_input=False)]
         first = details[0]
-        raise Trouble(400, "invalid", f"{first['field']}: {first['message']}", details) from None
+        raise Trouble(400, "invalid", Message("{field}: {message}", **first), details) from None
 
 
 def _detail(item: Any) -> dict[str, str]:
@@ -194,7 +207,8 @@ def _prediction(model: LoadedModel, row: Answer, top_k: int | None) -> dict[str,
 
 def _error(request: Request, status: int, code: str, message: str, details: list[dict[str, Any]]) -> Response:
     identity = request.headers.get("X-Request-ID", "")[:100] or uuid.uuid4().hex
-    body = {"error": {"code": code, "message": message, "details": details, "request_id": identity}}
+    error = {"code": code, "message": message, "said": said(message), "details": details, "request_id": identity}
+    body = {"error": error}
     headers = {"X-Request-ID": identity}
     if status == 401:
         headers["WWW-Authenticate"] = 'Bearer realm="sparsewright"'
@@ -210,10 +224,10 @@ async def _trouble(request: Request, error: Exception) -> Response:
 
 async def _http_trouble(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # noqa: S101 (registered for this class alone)
-    message = "There is no such address." if error.status_code == 404 else error.detail
+    message = Message("There is no such address.") if error.status_code == 404 else error.detail
     return _error(request, error.status_code, "not_found" if error.status_code == 404 else "invalid", message, [])
 
 
 async def _broken(request: Request, error: Exception) -> Response:
-    message = "Something broke on the serving node; its log has the details."
+    message = Message("Something broke on the serving node; its log has the details.")
     return _error(request, 500, "server_error", message, [])

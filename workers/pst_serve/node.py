@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 from uuid import UUID
 
+from pst.messages import Message, said, word
 from pst_client import hardware
 from pst_client.client import Platform
 from pst_client.contract import HeldVersion, NodeProfile, NodeRegistration, NodeStatus, WantedVersion
@@ -27,7 +28,7 @@ log = logging.getLogger(__name__)
 
 REGISTER_AGAIN_SECONDS = 2.0
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 2.0, 300.0
-LONGEST_MESSAGE = 500
+LONGEST_REASON = 400
 
 State = Literal["pulling", "verifying", "loading", "ready", "failed"]
 
@@ -135,7 +136,13 @@ class Node:
     def _heartbeat(self, node_id: UUID) -> None:
         with self._lock:
             held = [
-                HeldVersion(deployment_id=key, commit=slot.wanted.commit, state=slot.state, message=slot.message)
+                HeldVersion(
+                    deployment_id=key,
+                    commit=slot.wanted.commit,
+                    state=slot.state,
+                    message=slot.message,
+                    said=said(slot.message),
+                )
                 for key, slot in self._slots.items()
             ]
         profile = None if self._profiler is None else self._profiler.get()
@@ -216,12 +223,14 @@ class Node:
         pause = min(FIRST_PAUSE_SECONDS * 2**slot.failures, LONGEST_PAUSE_SECONDS)
         stage = slot.state
         log.error("%s at %s: %s failed", slot.wanted.repo, slot.wanted.commit, stage, exc_info=error)
-        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        reason = str(error)
+        if not isinstance(reason, Message) or len(reason) > LONGEST_REASON:
+            reason = next(iter(reason.strip().splitlines()), type(error).__name__)[:LONGEST_REASON]
         with self._lock:
             slot.failures += 1
             slot.try_at = time.monotonic() + pause
             slot.state = "failed"
-            slot.message = f"{stage.capitalize()} failed: {reason}"[:LONGEST_MESSAGE]
+            slot.message = Message("{stage} failed: {reason}", stage=word(stage.capitalize()), reason=reason)
         self._changed.set()
 
     def _move(self, slot: Slot, state: State) -> None:

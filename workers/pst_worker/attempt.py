@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from pst.messages import Message, recall, said
 from pst_client import hardware
 from pst_client.api.worker import Leased
 from pst_client.client import Platform, file_sha256
@@ -77,7 +78,7 @@ class Attempt:
                 self._stop_early(reason)
                 return
         if isinstance(error := fetching.exception(), PlatformError):
-            self._finish(Finish(outcome="failed", error=error.message, retriable=error.passing))
+            self._finish(_failed(error.message, retriable=error.passing))
             return
         fetching.result()
         child = Child(self._folder, self._stream.from_child, processes=max(1, len(hardware.gpus())))
@@ -140,13 +141,12 @@ class Attempt:
         elif reason is Reason.CANCEL or (reason is not None and kind in ("stopped", "died")):
             self._stop_early(reason)
         elif kind == "stopped":
-            sentence = "The training process was told to stop by something outside this worker."
-            self._finish(Finish(outcome="failed", error=sentence, retriable=True))
+            sentence = Message("The training process was told to stop by something outside this worker.")
+            self._finish(_failed(sentence, retriable=True))
         else:
             self._finish(
-                Finish(
-                    outcome="failed",
-                    error=outcome["error"],
+                _failed(
+                    recall(outcome["error"], outcome.get("said")),
                     detail=outcome.get("detail"),
                     retriable=kind == "died",
                 )
@@ -179,7 +179,7 @@ class Attempt:
             if error.passing:
                 raise
             # A result that the platform refuses is a failed job.
-            self._finish(Finish(outcome="failed", error=f"The result could not be published: {error.message}"))
+            self._finish(_failed(Message("The result could not be published: {why}", why=error.message)))
 
     def _finish(self, finish: Finish) -> None:
         self._stream.drain()
@@ -200,3 +200,7 @@ class Attempt:
                     raise
                 log.warning("%s", error)
                 time.sleep(AGAIN_SECONDS)
+
+
+def _failed(error: str, *, detail: str | None = None, retriable: bool = False) -> Finish:
+    return Finish(outcome="failed", error=error, said=said(error), detail=detail, retriable=retriable)

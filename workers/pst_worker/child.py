@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from pst.messages import Message
 from pst_client.environment import PREFIX
 from pst_worker.run import OUTCOME, REFUSED, STOPPED, SUCCEEDED
 
@@ -117,14 +118,14 @@ def environment() -> dict[str, str]:
 def death_sentence(code: int) -> str:
     """A plain sentence about a child that ended without saying why."""
     if code == -signal.SIGKILL:
-        return (
-            "The training process was killed (signal 9), most likely because the machine ran out of memory: "
-            "use a smaller batch_size or max_length, or a larger worker."
+        return Message(
+            "The training process was killed (signal 9), most likely because the machine ran "
+            "out of memory: use a smaller batch_size or max_length, or a larger worker."
         )
     if code < 0:
         try:
             name = signal.Signals(-code).name
         except ValueError:
             name = f"signal {-code}"
-        return f"The training process died of {name}."
-    return f"The training process ended with exit code {code} and without a result."
+        return Message("The training process died of {name}.", name=name)
+    return Message("The training process ended with exit code {code} and without a result.", code=code)

@@ -15,6 +15,7 @@ from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
 from huggingface_hub.utils.tqdm import disable_progress_bars
 
+from pst.messages import Message
 from pst_client import manifest
 from pst_client.client import Platform
 from pst_client.contract import Claim, JobSpec, ModelRef
@@ -77,7 +78,14 @@ def fetch_base_model(platform: Platform, model: ModelRef, cache: Path, *, job_to
             )
         )
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
-        raise _trouble(f"The base model {model.repo} could not be pulled from the platform", error) from error
+        raise _trouble(
+            Message(
+                "The base model {model} could not be pulled from the platform: {error}",
+                model=model.repo,
+                error=_first_line(error),
+            ),
+            error,
+        ) from error
     checked = folder / ".checked" / model.revision
     listed = manifest.read(found, commit=model.revision)
     if not checked.exists():
@@ -101,21 +109,29 @@ def _public(model: ModelRef, cache: Path) -> Path:
         )
     except RepositoryNotFoundError as error:
         raise PlatformError(
-            "base_model", f"The public model {name} does not exist, or this worker has no access to it."
+            "base_model",
+            Message("The public model {name} does not exist, or this worker has no access to it.", name=name),
         ) from error
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
-        raise _trouble(f"The public model {name} could not be downloaded", error) from error
+        raise _trouble(
+            Message("The public model {name} could not be downloaded: {error}", name=name, error=_first_line(error)),
+            error,
+        ) from error
     folder = Path(found)
     if not any(folder.glob("*.safetensors")):
-        raise PlatformError("base_model", f"The public model {name} has no safetensors weights, which are required.")
+        raise PlatformError(
+            "base_model", Message("The public model {name} has no safetensors weights, which are required.", name=name)
+        )
     return folder
 
 
-def _trouble(what: str, error: Exception) -> PlatformError:
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+
+
+def _trouble(message: Message, error: Exception) -> PlatformError:
     """A failed download; without an answer, or with a server's error, another attempt may succeed."""
     status = getattr(getattr(error, "response", None), "status_code", None)
-    first_line = next(iter(str(error).strip().splitlines()), type(error).__name__)
-    message = f"{what}: {first_line}"
     if status is None or status >= 500:
         return Unreachable(message)
     return PlatformError("base_model", message, status=status)

@@ -25,6 +25,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from pst.messages import Message, said
+
 SUCCEEDED, REFUSED, BROKEN, DIED, STOPPED = 0, 65, 70, 71, 75
 CODES = {"succeeded": SUCCEEDED, "refused": REFUSED, "broken": BROKEN, "died": DIED, "stopped": STOPPED}
 OUTCOME = "outcome.json"
@@ -56,11 +58,13 @@ def describe(error: Exception) -> dict[str, Any]:
     if isinstance(error, PSTError):
         return {"outcome": "refused", "error": str(error), "detail": detail}
     if out_of_memory(error):
-        sentence = (
+        sentence = Message(
             "The job ran out of memory: submit it with a smaller batch_size or max_length, or to a larger worker."
         )
     else:
-        sentence = f"The training program failed: {type(error).__name__}: {str(error)[:500]}"
+        sentence = Message(
+            "The training program failed: {kind}: {error}", kind=type(error).__name__, error=str(error)[:500]
+        )
     return {"outcome": "broken", "error": sentence, "detail": detail}
 
 
@@ -112,6 +116,8 @@ def run(folder: Path, events: int | str, rank: int = 0) -> int:
 
 
 def end(folder: Path, code: int, outcome: dict[str, Any], name: str = OUTCOME) -> int:
+    if "error" in outcome:
+        outcome = outcome | {"said": said(outcome["error"])}
     (folder / name).write_text(json.dumps(outcome), encoding="utf-8")
     return code
 

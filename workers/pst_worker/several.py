@@ -12,6 +12,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from pst.messages import Message
 from pst_worker.child import death_sentence
 from pst_worker.run import CODES, end, outcome_name
 
@@ -52,5 +53,10 @@ def concluded(folder: Path, processes: int, failed: int, code: int) -> tuple[int
     for outcome in outcomes:
         if outcome["outcome"] != "died":
             return CODES[outcome["outcome"]], outcome
-    sentence = f"Process {failed + 1} of {processes} ended. {death_sentence(code)}"
+    sentence = Message(
+        "Process {failed} of {processes} ended. {death}",
+        failed=failed + 1,
+        processes=processes,
+        death=death_sentence(code),
+    )
     return CODES["died"], {"outcome": "died", "error": sentence}

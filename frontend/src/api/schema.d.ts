@@ -1755,6 +1755,14 @@ export interface components {
              */
             error?: string | null;
             /**
+             * Said
+             * @description How the sentence beside it is said (pst.messages.said); null: in English only.
+             * @default null
+             */
+            said?: {
+                [key: string]: unknown;
+            } | null;
+            /**
              * Detail
              * @description Traceback or last output, for the operator.
              * @default null
@@ -1832,6 +1840,14 @@ export interface components {
              * @default
              */
             message?: string;
+            /**
+             * Said
+             * @description How the sentence beside it is said (pst.messages.said); null: in English only.
+             * @default null
+             */
+            said?: {
+                [key: string]: unknown;
+            } | null;
         };
         /** @enum {string} */
         HeldVersionStateEnum: "pulling" | "verifying" | "loading" | "ready" | "failed";

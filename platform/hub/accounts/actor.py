@@ -12,6 +12,7 @@ from rest_framework.request import Request
 
 from hub.accounts.models import SLUG_PATTERN, ApiToken, Membership, Role, TokenKind, User, Workspace
 from hub.core.errors import Forbidden, NotFound, UserError
+from pst.messages import Message, word
 
 
 @dataclass(frozen=True)
@@ -48,9 +49,15 @@ class Actor:
     def require(self, workspace: Workspace, role: Role) -> None:
         """Raise NotFound outside the workspace, Forbidden where the role held is too low."""
         if workspace.id not in self.roles:
-            raise NotFound("There is no such object, or you have no access to it.")
+            raise NotFound(Message("There is no such object, or you have no access to it."))
         if not self.may(workspace.id, role):
-            raise Forbidden(f"This needs the role {role.value} in the workspace {workspace.slug}.")
+            raise Forbidden(
+                Message(
+                    "This needs the role {role} in the workspace {workspace}.",
+                    role=word(role.value),
+                    workspace=workspace.slug,
+                )
+            )
 
 
 def actor_of_token(token: ApiToken) -> Actor:
@@ -96,14 +103,18 @@ def workspace_of(request: Request, *, role: Role) -> Workspace:
     if slug is None and isinstance(request.data, Mapping):
         slug = request.data.get("workspace")
     if slug and not (isinstance(slug, str) and re.fullmatch(SLUG_PATTERN, slug)):
-        raise NotFound("There is no workspace of that name that you can see.")
+        raise NotFound(Message("There is no workspace of that name that you can see."))
     found = list(Workspace.objects.visible_to(actor).filter(**({"slug": slug} if slug else {}))[:2])
     if not found:
-        raise NotFound(f"There is no workspace {slug!r} that you can see." if slug else "You are in no workspace yet.")
+        raise NotFound(
+            Message("There is no workspace {slug} that you can see.", slug=repr(slug))
+            if slug
+            else Message("You are in no workspace yet.")
+        )
     if len(found) > 1:
         raise UserError(
-            "You are in several workspaces; name one with workspace=SLUG.",
-            details=[{"field": "workspace", "message": "required"}],
+            Message("You are in several workspaces; name one with workspace=SLUG."),
+            details=[{"field": "workspace", "message": Message("required")}],
         )
     actor.require(found[0], role)
     return found[0]

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 from django.conf import settings
 
 from hub.core.errors import UserError
+from pst.messages import Message
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
@@ -53,28 +54,38 @@ def resolve(url: str, *, inner: bool = False) -> Endpoint:
         if any(character <= " " or character == "\x7f" for character in url):
             raise ValueError("white space in a URL")
     except ValueError:  # UnicodeError is one too
-        raise RefusedAddress("The address is not a URL.") from None
+        raise RefusedAddress(Message("The address is not a URL.")) from None
     if parts.scheme not in {"http", "https"} or not host:
-        raise RefusedAddress("The address must start with http:// or https:// and name a host.")
+        raise RefusedAddress(Message("The address must start with http:// or https:// and name a host."))
     if parts.username is not None or parts.password is not None:
-        raise RefusedAddress("The address must not carry a user name or password; check the signature instead.")
+        raise RefusedAddress(
+            Message("The address must not carry a user name or password; check the signature instead.")
+        )
     port = port or (443 if parts.scheme == "https" else 80)
     try:
         answers = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except OSError:
-        raise RefusedAddress(f"The host {host} cannot be found.") from None
+        raise RefusedAddress(Message("The host {host} cannot be found.", host=host)) from None
     found = [str(answer[4][0]).partition("%")[0] for answer in answers]
     if inner:
         for ip in found:
             if _is_link_local(ipaddress.ip_address(ip)):
-                raise RefusedAddress(f"The host {host} leads to the link-local address {ip}, which is never called.")
+                raise RefusedAddress(
+                    Message(
+                        "The host {host} leads to the link-local address {ip}, which is never called.", host=host, ip=ip
+                    )
+                )
     elif not settings.WEBHOOKS_ALLOW_PRIVATE:
         # One private address among several is refused too: nobody knows which one a retry would take.
         for ip in found:
             if not is_public(ipaddress.ip_address(ip)):
                 raise RefusedAddress(
-                    f"The host {host} leads to {ip}, which is not a public address; an administrator can allow such"
-                    " receivers with SPARSEWRIGHT_WEBHOOKS_ALLOW_PRIVATE."
+                    Message(
+                        "The host {host} leads to {ip}, which is not a public address; an administrator "
+                        "can allow such receivers with SPARSEWRIGHT_WEBHOOKS_ALLOW_PRIVATE.",
+                        host=host,
+                        ip=ip,
+                    )
                 )
     path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     return Endpoint(parts.scheme, host, port, found[0], path)

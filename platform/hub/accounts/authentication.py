@@ -12,6 +12,8 @@ from rest_framework import authentication, exceptions
 from rest_framework.request import Request
 
 from hub.accounts.models import ApiToken, User
+from hub.core.language import say
+from pst.messages import Message
 
 # last_used_at is for people; writing it on every request would make every read a write.
 USED_RESOLUTION = timedelta(minutes=1)
@@ -25,11 +27,11 @@ class TokenAuthentication(authentication.BaseAuthentication):
         if not words or words[0].lower() != b"bearer":
             return None
         if len(words) != 2:
-            raise exceptions.AuthenticationFailed("The Authorization header must be: Bearer TOKEN")
+            raise exceptions.AuthenticationFailed(say(Message("The Authorization header must be: Bearer TOKEN")))
         digest = ApiToken.hash(words[1].decode("latin-1"))
         token = ApiToken.objects.usable().select_related("user", "workspace").filter(digest=digest).first()
         if token is None or (token.user is not None and not token.user.is_active):
-            raise exceptions.AuthenticationFailed("The token is unknown, expired or revoked.")
+            raise exceptions.AuthenticationFailed(say(Message("The token is unknown, expired or revoked.")))
         now = timezone.now()
         if token.last_used_at is None or now - token.last_used_at > USED_RESOLUTION:
             ApiToken.objects.filter(pk=token.pk).update(last_used_at=now)

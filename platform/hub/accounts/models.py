@@ -12,14 +12,15 @@ from django.db import models
 from django.db.models import Q
 from django.utils import timezone
 
+from hub.core.language import say_later
+from pst.messages import Message
+
 if TYPE_CHECKING:
     from hub.accounts.actor import Actor
 
 SLUG_PATTERN = r"^[a-z0-9][a-z0-9-]{0,38}\Z"
-SLUG = RegexValidator(
-    SLUG_PATTERN,
-    "Use 1 to 39 lower-case letters, digits and hyphens, starting with a letter or digit.",
-)
+SLUG_RULE = Message("Use 1 to 39 lower-case letters, digits and hyphens, starting with a letter or digit.")
+SLUG = RegexValidator(SLUG_PATTERN, say_later(SLUG_RULE))
 BASE_WORKSPACE = "base"
 """Slug of the workspace that holds the installation's base models; everybody may read it."""
 RESERVED_SLUGS = frozenset({BASE_WORKSPACE, "api", "models", "datasets", "spaces"})

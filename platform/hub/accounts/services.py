@@ -18,6 +18,7 @@ from django.utils import timezone
 from hub.accounts.actor import Actor, actor_of_user
 from hub.accounts.models import RESERVED_SLUGS, ApiToken, AuditEvent, Membership, Role, TokenKind, User, Workspace
 from hub.core.errors import Conflict, Forbidden, NotFound, UserError
+from pst.messages import Message, word
 
 PREFIXES = {TokenKind.USER: "sw_u_", TokenKind.NODE: "sw_n_", TokenKind.JOB: "sw_j_"}
 
@@ -56,11 +57,11 @@ def set_up(*, code: str, username: str, password: str, workspace: str, workspace
     # A row that always exists: whoever is second waits here and then sees the first one's user.
     ContentType.objects.select_for_update().get_or_create(app_label="accounts", model="user")
     if not setup_needed():
-        raise Conflict("This installation is set up already; sign in instead.")
+        raise Conflict(Message("This installation is set up already; sign in instead."))
     if not settings.SETUP_CODE:
-        raise Forbidden("Set-up over the web is switched off; make a user with: manage.py createsuperuser")
+        raise Forbidden(Message("Set-up over the web is switched off; make a user with: manage.py createsuperuser"))
     if not hmac.compare_digest(code.encode(), settings.SETUP_CODE.encode()):
-        raise Forbidden("The set-up code is wrong; it was printed when the installation started.")
+        raise Forbidden(Message("The set-up code is wrong; it was printed when the installation started."))
     user = _make_user(username=username, password=password, is_superuser=True)
     _make_workspace(slug=workspace, name=workspace_name, owner=user)
     record(
@@ -77,7 +78,7 @@ def set_up(*, code: str, username: str, password: str, workspace: str, workspace
 def create_user(*, actor: Actor, username: str, password: str, email: str = "") -> User:
     """Make a user who is in no workspace yet. Superusers only."""
     if not actor.runs_installation:
-        raise Forbidden("Only a superuser can make users.")
+        raise Forbidden(Message("Only a superuser can make users."))
     user = _make_user(username=username, password=password, email=email)
     record(actor=actor, workspace=None, action="user.created", object_type="user", object_id=user.username)
     return user
@@ -87,8 +88,8 @@ def _make_user(*, username: str, password: str, email: str = "", is_superuser: b
     user = User(username=username, email=email, is_superuser=is_superuser, is_staff=is_superuser)
     if User.objects.filter(username__iexact=username).exists():
         raise Conflict(
-            f"There is a user {username!r} already; choose another name.",
-            details=[{"field": "username", "message": "taken"}],
+            Message("There is a user {username} already; choose another name.", username=repr(username)),
+            details=[{"field": "username", "message": Message("taken")}],
         )
     try:
         validate_password(password, user)
@@ -104,9 +105,9 @@ def _make_user(*, username: str, password: str, email: str = "", is_superuser: b
 def change_password(*, actor: Actor, user: User, current: str, new: str) -> None:
     """Set one's own password. Raises Forbidden when ``current`` is wrong or the actor is a token."""
     if actor.token is not None:
-        raise Forbidden("Sign in to change your password; a token cannot.")
+        raise Forbidden(Message("Sign in to change your password; a token cannot."))
     if not user.check_password(current):
-        raise Forbidden("The current password is wrong.")
+        raise Forbidden(Message("The current password is wrong."))
     try:
         validate_password(new, user)
     except ValidationError as error:
@@ -120,7 +121,7 @@ def change_password(*, actor: Actor, user: User, current: str, new: str) -> None
 def create_workspace(*, actor: Actor, slug: str, name: str = "") -> Workspace:
     """Make a workspace that the actor owns."""
     if actor.user is None or not actor.acts_fully:
-        raise Forbidden("This token is limited to its workspace; sign in to make another one.")
+        raise Forbidden(Message("This token is limited to its workspace; sign in to make another one."))
     workspace = _make_workspace(slug=slug, name=name, owner=actor.user)
     record(
         actor=actor, workspace=workspace, action="workspace.created", object_type="workspace", object_id=workspace.slug
@@ -131,7 +132,8 @@ def create_workspace(*, actor: Actor, slug: str, name: str = "") -> Workspace:
 def _make_workspace(*, slug: str, name: str, owner: User) -> Workspace:
     if slug in RESERVED_SLUGS or Workspace.objects.filter(slug=slug).exists():
         raise Conflict(
-            f"The name {slug!r} is taken; choose another one.", details=[{"field": "workspace", "message": "taken"}]
+            Message("The name {slug} is taken; choose another one.", slug=repr(slug)),
+            details=[{"field": "workspace", "message": Message("taken")}],
         )
     workspace = Workspace(slug=slug, name=name or slug)
     workspace.full_clean()
@@ -166,10 +168,12 @@ def add_member(*, actor: Actor, workspace: Workspace, username: str, role: Role)
     actor.require(workspace, Role.OWNER)
     user = User.objects.filter(username=username, is_active=True).first()
     if user is None:
-        raise NotFound(f"There is no user {username!r}; a superuser can make one.")
+        raise NotFound(Message("There is no user {username}; a superuser can make one.", username=repr(username)))
     membership, created = Membership.objects.get_or_create(workspace=workspace, user=user, defaults={"role": role})
     if not created:
-        raise Conflict(f"{username} is a member already, as {membership.role}.")
+        raise Conflict(
+            Message("{username} is a member already, as {role}.", username=username, role=word(membership.role))
+        )
     _record_member(actor, membership, "member.added", role=role.value)
     return membership
 
@@ -206,14 +210,16 @@ def _locked_membership(*, workspace: Workspace, username: str) -> Membership:
     Workspace.objects.select_for_update().get(pk=workspace.pk)
     membership = Membership.objects.select_related("user").filter(workspace=workspace, user__username=username).first()
     if membership is None:
-        raise NotFound(f"{username!r} is not a member of {workspace.slug}.")
+        raise NotFound(
+            Message("{username} is not a member of {workspace}.", username=repr(username), workspace=workspace.slug)
+        )
     return membership
 
 
 def _keep_an_owner(membership: Membership) -> None:
     others = Membership.objects.filter(workspace=membership.workspace_id, role=Role.OWNER).exclude(pk=membership.pk)
     if membership.role == Role.OWNER and not others.exists():
-        raise Conflict("A workspace needs an owner; make somebody else an owner first.")
+        raise Conflict(Message("A workspace needs an owner; make somebody else an owner first."))
 
 
 def _record_member(actor: Actor, membership: Membership, action: str, **data: str) -> None:
@@ -273,13 +279,15 @@ def create_token(
     a token does not outlive it. Raises Forbidden and UserError.
     """
     if expires_at is not None and expires_at <= timezone.now():
-        raise UserError("expires_at lies in the past.", details=[{"field": "expires_at", "message": "past"}])
+        raise UserError(
+            Message("expires_at lies in the past."), details=[{"field": "expires_at", "message": Message("past")}]
+        )
     limit = actor.token.expires_at if actor.token is not None else None
     if limit is not None and (expires_at is None or expires_at > limit):
         expires_at = limit
     if workspace is None:
         if kind != TokenKind.NODE or not actor.runs_installation:
-            raise Forbidden("Only a superuser can make a token without a workspace, and only for nodes.")
+            raise Forbidden(Message("Only a superuser can make a token without a workspace, and only for nodes."))
         token, secret = issue_token(kind=kind, name=name, expires_at=expires_at)
     elif kind == TokenKind.NODE:
         actor.require(workspace, Role.OWNER)
@@ -307,7 +315,7 @@ def revoke_token(*, actor: Actor, token: ApiToken) -> None:
     if token.workspace is not None:
         actor.require(token.workspace, Role.OWNER if token.kind == TokenKind.NODE else Role(token.role))
     elif not actor.runs_installation:
-        raise Forbidden("Only a superuser can revoke a token of the whole installation.")
+        raise Forbidden(Message("Only a superuser can revoke a token of the whole installation."))
     ApiToken.objects.filter(pk=token.pk, revoked_at=None).update(revoked_at=timezone.now())
     record(
         actor=actor,

@@ -30,6 +30,7 @@ from hub.accounts.models import DeliveryState, Role, Webhook, WebhookDelivery, W
 from hub.accounts.services import record
 from hub.core.errors import Conflict
 from hub.core.queue import enqueue
+from pst.messages import Message
 
 DEADLINE = 15.0
 """Seconds that an attempt may take in all, however slowly the receiver answers."""
@@ -68,7 +69,7 @@ def create_webhook(*, actor: Actor, workspace: Workspace, url: str, events: Sequ
     actor.require(workspace, Role.OWNER)
     resolve(url)
     if Webhook.objects.filter(workspace=workspace).count() >= MOST:
-        raise Conflict(f"A workspace can have {MOST} webhooks; delete one first.")
+        raise Conflict(Message("A workspace can have {most} webhooks; delete one first.", most=MOST))
     webhook = Webhook(
         workspace=workspace,
         url=url,

@@ -19,6 +19,7 @@ from rest_framework import exceptions, status
 from rest_framework.response import Response
 
 from hub.core.language import said, say
+from pst.messages import Message
 
 log = structlog.get_logger(__name__)
 
@@ -107,8 +108,8 @@ def exception_handler(error: Exception, context: dict[str, Any]) -> Response | N
         code = error.status
     elif isinstance(error, exceptions.ValidationError):
         details = list(_flatten(error.detail))
-        first = details[0] if details else {"field": "", "message": "The request is not valid."}
-        message = f"{first['field']}: {first['message']}" if first["field"] else first["message"]
+        first = details[0] if details else {"field": "", "message": Message("The request is not valid.")}
+        message = Message("{field}: {message}", **first) if first["field"] else first["message"]
         answer, code = body("invalid", message, list(details)), error.status_code
     elif isinstance(error, exceptions.APIException):
         if wait := getattr(error, "wait", None):
@@ -118,15 +119,18 @@ def exception_handler(error: Exception, context: dict[str, Any]) -> Response | N
         kind = error.get_codes()
         answer, code = body(kind if isinstance(kind, str) else "invalid", str(error.detail)), error.status_code
     elif isinstance(error, Http404):
-        answer, code = body("not_found", "There is no such object, or you have no access to it."), 404
+        answer, code = body("not_found", Message("There is no such object, or you have no access to it.")), 404
     elif isinstance(error, PermissionDenied):
-        answer, code = body("forbidden", "You are not allowed to do this."), 403
+        answer, code = body("forbidden", Message("You are not allowed to do this.")), 403
     elif isinstance(error, SuspiciousOperation):
-        answer, code = body("invalid", "The request is malformed: it has too many fields or parts that cannot be."), 400
+        answer, code = (
+            body("invalid", Message("The request is malformed: it has too many fields or parts that cannot be.")),
+            400,
+        )
     elif isinstance(error, DataError):
         log.warning("data_error", error=str(error))
         answer, code = (
-            body("invalid", "A value does not fit: a number is too large, or a text has a NUL character."),
+            body("invalid", Message("A value does not fit: a number is too large, or a text has a NUL character.")),
             400,
         )
     elif isinstance(error, IntegrityError):
@@ -134,18 +138,25 @@ def exception_handler(error: Exception, context: dict[str, Any]) -> Response | N
         log.warning("integrity_error", error=str(error))
         answer, code = (
             body(
-                "conflict", "This clashes with something that exists already or was just changed; reload and try again."
+                "conflict",
+                Message("This clashes with something that exists already or was just changed; reload and try again."),
             ),
             409,
         )
     elif isinstance(error, (OperationalError, RedisError)):
         log.error("service_unavailable", kind=type(error).__name__, error=str(error))
-        answer, code = body("unavailable", "The database or Redis is busy or out of reach; try again in a moment."), 503
+        answer, code = (
+            body("unavailable", Message("The database or Redis is busy or out of reach; try again in a moment.")),
+            503,
+        )
     elif isinstance(error, UnreadablePostError):
-        answer, code = body("invalid", "The body of the request broke off or came too slowly; send it again."), 400
+        answer, code = (
+            body("invalid", Message("The body of the request broke off or came too slowly; send it again.")),
+            400,
+        )
     elif isinstance(error, OSError) and error.errno in DISK_FULL:
         log.error("disk_full", error=str(error))
-        message = "The server's disk is full, and nothing was stored. Tell whoever runs this installation."
+        message = Message("The server's disk is full, and nothing was stored. Tell whoever runs this installation.")
         answer, code = body("disk_full", message), status.HTTP_507_INSUFFICIENT_STORAGE
     else:
         return None
@@ -154,12 +165,14 @@ def exception_handler(error: Exception, context: dict[str, Any]) -> Response | N
 
 
 def bad_request(request: HttpRequest, exception: Exception) -> JsonResponse:
-    return JsonResponse(body("invalid", "The request is malformed."), status=400)
+    return JsonResponse(body("invalid", Message("The request is malformed.")), status=400)
 
 
 def not_found(request: HttpRequest, exception: Exception) -> JsonResponse:
-    return JsonResponse(body("not_found", "There is no such address."), status=404)
+    return JsonResponse(body("not_found", Message("There is no such address.")), status=404)
 
 
 def server_error(request: HttpRequest) -> JsonResponse:
-    return JsonResponse(body("server_error", "Something broke on our side; the log has the details."), status=500)
+    return JsonResponse(
+        body("server_error", Message("Something broke on our side; the log has the details.")), status=500
+    )

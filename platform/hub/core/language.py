@@ -1,114 +1,68 @@
 """The API's sentences in the reader's language.
 
-A sentence is written in English where it arises, often where no reader is known: in a validation that runs later, in a
-worker, in the library, which has no gettext. So it is translated where it is shown, by :func:`say`: the English
-sentence is looked up among templates with numbered holes ("There is no user {0}; ..."), and its holes are put into the
-translation, which may mark those that are words themselves ("{0!t}"). What is not found stays English.
+A sentence is written as a :class:`pst.messages.Message`, often where no reader is known: in a validation that runs
+later, in a worker, in the library. It is translated where it is shown, by :func:`say`, and nowhere else: its template
+is looked up in Django's catalogues (``platform/locale``), and its values are put into what is found. Text that is no
+message, such as what a client sent, is never looked at.
 
 Which language a request wants is Django's to say (Accept-Language, LocaleMiddleware), as are the texts of Django and
-Django REST framework. ``languages/*.json`` holds ours: ``sentences`` (of this project), ``libraries`` (of pydantic),
-and ``words`` (what may stand in a hole).
+Django REST framework, which arrive here translated.
 """
 
 from __future__ import annotations
 
-import json
-import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from functools import cache, lru_cache
-from pathlib import Path
-from string import Formatter
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-from django.utils.translation import get_language
+from django.utils.functional import lazy
+from django.utils.translation import get_language, gettext, gettext_noop
 
-FOLDER = Path(__file__).parent / "languages"
-IN_FIELD = re.compile(r"([A-Za-z_][\w.]*): (.+)", re.DOTALL)
-"""How a message begins that names the field it is about."""
-SENTENCES = re.compile(r"(?<=[.?]) ")
-TRANSLATED = "t"
+from pst.messages import Message, recall
 
-
-@dataclass(frozen=True)
-class Template:
-    """``pattern`` matches the English sentence; ``longest`` is its longest part without a hole."""
-
-    pattern: re.Pattern[str]
-    longest: str
-    meaning: str
-
-    def fill(self, holes: tuple[str, ...], language: str) -> str:
-        parts = []
-        for text, name, _, conversion in Formatter().parse(self.meaning):
-            parts.append(text)
-            if name is not None:
-                hole = holes[int(name)]
-                parts.append(_translate(hole, language) if conversion == TRANSLATED else hole)
-        return "".join(parts)
-
-
-@dataclass(frozen=True)
-class Catalogue:
-    whole: Mapping[str, str]
-    templates: list[Template]
+WORDS = (
+    *(gettext_noop("owner"), gettext_noop("editor"), gettext_noop("viewer")),
+    *(gettext_noop("ready"), gettext_noop("invalid"), gettext_noop("validating")),
+    *(gettext_noop("queued"), gettext_noop("running"), gettext_noop("paused"), gettext_noop("cancelling")),
+    *(gettext_noop("succeeded"), gettext_noop("failed"), gettext_noop("cancelled")),
+    *(gettext_noop("pause"), gettext_noop("resume"), gettext_noop("retry"), gettext_noop("cancel")),
+    *(gettext_noop("train"), gettext_noop("training"), gettext_noop("validation"), gettext_noop("test")),
+    *(gettext_noop("text"), gettext_noop("label"), gettext_noop("source"), gettext_noop("target")),
+    *(gettext_noop("sparse"), gettext_noop("base")),
+    *(gettext_noop("Pulling"), gettext_noop("Verifying"), gettext_noop("Loading")),
+)
+"""Words that stand in sentences (``pst.messages.word``): roles, states, actions, splits, columns, kinds of models,
+stages of a serving node."""
 
 
 def say(text: str) -> str:
     """``text`` in the language of this request."""
+    if not isinstance(text, Message):
+        return str(text)
     language = get_language() or "en"
-    return text if language.startswith("en") else _translate(text, language)
+    return text.text if language.startswith("en") else text.render(_translation)
 
 
-def said(values: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The values with each ``message`` in the language of this request."""
-    return [
-        value | {"message": say(value["message"])} if isinstance(value.get("message"), str) else value
-        for value in values
-    ]
+def say_later(text: Message) -> str:
+    """``text`` in the language of the request in which it is shown: for validators, which are made once."""
+    return _say_later(text)
 
 
-@lru_cache(maxsize=4096)
-def _translate(text: str, language: str) -> str:
-    found = catalogue(language)
-    if found is None:
-        return text
-    if text in found.whole:
-        return found.whole[text]
-    for template in found.templates:
-        if template.longest in text and (match := template.pattern.fullmatch(text)):
-            return template.fill(match.groups(), language)
-    if match := IN_FIELD.fullmatch(text):
-        return f"{match[1]}: {_translate(match[2], language)}"
-    # Two sentences that were written one after the other.
-    parts = SENTENCES.split(text)
-    return "".join(_translate(part, language) for part in parts) if len(parts) > 1 else text
+def said(values: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The values with each ``message`` in the language of this request; a stored ``said`` beside it is used up."""
+    return [_said(value) for value in values]
 
 
-@cache
-def catalogue(language: str) -> Catalogue | None:
-    """The texts of a language; None where there are none."""
-    path = FOLDER / f"{language}.json"
-    if not path.is_file():
-        return None
-    texts: dict[str, dict[str, str]] = json.loads(path.read_text("utf-8"))
-    whole, templates = dict(texts["words"]), []
-    for english, meaning in (texts["sentences"] | texts["libraries"]).items():
-        parts = list(_parts(english))
-        if all(isinstance(part, str) for part in parts):
-            whole["".join(map(str, parts))] = "".join(map(str, _parts(meaning)))
-            continue
-        pattern = "".join(re.escape(part) if isinstance(part, str) else "(.+?)" for part in parts)
-        literal = [part for part in parts if isinstance(part, str)]
-        templates.append(Template(re.compile(pattern, re.DOTALL), max(literal, key=len), meaning))
-    # The one that says most itself is tried first.
-    return Catalogue(whole, sorted(templates, key=lambda item: -len(item.pattern.pattern)))
+def _said(value: Mapping[str, Any]) -> dict[str, Any]:
+    shown = {name: part for name, part in value.items() if name != "said"}
+    if isinstance(message := value.get("message"), str):
+        shown["message"] = say(recall(message, value.get("said")) if "said" in value else message)
+    return shown
 
 
-def _parts(template: str) -> Iterator[str | int]:
-    """Texts and the numbers of holes, in turn."""
-    for text, name, _, _ in Formatter().parse(template):
-        if text:
-            yield text
-        if name is not None:
-            yield int(name)
+def _translation(template: str) -> str | None:
+    # A template that came from elsewhere is only ever looked up: one that no catalogue has is not formatted.
+    found = gettext(template)
+    return found if found != template else None
+
+
+_say_later = lazy(say, str)

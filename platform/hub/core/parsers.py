@@ -12,6 +12,8 @@ from rest_framework.exceptions import ParseError
 from rest_framework.parsers import BaseParser
 
 from hub.core.errors import TooLarge
+from hub.core.language import say
+from pst.messages import Message
 
 # Escapes of NUL and of surrogates: the only way into a JSON text for characters that PostgreSQL or UTF-8 refuse.
 SUSPECT = re.compile(rb"\\u(0000|[dD][89a-fA-F][0-9a-fA-F]{2})")
@@ -31,7 +33,7 @@ class JSONParser(BaseParser):
         limit: int = settings.JSON_MAX_BYTES
         raw = stream.read(limit + 1)
         if len(raw) > limit:
-            raise TooLarge(f"A JSON body may have at most {limit:,} bytes.")
+            raise TooLarge(Message("A JSON body may have at most {limit:,} bytes.", limit=limit))
         try:
             value = json.loads(raw, parse_constant=_refuse_constant)
             if SUSPECT.search(raw):
@@ -40,9 +42,9 @@ class JSONParser(BaseParser):
                 if "\\u0000" in text.replace("\\\\", ""):
                     raise ValueError("a text holds a NUL character")
         except UnicodeEncodeError:
-            raise ParseError("The body is not valid JSON: a text holds half a surrogate pair.") from None
+            raise ParseError(say(Message("The body is not valid JSON: a text holds half a surrogate pair."))) from None
         except RecursionError:
-            raise ParseError("The body is not valid JSON: it is nested too deeply.") from None
+            raise ParseError(say(Message("The body is not valid JSON: it is nested too deeply."))) from None
         except ValueError as error:
-            raise ParseError(f"The body is not valid JSON: {error}.") from None
+            raise ParseError(say(Message("The body is not valid JSON: {error}.", error=error))) from None
         return value

@@ -25,6 +25,7 @@ from django.db import connection, transaction
 
 from hub.core.errors import TooLarge, UserError
 from hub.core.streams import Reading
+from pst.messages import Message
 
 log = structlog.get_logger(__name__)
 
@@ -63,13 +64,23 @@ def put(parts: Iterable[bytes], *, max_bytes: int, expected_sha256: str | None =
         for part in parts:
             size += len(part)
             if size > max_bytes:
-                raise TooLarge(f"The file is larger than the {max_bytes:,} bytes that this installation takes.")
+                raise TooLarge(
+                    Message(
+                        "The file is larger than the {most:,} bytes that this installation takes.",
+                        most=max_bytes,
+                    )
+                )
             digest.update(part)
             spool.write(part)
         sha256 = digest.hexdigest()
         if expected_sha256 is not None and sha256 != expected_sha256:
             raise UserError(
-                f"The {size:,} bytes received have sha256 {sha256}, not {expected_sha256}; send the file again.",
+                Message(
+                    "The {size:,} bytes received have sha256 {sha256}, not {expected_sha256}; send the file again.",
+                    size=size,
+                    sha256=sha256,
+                    expected_sha256=expected_sha256,
+                ),
                 code="checksum_mismatch",
             )
         spool.seek(0)

@@ -40,6 +40,7 @@ from hub.datasets.serializers import (
     DatasetSerializer,
     DatasetUploadSerializer,
 )
+from pst.messages import Message, word
 
 PREVIEW_ROWS = 10
 FILES = {"file": Split.TRAIN, "validation_file": Split.VALIDATION, "test_file": Split.TEST}
@@ -65,7 +66,12 @@ class BoundedUpload:
         length = request.META.get("CONTENT_LENGTH") or "0"
         most = len(FILES) * settings.UPLOAD_MAX_BYTES + 1024 * 1024
         if length.isdigit() and int(length) > most:
-            raise TooLarge(f"An uploaded file may have at most {settings.UPLOAD_MAX_BYTES:,} bytes.")
+            raise TooLarge(
+                Message(
+                    "An uploaded file may have at most {most:,} bytes.",
+                    most=settings.UPLOAD_MAX_BYTES,
+                )
+            )
         super().initial(request, *args, **kwargs)  # type: ignore[misc]
 
 
@@ -170,14 +176,21 @@ class PreviewView(BoundedUpload, APIView):
         given.is_valid(raise_exception=True)
         file: UploadedFile[bytes] = given.validated_data["file"]
         if (file.size or 0) > settings.UPLOAD_MAX_BYTES:
-            raise TooLarge(f"The file is larger than the {settings.UPLOAD_MAX_BYTES:,} bytes that are taken.")
+            raise TooLarge(
+                Message(
+                    "The file is larger than the {most:,} bytes that are taken.",
+                    most=settings.UPLOAD_MAX_BYTES,
+                )
+            )
         options = services.options_of(options_in(given.validated_data))
         problems = Problems()
         try:
             table = open_table(file.name or "upload", file.read(), options, services.limits(), problems)
         except Unreadable:
             raise UserError(
-                f"The file cannot be read: {problems.first[0].message}", details=problems.listed(), code="unreadable"
+                Message("The file cannot be read: {why}", why=problems.first[0].message),
+                details=problems.listed(),
+                code="unreadable",
             ) from None
         sample = table.sample()
         roles = suggest(table.columns, sample, task=options.task)
@@ -249,9 +262,9 @@ class RowsView(generics.GenericAPIView[Any]):
         given.is_valid(raise_exception=True)
         dataset = get_object_or_404(visible(request), pk=dataset_id)
         if dataset.state != DatasetState.READY:
-            raise Conflict(f"The data set has no rows yet: it is {dataset.state}.")
+            raise Conflict(Message("The data set has no rows yet: it is {state}.", state=word(dataset.state)))
         split = dataset.splits.filter(split=given.validated_data["split"]).first()
         if split is None:
-            raise NotFound(f"The data set has no {given.validated_data['split']} rows.")
+            raise NotFound(Message("The data set has no {split} rows.", split=word(given.validated_data["split"])))
         page = self.paginate_queryset(RowPages(split, given.validated_data.get("label")))  # type: ignore[arg-type]
         return self.get_paginated_response(DatasetRowSerializer(page or [], many=True).data)

@@ -7,11 +7,12 @@ from typing import Any, get_args
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
-from hub.core.language import said
+from hub.core.language import said, say
 from hub.datasets.formats.decoding import ENCODINGS
 from hub.datasets.formats.tables import FORMATS
 from hub.datasets.models import Dataset, DatasetFile, DatasetSplit, DatasetState, Split
 from pst.config import TaskName
+from pst.messages import Message
 
 TASKS = [(name, name) for name in get_args(TaskName)]
 READ = [(name, name) for name in FORMATS]
@@ -58,7 +59,9 @@ class DatasetOptionsSerializer(serializers.Serializer[Any]):
     def validate_delimiter(self, value: str) -> str:
         value = {"tab": "\t", "\\t": "\t"}.get(value, value)
         if value != "auto" and (len(value) != 1 or value in '"\r\n\0' or value.isalnum()):
-            raise serializers.ValidationError('Give "auto", "tab", or one character that is no letter, digit or quote.')
+            raise serializers.ValidationError(
+                say(Message('Give "auto", "tab", or one character that is no letter, digit or quote.'))
+            )
         return value
 
 

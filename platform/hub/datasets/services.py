@@ -25,6 +25,7 @@ from hub.datasets.formats.problems import Limits, Options, Problem
 from hub.datasets.formats.rows import Row, identity, to_lines
 from hub.datasets.formats.validation import Outcome, validate
 from hub.datasets.models import Dataset, DatasetFile, DatasetSplit, DatasetState, Split
+from pst.messages import Message
 
 SAMPLE = Path(__file__).parent / "samples" / "support_desk"
 SAMPLE_OPTIONS = {"text_column": "text", "label_column": "intent"}
@@ -112,7 +113,7 @@ def update_dataset(
     if name is not None:
         dataset.name = name
     if changed or (options and dataset.state == DatasetState.INVALID):
-        _refuse_in_use(dataset, "read in another way; upload it again instead")
+        _refuse_in_use(dataset, Message("read in another way; upload it again instead"))
         dataset.options = asdict(options_of(dataset.options | changed))
         dataset.state = DatasetState.VALIDATING
         dataset.revision += 1
@@ -132,18 +133,24 @@ def delete_dataset(*, actor: Actor, dataset: Dataset) -> None:
     """Delete the rows of the database; jobs keep what they use. Raises Conflict when a job does."""
     actor.require(dataset.workspace, Role.OWNER)
     dataset = Dataset.objects.select_for_update(of=("self",)).select_related("workspace").get(pk=dataset.pk)
-    _refuse_in_use(dataset, "deleted")
+    _refuse_in_use(dataset, Message("deleted"))
     _record(actor, dataset, "dataset.deleted")
     dataset.delete()
 
 
-def _refuse_in_use(dataset: Dataset, what: str) -> None:
+def _refuse_in_use(dataset: Dataset, what: Message) -> None:
     # Whoever protects a data set uses it; the apps that do lie above this one.
     for relation in Dataset._meta.related_objects:
         if relation.on_delete is PROTECT:
             users = relation.related_model._base_manager
             if users.filter(**{relation.field.name: dataset}).exists():
-                raise Conflict(f"The data set {dataset.name} is used by jobs and cannot be {what}.")
+                raise Conflict(
+                    Message(
+                        "The data set {dataset} is used by jobs and cannot be {what}.",
+                        dataset=dataset.name,
+                        what=what,
+                    )
+                )
 
 
 def _ring(dataset: Dataset) -> None:
@@ -183,8 +190,9 @@ def validate_dataset(*, dataset_id: UUID) -> Dataset | None:
     if not started:
         return None
     if dataset.attempts >= MAX_ATTEMPTS:
-        message = (
-            f"Validation ended without an answer {MAX_ATTEMPTS} times; the file may need more memory than there is."
+        message = Message(
+            "Validation ended without an answer {times} times; the file may need more memory than there is.",
+            times=MAX_ATTEMPTS,
         )
         return _finish(dataset, errors=[Problem(None, None, None, message).to_dict()])
     try:

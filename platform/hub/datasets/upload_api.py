@@ -26,6 +26,7 @@ from hub.core.errors import NotFound, UserError
 from hub.core.streams import CHUNK
 from hub.datasets import uploads
 from hub.datasets.models import Upload
+from pst.messages import Message
 
 VERSION = "1.0.0"
 OFFSET_STREAM = "application/offset+octet-stream"
@@ -65,7 +66,8 @@ def _number(request: Request, header: str) -> int:
     text = request.headers.get(header, "")
     if not (text.isascii() and text.isdigit() and len(text) <= 15):
         raise UserError(
-            f"Send the header {header}: a whole number of bytes.", details=[{"field": header, "message": "required"}]
+            Message("Send the header {header}: a whole number of bytes.", header=header),
+            details=[{"field": header, "message": Message("required")}],
         )
     return int(text)
 
@@ -76,7 +78,7 @@ def _metadata(request: Request) -> dict[str, str]:
     found = {}
     try:
         if len(raw) > LONGEST_METADATA:
-            raise ValueError("too long")
+            raise ValueError(Message("too long"))
         for pair in filter(None, (part.strip() for part in raw.split(","))):
             key, _, value = pair.partition(" ")
             found[key] = base64.b64decode(value, validate=True).decode()
@@ -84,8 +86,8 @@ def _metadata(request: Request) -> dict[str, str]:
                 raise ValueError("a NUL character")
     except (binascii.Error, ValueError) as error:
         raise UserError(
-            f"Upload-Metadata must be pairs of a key and a value in base64: {error}.",
-            details=[{"field": "Upload-Metadata", "message": "malformed"}],
+            Message("Upload-Metadata must be pairs of a key and a value in base64: {error}.", error=error),
+            details=[{"field": "Upload-Metadata", "message": Message("malformed")}],
         ) from None
     return found
 
@@ -98,7 +100,7 @@ class TusView(APIView):
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         super().initial(request, *args, **kwargs)
         if request.method not in {"GET", "OPTIONS"} and request.headers.get("Tus-Resumable") != VERSION:
-            raise WrongVersion(f"Send the header Tus-Resumable: {VERSION}.")
+            raise WrongVersion(Message("Send the header Tus-Resumable: {version}.", version=VERSION))
 
     def finalize_response(self, request: Request, response: Any, *args: Any, **kwargs: Any) -> Any:
         answer = super().finalize_response(request, response, *args, **kwargs)
@@ -134,11 +136,11 @@ class UploadsView(TusView):
         within = Workspace.objects.visible_to(actor)
         found = list((within.filter(slug=slug) if slug else within)[:2])
         if not found:
-            raise NotFound(f"There is no workspace {slug!r} that you can see.")
+            raise NotFound(Message("There is no workspace {slug} that you can see.", slug=repr(slug)))
         if len(found) > 1:
             raise UserError(
-                "You are in several workspaces; name one in Upload-Metadata.",
-                details=[{"field": "workspace", "message": "required"}],
+                Message("You are in several workspaces; name one in Upload-Metadata."),
+                details=[{"field": "workspace", "message": Message("required")}],
             )
         name = metadata.get("filename", "").replace("\\", "/").rsplit("/", 1)[-1][:255] or "upload"
         upload = uploads.begin_upload(actor=actor, workspace=found[0], name=name, size=size)

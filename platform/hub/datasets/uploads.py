@@ -26,6 +26,7 @@ from hub.accounts.models import Role, Workspace
 from hub.core.errors import Conflict, NotFound, TooLarge, UserError
 from hub.core.streams import chunks
 from hub.datasets.models import Upload
+from pst.messages import Message
 
 log = structlog.get_logger(__name__)
 
@@ -52,7 +53,7 @@ def received(upload: Upload) -> int:
     try:
         return path_of(upload.id).stat().st_size
     except FileNotFoundError:
-        raise NotFound("This upload is gone; begin it again.") from None
+        raise NotFound(Message("This upload is gone; begin it again.")) from None
 
 
 def _lifetime() -> timedelta:
@@ -64,17 +65,27 @@ def begin_upload(*, actor: Actor, workspace: Workspace, name: str, size: int) ->
     """Make room for a file of ``size`` bytes. Raises TooLarge, UserError, and Conflict for too many at once."""
     actor.require(workspace, Role.EDITOR)
     if actor.user is None:
-        raise UserError("Only a user can upload files.")
+        raise UserError(Message("Only a user can upload files."))
     if size < 1:
-        raise UserError("The file is empty.", details=[{"field": "Upload-Length", "message": "must be at least 1"}])
+        raise UserError(
+            Message("The file is empty."),
+            details=[{"field": "Upload-Length", "message": Message("must be at least 1")}],
+        )
     if size > settings.UPLOAD_MAX_BYTES:
-        raise TooLarge(f"The file is larger than the {settings.UPLOAD_MAX_BYTES:,} bytes that are taken.")
+        raise TooLarge(
+            Message(
+                "The file is larger than the {most:,} bytes that are taken.",
+                most=settings.UPLOAD_MAX_BYTES,
+            )
+        )
     if Upload.objects.filter(created_by=actor.user, expires_at__gt=timezone.now()).count() >= MOST:
-        raise Conflict(f"You have {MOST} uploads under way; finish or cancel one of them first.")
+        raise Conflict(Message("You have {most} uploads under way; finish or cancel one of them first.", most=MOST))
     folder: Path = settings.UPLOAD_DIR
     folder.mkdir(parents=True, exist_ok=True)
     if shutil.disk_usage(folder).free < size + SPARE_BYTES:
-        raise TooLarge("There is no room for this file on the server's disk; tell whoever runs this installation.")
+        raise TooLarge(
+            Message("There is no room for this file on the server's disk; tell whoever runs this installation.")
+        )
     upload = Upload(
         workspace=workspace, name=name, size=size, created_by=actor.user, expires_at=timezone.now() + _lifetime()
     )
@@ -89,12 +100,12 @@ def _writing(upload: Upload) -> Iterator[IO[bytes]]:
     try:
         file = path_of(upload.id).open("r+b", buffering=0)
     except FileNotFoundError:
-        raise NotFound("This upload is gone; begin it again.") from None
+        raise NotFound(Message("This upload is gone; begin it again.")) from None
     with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise Locked("Another connection is writing to this upload.") from None
+            raise Locked(Message("Another connection is writing to this upload.")) from None
         yield file
 
 
@@ -106,11 +117,14 @@ def append(*, upload: Upload, offset: int, parts: Iterable[bytes]) -> int:
     with _writing(upload) as file:
         end = file.seek(0, os.SEEK_END)
         if offset != end:
-            raise Conflict(f"The upload stands at {end:,} bytes, not at {offset:,}.", code="wrong_offset")
+            raise Conflict(
+                Message("The upload stands at {end:,} bytes, not at {offset:,}.", end=end, offset=offset),
+                code="wrong_offset",
+            )
         try:
             for part in parts:
                 if end + len(part) > upload.size:
-                    raise TooLarge(f"More came than the {upload.size:,} bytes that were announced.")
+                    raise TooLarge(Message("More came than the {size:,} bytes that were announced.", size=upload.size))
                 end += file.write(part)
         except UnreadablePostError:
             log.info("upload_broke_off", upload=str(upload.id), received=end)
@@ -122,11 +136,16 @@ def finished(*, actor: Actor, workspace: Workspace, upload_id: UUID) -> Upload:
     """The upload, complete and meant for ``workspace``. Raises NotFound, and Conflict while bytes are missing."""
     upload = Upload.objects.visible_to(actor).filter(pk=upload_id, workspace=workspace).first()
     if upload is None:
-        raise NotFound(f"There is no upload {upload_id}, or you have no access to it.")
+        raise NotFound(Message("There is no upload {upload_id}, or you have no access to it.", upload_id=upload_id))
     have = received(upload)
     if have != upload.size:
         raise Conflict(
-            f"The upload of {upload.name} is not complete: {have:,} of {upload.size:,} bytes are here.",
+            Message(
+                "The upload of {upload} is not complete: {have:,} of {size:,} bytes are here.",
+                upload=upload.name,
+                have=have,
+                size=upload.size,
+            ),
             code="incomplete",
         )
     return upload

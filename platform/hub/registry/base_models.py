@@ -18,6 +18,7 @@ from hub.registry.files import MAX_JSON_BYTES, check_paths, parse_object
 from hub.registry.models import ModelKind, ModelVersion
 from hub.registry.services import CARD, CONFIG, REPORT, ensure_model, publish, store_blob, verify
 from hub.registry.weights import Weights, read_header
+from pst.messages import Message
 from pst_client.contract import FileRef
 
 WEIGHTS_INDEX = "model.safetensors.index.json"
@@ -68,23 +69,34 @@ def check_names(names: Iterable[str]) -> None:
     for name in names:
         if any(fnmatch.fnmatchcase(name.lower(), pattern) for pattern in UNSAFE):
             raise UserError(
-                f"{name} can run code when it is loaded, so it is refused: "
-                "upload the weights as safetensors (model.safetensors).",
+                Message(
+                    "{name} can run code when it is loaded, so it is refused: upload the weights as "
+                    "safetensors (model.safetensors).",
+                    name=name,
+                ),
                 code="unsafe_file",
-                details=[{"file": name, "message": "not safetensors"}],
+                details=[{"file": name, "message": Message("not safetensors")}],
             )
         if not allowed(name):
             raise UserError(
-                f"{name} is no file of a base model; send config.json, *.safetensors and the tokenizer's files.",
-                details=[{"file": name, "message": "unknown name"}],
+                Message(
+                    "{name} is no file of a base model; send config.json, *.safetensors and the tokenizer's files.",
+                    name=name,
+                ),
+                details=[{"file": name, "message": Message("unknown name")}],
             )
     if CONFIG not in names:
-        raise UserError("config.json is missing; it says what kind of model this is.", details=[{"file": CONFIG}])
+        raise UserError(
+            Message("config.json is missing; it says what kind of model this is."), details=[{"file": CONFIG}]
+        )
     if not any(name.endswith(".safetensors") for name in names):
-        raise UserError("There are no weights: send model.safetensors.", details=[{"file": "model.safetensors"}])
+        raise UserError(
+            Message("There are no weights: send model.safetensors."), details=[{"file": "model.safetensors"}]
+        )
     if not any(fnmatch.fnmatchcase(name, pattern) for name in names for pattern in TOKENIZERS):
         raise UserError(
-            "There is no tokenizer: send tokenizer.json, or the vocabulary.", details=[{"file": "tokenizer.json"}]
+            Message("There is no tokenizer: send tokenizer.json, or the vocabulary."),
+            details=[{"file": "tokenizer.json"}],
         )
 
 
@@ -96,9 +108,15 @@ def _read_json(source: Source) -> dict[str, Any]:
 def _check_index(index: Mapping[str, Any], names: set[str]) -> None:
     shards = index.get("weight_map")
     if not isinstance(shards, dict) or not all(isinstance(name, str) for name in shards.values()):
-        raise UserError(f"{WEIGHTS_INDEX} has no weight_map.", details=[{"file": WEIGHTS_INDEX}])
+        raise UserError(
+            Message("{name} has no weight_map.", name=WEIGHTS_INDEX),
+            details=[{"file": WEIGHTS_INDEX}],
+        )
     for missing in sorted(set(shards.values()) - names):
-        raise UserError(f"{WEIGHTS_INDEX} names {missing}, which is missing.", details=[{"file": missing}])
+        raise UserError(
+            Message("{name} names {missing}, which is missing.", name=WEIGHTS_INDEX, missing=missing),
+            details=[{"file": missing}],
+        )
 
 
 def inspect(sources: list[Source]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -109,7 +127,10 @@ def inspect(sources: list[Source]) -> tuple[dict[str, Any], dict[str, Any]]:
     config = _read_json(by_name[CONFIG])
     kind = config.get("model_type")
     if not isinstance(kind, str) or not re.fullmatch(r"[A-Za-z0-9_.-]{1,60}", kind):
-        raise UserError("config.json has no model_type.", details=[{"file": CONFIG, "message": "model_type missing"}])
+        raise UserError(
+            Message("config.json has no model_type."),
+            details=[{"file": CONFIG, "message": Message("model_type missing")}],
+        )
     for name, source in by_name.items():
         if name.endswith(".json") and name != CONFIG and name not in {"vocab.json", "tokenizer.json"}:
             content = _read_json(source)
@@ -149,7 +170,13 @@ def add_base_model(
     config, facts = inspect(sources)
     total = sum(item.size for item in sources)
     if total > settings.BASE_MODEL_MAX_BYTES:
-        raise TooLarge(f"The files have {total:,} bytes; this installation takes {settings.BASE_MODEL_MAX_BYTES:,}.")
+        raise TooLarge(
+            Message(
+                "The files have {total:,} bytes; this installation takes {most:,}.",
+                total=total,
+                most=settings.BASE_MODEL_MAX_BYTES,
+            )
+        )
     files = []
     for item in sources:
         item.stream.seek(0)

@@ -18,6 +18,7 @@ from hub.core import storage
 from hub.core.errors import UserError
 from hub.core.streams import Reading
 from hub.registry.models import VersionFile
+from pst.messages import Message
 
 log = structlog.get_logger(__name__)
 
@@ -74,7 +75,11 @@ def read_content(sha256: str, path: str, first: int = 0, length: int | None = No
     except FileNotFoundError:
         log.error("blob_missing", sha256=sha256, path=path)
         raise ContentMissing(
-            f"The content of {path} (sha256 {sha256}) is missing in the storage; the operator must restore it."
+            Message(
+                "The content of {path} (sha256 {sha256}) is missing in the storage; the operator must restore it.",
+                path=path,
+                sha256=sha256,
+            )
         ) from None
 
 

@@ -30,10 +30,11 @@ from hub.registry import cards, services
 from hub.registry.access import readable_models
 from hub.registry.downloads import AnyAccept, send
 from hub.registry.models import Model, ModelVersion, VersionFile
+from pst.messages import Message
 
 TREE_PAGE = 1000
 MAX_PATHS = 10_000
-INVALID_CREDENTIALS = "Invalid credentials in Authorization header"
+INVALID_CREDENTIALS = Message("Invalid credentials in Authorization header")
 """The clients know this text: with it a 401 means a bad token, without it a repository that can't be seen."""
 
 
@@ -60,7 +61,12 @@ def _entry_not_found(version: ModelVersion, path: str) -> HubError:
     return HubError(
         404,
         "EntryNotFound",
-        f"{version.model.repo_id} has no {path[:200]!r} at version {version.number}.",
+        Message(
+            "{repo_id} has no {path} at version {number}.",
+            repo_id=version.model.repo_id,
+            path=repr(path[:200]),
+            number=version.number,
+        ),
         commit=version.commit,
     )
 
@@ -83,7 +89,7 @@ class HubView(APIView):
         if isinstance(exc, exceptions.AuthenticationFailed):
             error = HubError(401, "", INVALID_CREDENTIALS)
         elif isinstance(exc, exceptions.NotAuthenticated):
-            error = HubError(401, "RepoNotFound", "Send a token: Authorization: Bearer TOKEN.")
+            error = HubError(401, "RepoNotFound", Message("Send a token: Authorization: Bearer TOKEN."))
         elif isinstance(exc, HubError):
             error = exc
         elif isinstance(exc, services.RevisionNotFound):
@@ -106,7 +112,13 @@ class HubView(APIView):
             .first()
         )
         if model is None:
-            raise HubError(404, "RepoNotFound", f"There is no model {namespace}/{name} that this token can read.")
+            raise HubError(
+                404,
+                "RepoNotFound",
+                Message(
+                    "There is no model {namespace}/{name} that this token can read.", namespace=namespace, name=name
+                ),
+            )
         return model
 
     def find_version(self, request: Request, namespace: str, name: str, revision: str) -> ModelVersion:
@@ -120,7 +132,9 @@ class UnknownView(HubView):
     """Whatever else is asked below /hf: repositories without a namespace, other kinds of repositories."""
 
     def get(self, request: Request, rest: str = "") -> HttpResponseBase:
-        raise HubError(404, "RepoNotFound", "There is no such address; a model is asked for as workspace/name.")
+        raise HubError(
+            404, "RepoNotFound", Message("There is no such address; a model is asked for as workspace/name.")
+        )
 
     post = put = patch = delete = get
 
@@ -236,7 +250,7 @@ class TreeView(HubView):
         try:
             page = pages.page(request.query_params.get("cursor") or 1)
         except InvalidPage:
-            raise HubError(400, "", "cursor must be taken from a Link header.") from None
+            raise HubError(400, "", Message("cursor must be taken from a Link header.")) from None
         expand = _flag(request.query_params.get("expand"))
         chosen = [_expanded(item, version) if expand else item for item in page]
         response = JsonResponse(chosen, safe=False, headers={"X-Repo-Commit": version.commit})
@@ -260,11 +274,11 @@ class PathsInfoView(HubView):
         version = self.find_version(request, namespace, name, revision)
         data: Any = request.data
         if not isinstance(data, dict):
-            raise HubError(400, "", "Send a form or a JSON object with paths.")
+            raise HubError(400, "", Message("Send a form or a JSON object with paths."))
         paths = data.getlist("paths") if isinstance(data, QueryDict) else data.get("paths", [])
         paths = [paths] if isinstance(paths, str) else paths
         if not isinstance(paths, list) or len(paths) > MAX_PATHS or not all(isinstance(path, str) for path in paths):
-            raise HubError(400, "", f"paths must be a list of at most {MAX_PATHS} paths.")
+            raise HubError(400, "", Message("paths must be a list of at most {most} paths.", most=MAX_PATHS))
         items = _items(version.files.select_related("blob"))
         expand = _flag(data.get("expand", ""))
         found = [items[path.strip("/")] for path in dict.fromkeys(paths) if path.strip("/") in items]

@@ -11,20 +11,22 @@ from django.db.models import Q
 from django.utils import timezone
 
 from hub.accounts.models import BASE_WORKSPACE, User, Workspace
+from hub.core.language import say_later
+from pst.messages import Message
 
 if TYPE_CHECKING:
     from hub.accounts.actor import Actor
 
-MODEL_NAME = RegexValidator(
-    r"^[A-Za-z0-9][A-Za-z0-9._-]{0,95}\Z",
-    "Use 1 to 96 letters, digits, dots, hyphens and underscores, starting with a letter or digit.",
+MODEL_NAME_RULE = Message(
+    "Use 1 to 96 letters, digits, dots, hyphens and underscores, starting with a letter or digit."
+)
+MODEL_NAME = RegexValidator(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,95}\Z", say_later(MODEL_NAME_RULE))
+ALIAS_RULE = Message(
+    "Use 1 to 63 lower-case letters, digits, dots, hyphens and underscores, starting "
+    "with a letter; not main, v3 or a commit."
 )
 # Not "main", not a number or v-number, not a commit: these names have a meaning of their own as revisions.
-ALIAS = RegexValidator(
-    r"^(?!main$)(?!v?[0-9]+$)(?![0-9a-f]{40}$)[a-z][a-z0-9._-]{0,62}\Z",
-    "Use 1 to 63 lower-case letters, digits, dots, hyphens and underscores, starting with a letter; "
-    "not main, v3 or a commit.",
-)
+ALIAS = RegexValidator(r"^(?!main$)(?!v?[0-9]+$)(?![0-9a-f]{40}$)[a-z][a-z0-9._-]{0,62}\Z", say_later(ALIAS_RULE))
 
 
 class ModelKind(models.TextChoices):

@@ -23,7 +23,19 @@ from hub.core.errors import Conflict, NotFound, UserError
 from hub.registry import cards, signing
 from hub.registry.access import check_deletable
 from hub.registry.files import MAX_JSON_BYTES, check_paths, parse_object
-from hub.registry.models import ALIAS, MODEL_NAME, Alias, Blob, Model, ModelKind, ModelVersion, VersionFile
+from hub.registry.models import (
+    ALIAS,
+    ALIAS_RULE,
+    MODEL_NAME,
+    MODEL_NAME_RULE,
+    Alias,
+    Blob,
+    Model,
+    ModelKind,
+    ModelVersion,
+    VersionFile,
+)
+from pst.messages import Message, word
 from pst_client.contract import FileRef, Manifest
 
 MANIFEST = "manifest.json"
@@ -58,15 +70,22 @@ def ensure_model(
     """
     try:
         MODEL_NAME(name)
-    except ValidationError as error:
+    except ValidationError:
         raise UserError(
-            f"{name!r} can't name a model. {error.message}", details=[{"field": "name", "message": str(error.message)}]
+            Message("{name} can't name a model. {why}", name=repr(name), why=MODEL_NAME_RULE),
+            details=[{"field": "name", "message": MODEL_NAME_RULE}],
         ) from None
     model, _ = Model.objects.get_or_create(
         workspace=workspace, name=name, defaults={"kind": kind, "created_by": user, "description": description}
     )
     if model.kind != kind:
-        raise Conflict(f"{model.repo_id} is a {model.kind} model already; choose another name.")
+        raise Conflict(
+            Message(
+                "{repo_id} is a {kind} model already; choose another name.",
+                repo_id=model.repo_id,
+                kind=word(model.kind),
+            )
+        )
     return model
 
 
@@ -90,14 +109,29 @@ def verify(files: Iterable[FileRef]) -> VerifiedFiles:
     for file in files:
         blob = known.get(file.sha256)
         if blob is None:
-            raise UserError(f"{file.path} was never uploaded (sha256 {file.sha256}); upload it first.", code="no_blob")
+            raise UserError(
+                Message(
+                    "{path} was never uploaded (sha256 {sha256}); upload it first.", path=file.path, sha256=file.sha256
+                ),
+                code="no_blob",
+            )
         if blob.size != file.size:
             raise UserError(
-                f"{file.path} has {blob.size:,} bytes in the storage, not {file.size:,}.", code="size_mismatch"
+                Message(
+                    "{path} has {size:,} bytes in the storage, not {wanted:,}.",
+                    path=file.path,
+                    size=blob.size,
+                    wanted=file.size,
+                ),
+                code="size_mismatch",
             )
         if not storage.intact(file.sha256, file.size):
             raise UserError(
-                f"The storage holds {file.path} (sha256 {file.sha256}) damaged or not at all; upload it again.",
+                Message(
+                    "The storage holds {path} (sha256 {sha256}) damaged or not at all; upload it again.",
+                    path=file.path,
+                    sha256=file.sha256,
+                ),
                 code="damaged_blob",
             )
     return VerifiedFiles(files)
@@ -132,12 +166,12 @@ def publish(
     model = Model.objects.select_for_update(of=("self",)).select_related("workspace").get(pk=model.pk)
     if job_id is not None and (done := ModelVersion.objects.filter(job_id=job_id).first()):
         if done.model_id != model.pk:
-            raise Conflict(f"The job {job_id} has published {done} already.")
+            raise Conflict(Message("The job {job_id} has published {version} already.", job_id=job_id, version=done))
         return done
     check_paths(file.path for file in files)
     given = {file.path for file in files}
     if written := given & {MANIFEST, SIGNATURE}:
-        raise UserError(f"{min(written)} is written by the platform; leave it out.")
+        raise UserError(Message("{written} is written by the platform; leave it out.", written=min(written)))
     number = (model.versions.aggregate(last=Max("number"))["last"] or 0) + 1
     # What arrives as Python objects must survive JSON and the database just as a file does.
     lineage = parse_object(json.dumps(lineage, default=str).encode(), name="lineage")
@@ -204,7 +238,13 @@ def resolve(model: Model, revision: str) -> ModelVersion:
     elif re.match(ALIAS.regex, revision):
         version = versions.filter(aliases__name=revision).first()
     if version is None:
-        raise RevisionNotFound(f"{model.repo_id} has no revision {revision[:80]!r}: name an alias, v3 or a commit.")
+        raise RevisionNotFound(
+            Message(
+                "{repo_id} has no revision {revision}: name an alias, v3 or a commit.",
+                repo_id=model.repo_id,
+                revision=repr(revision[:80]),
+            )
+        )
     return version
 
 
@@ -212,13 +252,13 @@ def resolve(model: Model, revision: str) -> ModelVersion:
 def move_alias(*, actor: Actor, model: Model, name: str, version: ModelVersion) -> Alias:
     """Point the alias at the version; made when it is missing. ``latest`` is the platform's own."""
     if name == LATEST:
-        raise UserError("latest always names the newest version; choose another alias.")
+        raise UserError(Message("latest always names the newest version; choose another alias."))
     try:
         ALIAS(name)
-    except ValidationError as error:
+    except ValidationError:
         raise UserError(
-            f"{name[:80]!r} can't be an alias. {error.message}",
-            details=[{"field": "alias", "message": str(error.message)}],
+            Message("{name} can't be an alias. {why}", name=repr(name[:80]), why=ALIAS_RULE),
+            details=[{"field": "alias", "message": ALIAS_RULE}],
         ) from None
     Model.objects.select_for_update().get(pk=model.pk)
     before = Alias.objects.select_related("version").filter(model=model, name=name).first()
@@ -248,12 +288,12 @@ def move_alias(*, actor: Actor, model: Model, name: str, version: ModelVersion) 
 def delete_alias(*, actor: Actor, model: Model, name: str) -> None:
     """Raises NotFound, UserError for ``latest``, and Conflict while a deployment follows the alias."""
     if name == LATEST:
-        raise UserError("latest always names the newest version; it can't be deleted.")
+        raise UserError(Message("latest always names the newest version; it can't be deleted."))
     alias = None
     if re.match(ALIAS.regex, name):
         alias = Alias.objects.select_related("version").filter(model=model, name=name).first()
     if alias is None:
-        raise NotFound(f"{model.repo_id} has no alias {name[:80]!r}.")
+        raise NotFound(Message("{repo_id} has no alias {name}.", repo_id=model.repo_id, name=repr(name[:80])))
     Model.objects.select_for_update(of=("self",)).get(pk=model.pk)  # a deployment that is being made waits, or is seen
     check_deletable(model, name)
     alias.delete()
@@ -276,7 +316,7 @@ def delete_model(*, actor: Actor, model: Model) -> None:
     try:
         model.delete()
     except ProtectedError:
-        raise Conflict(f"{repo} is used by a job or a deployment and can't be deleted.") from None
+        raise Conflict(Message("{repo} is used by a job or a deployment and can't be deleted.", repo=repo)) from None
     record(
         actor=actor,
         workspace=model.workspace,

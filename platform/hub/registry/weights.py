@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import IO, Any
 
 from hub.core.errors import UserError
+from pst.messages import Message
 
 MAX_HEADER_BYTES = 100_000_000
 MAX_DIMENSIONS = 32
@@ -48,7 +49,7 @@ class Weights:
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) != len(pairs):
-        raise ValueError("a name stands in the header twice")
+        raise ValueError(Message("a name stands in the header twice"))
     return found
 
 
@@ -59,18 +60,28 @@ def _whole(value: object) -> bool:
 def _span(name: str, entry: Any) -> tuple[int, int, int, str]:
     """(begin, end, elements, dtype) of one tensor. Raises ValueError saying what is wrong."""
     if not isinstance(entry, dict) or set(entry) != {"dtype", "shape", "data_offsets"}:
-        raise ValueError(f"tensor {name!r} must have dtype, shape and data_offsets, and nothing else")
+        raise ValueError(
+            Message("tensor {name} must have dtype, shape and data_offsets, and nothing else", name=repr(name))
+        )
     dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
     if not isinstance(dtype, str) or dtype not in BITS:
-        raise ValueError(f"tensor {name!r} has the unknown number format {dtype!r}")
+        raise ValueError(
+            Message("tensor {name} has the unknown number format {dtype}", name=repr(name), dtype=repr(dtype))
+        )
     if not isinstance(shape, list) or len(shape) > MAX_DIMENSIONS or not all(map(_whole, shape)):
-        raise ValueError(f"tensor {name!r} has no valid shape")
+        raise ValueError(Message("tensor {name} has no valid shape", name=repr(name)))
     if not isinstance(offsets, list) or len(offsets) != 2 or not all(map(_whole, offsets)):
-        raise ValueError(f"tensor {name!r} has no valid data_offsets")
+        raise ValueError(Message("tensor {name} has no valid data_offsets", name=repr(name)))
     elements = math.prod(shape)
     begin, end = offsets
     if end - begin != elements * BITS[dtype] // 8:
-        raise ValueError(f"tensor {name!r} takes {end - begin} bytes, but its shape and format need another number")
+        raise ValueError(
+            Message(
+                "tensor {name} takes {size} bytes, but its shape and format need another number",
+                name=repr(name),
+                size=end - begin,
+            )
+        )
     return begin, end, elements, dtype
 
 
@@ -79,33 +90,37 @@ def read_header(stream: IO[bytes], *, size: int, name: str) -> Weights:
     try:
         return _read(stream, size)
     except (ValueError, RecursionError) as error:
-        message = f"{name} is not a valid safetensors file: {error}."
+        message = Message("{name} is not a valid safetensors file: {error}.", name=name, error=error)
         raise UserError(message, code="bad_weights", details=[{"file": name, "message": str(error)}]) from None
 
 
 def _read(stream: IO[bytes], size: int) -> Weights:
     prefix = stream.read(8)
     if len(prefix) < 8:
-        raise ValueError("it is shorter than its header")
+        raise ValueError(Message("it is shorter than its header"))
     (length,) = struct.unpack("<Q", prefix)
     if length > MAX_HEADER_BYTES or 8 + length > size:
-        raise ValueError(f"its header would have {length} bytes")
+        raise ValueError(Message("its header would have {length} bytes", length=length))
     header = json.loads(stream.read(length).decode("utf-8"), object_pairs_hook=_unique)
     if not isinstance(header, dict):
-        raise ValueError("its header is no JSON object")
+        raise ValueError(Message("its header is no JSON object"))
     metadata = header.pop("__metadata__", {})
     if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
-        raise ValueError("__metadata__ must map texts to texts")
+        raise ValueError(Message("__metadata__ must map texts to texts"))
     if not header:
-        raise ValueError("it holds no tensor")
+        raise ValueError(Message("it holds no tensor"))
     spans = sorted(_span(name, entry) for name, entry in header.items())
     at = 0
     for begin, end, _, _ in spans:
         if begin != at:
-            raise ValueError(f"its tensors leave a gap or overlap at byte {min(begin, at)} of the data")
+            raise ValueError(
+                Message("its tensors leave a gap or overlap at byte {place} of the data", place=min(begin, at))
+            )
         at = end
     if at != size - 8 - length:
-        raise ValueError(f"its tensors take {at} bytes, but {size - 8 - length} follow the header")
+        raise ValueError(
+            Message("its tensors take {at} bytes, but {size} follow the header", at=at, size=size - 8 - length)
+        )
     return Weights(
         tensors=len(spans),
         parameters=sum(elements for _, _, elements, dtype in spans if dtype in FLOATS),

@@ -8,6 +8,7 @@ from hub.accounts.actor import Actor
 from hub.core.errors import Conflict
 from hub.registry.models import Model
 from hub.serving.models import Deployment
+from pst.messages import Message
 
 
 def models_of_node(actor: Actor) -> Q | None:
@@ -22,5 +23,16 @@ def refuse_deployed(model: Model, alias: str | None) -> None:
     if alias is not None:
         deployments = deployments.filter(revision=alias)
     if deployment := deployments.first():
-        what = f"The deployment {deployment} " + (f"follows {alias}" if alias is not None else f"serves {model}")
-        raise Conflict(f"{what}; change or delete it first.")
+        raise Conflict(
+            Message(
+                "The deployment {deployment} serves {model}; change or delete it first.",
+                deployment=deployment,
+                model=model,
+            )
+            if alias is None
+            else Message(
+                "The deployment {deployment} follows {alias}; change or delete it first.",
+                deployment=deployment,
+                alias=alias,
+            )
+        )

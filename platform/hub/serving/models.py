@@ -120,6 +120,7 @@ class Placement(models.Model):
         help_text="What the node holds or is fetching.",
     )
     message = models.CharField(max_length=500, blank=True)
+    message_said = models.JSONField(null=True, editable=False, help_text="How the message is said (pst.messages.said).")
     changed_at = models.DateTimeField(default=timezone.now)
 
     class Meta:

@@ -23,6 +23,7 @@ from hub.accounts.models import Role, TokenKind
 from hub.accounts.services import issue_token
 from hub.core.errors import Conflict, Forbidden, UserError
 from hub.serving.models import Deployment, HeldState, Placement
+from pst.messages import Message, recall
 
 log = structlog.get_logger(__name__)
 
@@ -72,14 +73,16 @@ def ask(*, actor: Actor, deployment: Deployment, question: dict[str, Any]) -> An
     """
     actor.require(deployment.workspace, Role.VIEWER)
     if actor.user is None:
-        raise Forbidden("Only a user can ask through the platform; ask the node itself.")
+        raise Forbidden(Message("Only a user can ask through the platform; ask the node itself."))
     placements = [
         item
         for item in Placement.objects.filter(deployment=deployment, state=HeldState.READY).select_related("node")
         if item.node.online
     ]
     if not placements:
-        raise Conflict(f"No node is ready to answer for {deployment} yet.", code="not_ready")
+        raise Conflict(
+            Message("No node is ready to answer for {deployment} yet.", deployment=deployment), code="not_ready"
+        )
     token, secret = issue_token(
         kind=TokenKind.USER,
         name="playground",
@@ -108,21 +111,29 @@ def _ask_node(placement: Placement, name: str, question: dict[str, Any], secret:
         endpoint = resolve(f"{node.url.rstrip('/')}/v1/models/{name}/predict", inner=True)
         status, body = asyncio.run(_post(endpoint, json.dumps(question).encode(), secret))
     except RefusedAddress as error:
-        raise NodeTrouble(f"The node {node.name} can't be asked: {error.message}") from None
+        raise NodeTrouble(Message("The node {node} can't be asked: {why}", node=node.name, why=error.message)) from None
     except (TimeoutError, httpx.TimeoutException):
-        raise NodeTrouble(f"The node {node.name} did not answer within {DEADLINE:g} seconds.") from None
+        raise NodeTrouble(
+            Message("The node {node} did not answer within {deadline:g} seconds.", node=node.name, deadline=DEADLINE)
+        ) from None
     except (httpx.HTTPError, httpx.InvalidURL):
-        raise NodeTrouble(f"The node {node.name} can't be reached at {node.url}.") from None
+        raise NodeTrouble(Message("The node {node} can't be reached at {url}.", node=node.name, url=node.url)) from None
     elapsed = (time.perf_counter() - began) * 1000
     if status == 400:
-        raise UserError(_message(body) or f"The node {node.name} does not take these inputs.")
+        raise UserError(_message(body) or Message("The node {node} does not take these inputs.", node=node.name))
     if status != 200:
-        raise NodeTrouble(_message(body) or f"The node {node.name} answered {status}.", code="node_failed")
+        raise NodeTrouble(
+            _message(body) or Message("The node {node} answered {status}.", node=node.name, status=status),
+            code="node_failed",
+        )
     try:
         answer = NodeAnswer.model_validate_json(body)
     except ValidationError:
         raise NodeTrouble(
-            f"The node {node.name} answered what this platform does not understand; is it of the same version?",
+            Message(
+                "The node {node} answered what this platform does not understand; is it of the same version?",
+                node=node.name,
+            ),
             code="node_failed",
         ) from None
     return Answer(**answer.model_dump(), deployment=name, node=node.name, round_trip_milliseconds=round(elapsed, 3))
@@ -131,10 +142,13 @@ def _ask_node(placement: Placement, name: str, question: dict[str, Any], secret:
 def _message(body: bytes) -> str:
     """The sentence of an answer in the product's error shape."""
     try:
-        message = json.loads(body)["error"]["message"]
-    except (ValueError, KeyError, TypeError, RecursionError):
+        error = json.loads(body)["error"]
+        message, how = error["message"], error.get("said")
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return ""
-    return message[:MAX_MESSAGE] if isinstance(message, str) else ""
+    if not isinstance(message, str):
+        return ""
+    return recall(message, how) if len(message) <= MAX_MESSAGE else message[:MAX_MESSAGE]
 
 
 async def _post(endpoint: Endpoint, body: bytes, secret: str) -> tuple[int, bytes]:

@@ -12,9 +12,10 @@ from hub.accounts.models import BASE_WORKSPACE, ApiToken, Role, Workspace
 from hub.accounts.services import record
 from hub.core.errors import Conflict, Forbidden, NotFound, UserError
 from hub.registry import services as registry
-from hub.registry.models import MODEL_NAME, Model, ModelVersion
+from hub.registry.models import MODEL_NAME, MODEL_NAME_RULE, Model, ModelVersion
 from hub.serving.models import Deployment, HeldState, Node, NodeKind, Placement
 from hub.serving.placement import place, place_lacking
+from pst.messages import Message, recall, said
 from pst_client.contract import HeldVersion, NodeOrders, NodeRegistration, NodeStatus, WantedVersion
 
 log = structlog.get_logger(__name__)
@@ -28,8 +29,8 @@ def _check_address(url: str) -> None:
     # apart by its scheme and length alone.
     if not url.startswith(("http://", "https://")) or len(url) > 200 or any(ord(c) <= 32 for c in url):
         raise UserError(
-            "url must be an http:// or https:// address of at most 200 characters.",
-            details=[{"field": "url", "message": "not an address"}],
+            Message("url must be an http:// or https:// address of at most 200 characters."),
+            details=[{"field": "url", "message": Message("not an address")}],
         )
 
 
@@ -37,12 +38,16 @@ def _check_address(url: str) -> None:
 def register_node(*, token: ApiToken, registration: NodeRegistration) -> Node:
     """The node of that token, kind and name; the same row when the process starts again."""
     if len(registration.version) > 40:
-        raise UserError("version has at most 40 characters.", details=[{"field": "version", "message": "too long"}])
+        raise UserError(
+            Message("version has at most 40 characters."),
+            details=[{"field": "version", "message": Message("too long")}],
+        )
     if registration.url:
         _check_address(registration.url)
     elif registration.kind == NodeKind.SERVE.value:
         raise UserError(
-            "A serving node must say where it answers: send url.", details=[{"field": "url", "message": "required"}]
+            Message("A serving node must say where it answers: send url."),
+            details=[{"field": "url", "message": Message("required")}],
         )
     now = timezone.now()
     node, created = Node.objects.update_or_create(
@@ -84,7 +89,7 @@ def note_status(*, token: ApiToken, status: NodeStatus) -> Node:
     """Keep a node's sign of life and what it reports. A placement that it does not report has not been started."""
     node = Node.objects.filter(pk=status.node_id, token=token).first()
     if node is None:
-        raise NotFound("This node is not registered with this token; register it again.", code="unknown_node")
+        raise NotFound(Message("This node is not registered with this token; register it again."), code="unknown_node")
     node.last_seen_at, node.load = timezone.now(), status.load
     if status.profile is not None:
         node.profile = status.profile.model_dump(mode="json")
@@ -97,17 +102,22 @@ def note_status(*, token: ApiToken, status: NodeStatus) -> Node:
 
 def _note_held(placement: Placement, held: HeldVersion | None) -> None:
     """Write what differs; ``changed_at`` tells since when."""
-    state, message = HeldState.ASSIGNED.value, ""
+    state, message, how = HeldState.ASSIGNED.value, "", None
     version: ModelVersion | None = None
     if held is not None:
-        state, message, version = held.state, held.message[:MAX_MESSAGE], placement.version
+        state, version = held.state, placement.version
+        if len(held.message) <= MAX_MESSAGE:
+            message, how = held.message, said(recall(held.message, held.said))
+        else:
+            message = held.message[:MAX_MESSAGE]
         if version is None or version.commit != held.commit:
             version = ModelVersion.objects.filter(model=placement.deployment.model_id, commit=held.commit).first()
     after = (state, message, version.pk if version else None)
     if after != (placement.state, placement.message, placement.version_id):
         placement.state, placement.message, placement.version = state, message, version
+        placement.message_said = how
         placement.changed_at = timezone.now()
-        placement.save(update_fields=["state", "message", "version", "changed_at"])
+        placement.save(update_fields=["state", "message", "message_said", "version", "changed_at"])
 
 
 def orders(node: Node) -> NodeOrders:
@@ -159,17 +169,29 @@ def create_deployment(
     Raises UserError for a bad name or revision, Forbidden for another workspace's model, Conflict for a name in use.
     """
     if model.workspace_id != workspace.id and model.workspace.slug != BASE_WORKSPACE:
-        raise Forbidden(f"{model.repo_id} belongs to another workspace than {workspace.slug}; deploy it there.")
+        raise Forbidden(
+            Message(
+                "{repo_id} belongs to another workspace than {workspace}; deploy it there.",
+                repo_id=model.repo_id,
+                workspace=workspace.slug,
+            )
+        )
     # A deletion of the alias waits for this, or this for it.
     model = Model.objects.select_for_update(of=("self",)).select_related("workspace").get(pk=model.pk)
     name = name or model.name
     try:
         MODEL_NAME(name)
-    except ValidationError as error:
-        raise UserError(str(error.message), details=[{"field": "name", "message": str(error.message)}]) from None
+    except ValidationError:
+        raise UserError(MODEL_NAME_RULE, details=[{"field": "name", "message": MODEL_NAME_RULE}]) from None
     _check_revision(model, revision)
     if Deployment.objects.filter(workspace=workspace, name=name).exists():
-        raise Conflict(f"{workspace.slug} has a deployment {name} already; choose another name, or change that one.")
+        raise Conflict(
+            Message(
+                "{workspace} has a deployment {name} already; choose another name, or change that one.",
+                workspace=workspace.slug,
+                name=name,
+            )
+        )
     deployment = Deployment.objects.create(
         workspace=workspace, name=name, model=model, revision=revision, replicas=replicas, created_by=actor.user
     )
@@ -214,9 +236,11 @@ def forget_node(*, actor: Actor, node: Node) -> None:
     """
     if node.workspace is None:
         if not actor.runs_installation:
-            raise Forbidden("This node serves the whole installation; only a superuser can forget it.")
+            raise Forbidden(Message("This node serves the whole installation; only a superuser can forget it."))
     elif not actor.may(node.workspace.id, Role.OWNER):
-        raise Forbidden(f"This needs the role owner in the workspace {node.workspace.slug}.")
+        raise Forbidden(
+            Message("This needs the role owner in the workspace {workspace}.", workspace=node.workspace.slug)
+        )
     deployments = list(Deployment.objects.filter(placements__node=node))
     record(
         actor=actor,

@@ -12,6 +12,7 @@ from pst.families import decoders, encoders, seq2seq
 from pst.families.parts import TASKS, Architecture, Attention, Block, Config, FeedForward, TensorSpec
 from pst.families.units import UnitFamily, sizes_kept
 from pst.families.units import unit_families as _unit_families
+from pst.messages import Message
 
 __all__ = [
     "FAMILIES",
@@ -57,13 +58,28 @@ def architecture(config: Config, task: str = "classification") -> Architecture:
     found = FAMILIES.get(kind) if isinstance(kind, str) else None
     if found is None:
         raise BudgetError(
-            "base_model", f"model type {kind!r} is not supported; known are {', '.join(sorted(FAMILIES))}"
+            "base_model",
+            Message(
+                "model type {kind} is not supported; known are {known}",
+                kind=repr(kind),
+                known=", ".join(sorted(FAMILIES)),
+            ),
         )
     if task not in TASKS:
-        raise BudgetError("task", f"must be one of {', '.join(TASKS)}, not {task!r}")
+        raise BudgetError(
+            "task", Message("must be one of {choices}, not {value}", choices=", ".join(TASKS), value=repr(task))
+        )
     if task not in found.tasks:
         able = ", ".join(name for name, other in sorted(FAMILIES.items()) if task in other.tasks)
-        raise BudgetError("base_model", f"a model of type {kind} has no head for {task}; those that have are {able}")
+        raise BudgetError(
+            "base_model",
+            Message(
+                "a model of type {kind} has no head for {task}; those that have are {able}",
+                kind=kind,
+                task=task,
+                able=able,
+            ),
+        )
     return found
 
 

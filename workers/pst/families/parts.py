@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pst.errors import BudgetError
+from pst.messages import Message
 
 Config = Mapping[str, Any]
 
@@ -133,14 +134,20 @@ def size(config: Config, key: str, default: int | None = None) -> int:
     value = config.get(key)
     value = default if value is None and default is not None else value
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise BudgetError("base_model", f"config.json must give {key} as a positive whole number, not {value!r}")
+        raise BudgetError(
+            "base_model",
+            Message("config.json must give {key} as a positive whole number, not {value}", key=key, value=repr(value)),
+        )
     return value
 
 
 def share(config: Config, whole: int, parts: int) -> int:
     """Size of a head where ``parts`` heads divide ``whole``. Raises :class:`BudgetError`."""
     if whole % parts:
-        raise BudgetError("base_model", f"config.json has {parts} attention heads, which do not divide {whole}")
+        raise BudgetError(
+            "base_model",
+            Message("config.json has {parts} attention heads, which do not divide {whole}", parts=parts, whole=whole),
+        )
     return whole // parts
 
 

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from pst.errors import BudgetError
 from pst.families.parts import Attention, Block, FeedForward
+from pst.messages import Message
 from pst.sizes import kept_count
 
 
@@ -114,7 +115,12 @@ def sizes_kept(families: Iterable[UnitFamily], sparsity: Mapping[str, float]) ->
             if changes.setdefault(key, value) != value:
                 raise BudgetError(
                     "groups",
-                    f"structured can't prune {other} and {family.group} differently: the model's config has one {key} "
-                    "for both; give them the same sparsity or choose another structure",
+                    Message(
+                        "structured can't prune {other} and {group} differently: the model's config has "
+                        "one {key} for both; give them the same sparsity or choose another structure",
+                        other=other,
+                        group=family.group,
+                        key=key,
+                    ),
                 )
     return changes

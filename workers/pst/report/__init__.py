@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from pst.errors import PSTError
+from pst.messages import Message
 
 FORMAT, VERSION = "sparsewright-report", 2
 REPORT_FILE = "report.json"
@@ -42,7 +43,7 @@ def read(folder: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise PSTError(f"There is no report in {folder}: run train first ({error}).") from error
     if not isinstance(report, dict):
-        raise PSTError(f"{folder / REPORT_FILE} must hold a JSON object.")
+        raise PSTError(Message("{name} must hold a JSON object.", name=folder / REPORT_FILE))
     return report
 
 

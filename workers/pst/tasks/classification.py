@@ -20,6 +20,7 @@ from transformers import PreTrainedModel
 from pst.config import TaskName
 from pst.data import IGNORED, Encoded, Label, Row, stratified_split
 from pst.errors import PSTError
+from pst.messages import Message
 from pst.tasks import scores
 from pst.tasks.heads import HeadTask
 
@@ -31,7 +32,9 @@ class Classification(HeadTask):
 
     def label_of(self, place: str, value: Any) -> int:
         if not isinstance(value, str) or value not in self.labels:
-            raise PSTError(f"{place}: label {value!r} is not among the job's labels.")
+            raise PSTError(
+                Message("{place}: label {value} is not among the job's labels.", place=place, value=repr(value))
+            )
         return self.labels.index(value)
 
     def gold(self, labels: Sequence[Label], count: int) -> Tensor:
@@ -44,9 +47,15 @@ class Classification(HeadTask):
         learned = {row.label for row in train}
         for row in validation:
             if row.label not in learned:
+                label = repr(self.labels[int(row.label)])  # type: ignore[arg-type]
                 raise PSTError(
-                    f"The label {self.labels[int(row.label)]!r} is in the validation rows but not in training rows"  # type: ignore[arg-type]
-                    + (f" ({row.place})." if row.place else ".")
+                    Message(
+                        "The label {label} is in the validation rows but not in training rows ({place}).",
+                        label=label,
+                        place=row.place,
+                    )
+                    if row.place
+                    else Message("The label {label} is in the validation rows but not in training rows.", label=label)
                 )
         absent = [label for index, label in enumerate(self.labels) if index not in learned]
         return [f"No training row has the label {absent[0]!r} ({len(absent)} such labels in all)."] if absent else []

@@ -27,6 +27,7 @@ from pst.config import TaskName, TrainSettings
 from pst.data import IGNORED, Encoded, Row, length_sorted_batches, random_split, read_objects, text_of
 from pst.errors import FormatError, PSTError
 from pst.families import groups, max_tokens
+from pst.messages import Message
 from pst.tasks.scores import Measure, Measured
 
 SEPARATOR = "\n"
@@ -47,7 +48,9 @@ class Generation(Measured):
         self.labels: Sequence[str] = ()
         self.pad_id = int(tokenizer.pad_token_id)
         if tokenizer.eos_token_id is None:
-            raise PSTError("The base model's tokenizer has no end of text, without which nothing can be generated.")
+            raise PSTError(
+                Message("The base model's tokenizer has no end of text, without which nothing can be generated.")
+            )
         self.end_id = int(tokenizer.eos_token_id)
         self.two_stacks = any(group.startswith("decoder.") for group in groups(config))
         # mBART's tokenizer writes a text's language behind its end, and there the decoder starts with it.
@@ -60,8 +63,12 @@ class Generation(Measured):
         room = self.context if self.two_stacks else self.context - settings.max_target_length - len(self.separator)
         if room < 2 or settings.max_target_length > self.context:
             raise PSTError(
-                f"settings: max_target_length {settings.max_target_length} does not fit the model's context of "
-                f"{self.context} tokens, which also holds the source; lower it."
+                Message(
+                    "settings: max_target_length {max_target_length} does not fit the model's "
+                    "context of {context} tokens, which also holds the source; lower it.",
+                    max_target_length=settings.max_target_length,
+                    context=self.context,
+                )
             )
         self.max_length = min(max_length, room)
         self.train: Sequence[Encoded] = ()
@@ -72,11 +79,11 @@ class Generation(Measured):
         for place, value in read_objects(path):
             references = value.get("references") or []
             if not isinstance(references, list) or not all(isinstance(text, str) for text in references):
-                raise PSTError(f'{place}: "references" must be a list of strings.')
+                raise PSTError(Message('{place}: "references" must be a list of strings.', place=place))
             target = value.get("target", references[0] if references else None)
             first = text_of(place, {"target": target}, "target")
             if not first.strip():
-                raise PSTError(f"{place}: the target is empty.")
+                raise PSTError(Message("{place}: the target is empty.", place=place))
             source = text_of(place, value, "source")
             rows.append(Row(source, None, references=tuple(dict.fromkeys([first, *references])), place=place))
         return rows
@@ -103,11 +110,25 @@ class Generation(Measured):
         for row, target in zip(rows, targets, strict=True):
             tokens, limit = len(target), self.settings.max_target_length
             if tokens > limit:
-                place = f"{row.place}: the" if row.place else "A"
+                place = Message("{place}: the target", place=row.place) if row.place else Message("A target")
                 room = self.context if self.two_stacks else self.context - len(self.separator) - 1
-                where = f"the model's context of {self.context}" if tokens > room else f"max_target_length, {limit}"
-                what = "shorten or remove it." if tokens > room else "raise that, or shorten the text."
-                raise PSTError(f"{place} target has {tokens} tokens, more than {where}; {what}")
+                where = (
+                    Message("the model's context of {context}", context=self.context)
+                    if tokens > room
+                    else Message("max_target_length, {limit}", limit=limit)
+                )
+                what = (
+                    Message("shorten or remove it.") if tokens > room else Message("raise that, or shorten the text.")
+                )
+                raise PSTError(
+                    Message(
+                        "{target} has {tokens} tokens, more than {where}; {what}",
+                        target=place,
+                        tokens=tokens,
+                        where=where,
+                        what=what,
+                    )
+                )
         return [Encoded(ids, None, target=tuple(target)) for ids, target in zip(sources, targets, strict=True)]
 
     def _sources(self, sources: list[str]) -> list[list[int]]:
@@ -269,15 +290,25 @@ class Generation(Measured):
     def difference(self, got: dict[str, Tensor], wanted: dict[str, Tensor], who: str) -> float:
         """The largest difference of a text's mean loss. Raises :class:`FormatError`."""
         if got["loss"].shape != wanted["loss"].shape or not torch.equal(got["tokens"], wanted["tokens"]):
-            raise FormatError(f"{who} reads other tokens than the trainer.")
+            raise FormatError(Message("{who} reads other tokens than the trainer.", who=who))
         tokens = wanted["tokens"].clamp(min=1)
         one, other = got["loss"] / tokens, wanted["loss"] / tokens
         largest = float((one - other).abs().max())
         if not torch.allclose(one, other, rtol=TOLERANCE, atol=TOLERANCE):
-            raise FormatError(f"{who} differs from the trainer by {largest:.3g} in a text's loss.")
+            raise FormatError(
+                Message(
+                    "{who} differs from the trainer by {difference:.3g} in a text's loss.", who=who, difference=largest
+                )
+            )
         share = self.agreement(got, wanted)
         if share < LEAST_EQUAL:
-            raise FormatError(f"{who} generates another text than the trainer for {1 - share:.0%} of the rows.")
+            raise FormatError(
+                Message(
+                    "{who} generates another text than the trainer for {share:.0%} of the rows.",
+                    who=who,
+                    share=1 - share,
+                )
+            )
         return largest
 
 

@@ -17,6 +17,7 @@ from pst.base import Opened, Place, open_model
 from pst.config import TaskName, TrainSettings
 from pst.data import Encoded, Label, Row, length_sorted_batches, random_split, read_objects, text_of
 from pst.errors import FormatError, PSTError
+from pst.messages import Message
 from pst.tasks.scores import Measured
 
 BATCH = 64
@@ -49,7 +50,7 @@ class HeadTask(Measured):
         for place, value in read_objects(path):
             pair = value.get("text_pair")
             if pair is not None and not isinstance(pair, str):
-                raise PSTError(f'{place}: "text_pair" must be a string or null.')
+                raise PSTError(Message('{place}: "text_pair" must be a string or null.', place=place))
             label = self.label_of(place, value.get("label"))
             rows.append(Row(text_of(place, value, "text"), pair, label, place=place))
         return rows
@@ -141,12 +142,28 @@ class HeadTask(Measured):
         """The largest absolute difference of logits. Raises :class:`FormatError`."""
         one, other = got["logits"], wanted["logits"]
         if one.shape != other.shape:
-            raise FormatError(f"{who} gives logits of shape {tuple(one.shape)}, the trainer {tuple(other.shape)}.")
+            raise FormatError(
+                Message(
+                    "{who} gives logits of shape {shape}, the trainer {wanted}.",
+                    who=who,
+                    shape=tuple(one.shape),
+                    wanted=tuple(other.shape),
+                )
+            )
         largest = float((one - other).abs().max())
         close = torch.isclose(one, other, rtol=TOLERANCE, atol=TOLERANCE).all(-1)
         odd = (self.decide(one) != self.decide(other)).reshape(len(one), -1).any(-1) & ~close
         if odd.any():
-            raise FormatError(f"{who} gives another answer than the trainer for {int(odd.sum())} of {len(one)} rows.")
+            raise FormatError(
+                Message(
+                    "{who} gives another answer than the trainer for {count} of {rows} rows.",
+                    who=who,
+                    count=int(odd.sum()),
+                    rows=len(one),
+                )
+            )
         if not close.all():
-            raise FormatError(f"{who} differs from the trainer by {largest:.3g} in a logit.")
+            raise FormatError(
+                Message("{who} differs from the trainer by {difference:.3g} in a logit.", who=who, difference=largest)
+            )
         return largest

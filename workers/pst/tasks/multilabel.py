@@ -21,6 +21,7 @@ from transformers import PreTrainedModel
 from pst.config import TaskName
 from pst.data import Encoded, Label, Row
 from pst.errors import PSTError
+from pst.messages import Message
 from pst.tasks import scores
 from pst.tasks.heads import HeadTask
 
@@ -31,10 +32,18 @@ class Multilabel(HeadTask):
 
     def label_of(self, place: str, value: Any) -> tuple[int, ...]:
         if not isinstance(value, list):
-            raise PSTError(f"{place}: the label of a multilabel row must be a list of labels, not {value!r}.")
+            raise PSTError(
+                Message(
+                    "{place}: the label of a multilabel row must be a list of labels, not {value}.",
+                    place=place,
+                    value=repr(value),
+                )
+            )
         for label in value:
             if label not in self.labels:
-                raise PSTError(f"{place}: label {label!r} is not among the job's labels.")
+                raise PSTError(
+                    Message("{place}: label {value} is not among the job's labels.", place=place, value=repr(label))
+                )
         return tuple(int(label in value) for label in self.labels)
 
     def gold(self, labels: Sequence[Label], count: int) -> Tensor:
@@ -48,7 +57,9 @@ class Multilabel(HeadTask):
         learned, asked = held(train), held(validation)
         for label, known, wanted in zip(self.labels, learned, asked, strict=True):
             if wanted and not known:
-                raise PSTError(f"The label {label!r} is in the validation rows but not in training rows.")
+                raise PSTError(
+                    Message("The label {label} is in the validation rows but not in training rows.", label=repr(label))
+                )
         absent = [label for label, known in zip(self.labels, learned, strict=True) if not known]
         return [f"No training row has the label {absent[0]!r} ({len(absent)} such labels in all)."] if absent else []
 

@@ -16,6 +16,7 @@ from transformers import PreTrainedModel
 from pst.config import TaskName
 from pst.data import Encoded, Label, Row
 from pst.errors import PSTError
+from pst.messages import Message
 from pst.tasks import scores
 from pst.tasks.heads import HeadTask
 
@@ -26,7 +27,13 @@ class Regression(HeadTask):
 
     def label_of(self, place: str, value: Any) -> float:
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-            raise PSTError(f"{place}: the label of a regression row must be a number, not {value!r}.")
+            raise PSTError(
+                Message(
+                    "{place}: the label of a regression row must be a number, not {value}.",
+                    place=place,
+                    value=repr(value),
+                )
+            )
         return float(value)
 
     def gold(self, labels: Sequence[Label], count: int) -> Tensor:
@@ -35,7 +42,11 @@ class Regression(HeadTask):
     def check(self, train: Sequence[Row], validation: Sequence[Row]) -> list[str]:
         for name, rows in (("training", train), ("validation", validation)):
             if len({row.label for row in rows}) < 2:
-                raise PSTError(f"All {name} rows have the same number as their label; there is nothing to learn.")
+                raise PSTError(
+                    Message(
+                        "All {split} rows have the same number as their label; there is nothing to learn.", split=name
+                    )
+                )
         return []
 
     def norm(self, gold: Tensor) -> Tensor:

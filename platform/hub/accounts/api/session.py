@@ -22,6 +22,7 @@ from hub.accounts.permissions import HasToken
 from hub.accounts.throttles import SignInThrottle
 from hub.core.errors import Unauthorized
 from hub.core.parsers import JSONParser
+from pst.messages import Message
 
 MAX_PASSWORD = 200
 
@@ -138,7 +139,7 @@ class SessionView(APIView):
         given.is_valid(raise_exception=True)
         user = authenticate(request._request, **given.validated_data)
         if not isinstance(user, User):
-            raise Unauthorized("The user name or the password is wrong.")
+            raise Unauthorized(Message("The user name or the password is wrong."))
         return Response(_sign_in(request, user))
 
     @extend_schema(operation_id="signOut", tags=["accounts"], request=None, responses={204: None})

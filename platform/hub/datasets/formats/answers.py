@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from hub.datasets.formats.problems import Options
 from hub.datasets.formats.rows import Label
 from hub.datasets.formats.tables import Cell
+from pst.messages import Message
 
 MAX_LABEL_CHARS = 200
 MAX_ROW_LABELS = 100
@@ -21,9 +22,9 @@ def one_label(cell: Cell) -> str:
     """A class."""
     label = _text(cell)
     if not label:
-        raise BadAnswer("The label is missing.")
+        raise BadAnswer(Message("The label is missing."))
     if len(label) > MAX_LABEL_CHARS:
-        raise BadAnswer(f"The label has {len(label):,} characters; is this the label's column?")
+        raise BadAnswer(Message("The label has {length:,} characters; is this the label's column?", length=len(label)))
     return label
 
 
@@ -31,13 +32,13 @@ def number(cell: Cell) -> float:
     """A finite number, written with a point."""
     text = _text(cell)
     if not text:
-        raise BadAnswer("The number is missing.")
+        raise BadAnswer(Message("The number is missing."))
     try:
         value = float(text)
     except ValueError:
         value = math.nan
     if not math.isfinite(value):
-        raise BadAnswer(f'"{text[:50]}" is no number; write it like 3.5.')
+        raise BadAnswer(Message('"{text}" is no number; write it like 3.5.', text=text[:50]))
     return value
 
 
@@ -46,7 +47,13 @@ def labels(cell: Cell, separator: str) -> tuple[str, ...]:
     parts = [] if cell is None else cell.split(separator) if isinstance(cell, str) else list(cell)
     found = tuple(dict.fromkeys(part.strip() for part in parts if part.strip()))
     if len(found) > MAX_ROW_LABELS:
-        raise BadAnswer(f"The row has {len(found)} labels; {MAX_ROW_LABELS} are the most. Is the separator right?")
+        raise BadAnswer(
+            Message(
+                "The row has {count} labels; {most} are the most. Is the separator right?",
+                count=len(found),
+                most=MAX_ROW_LABELS,
+            )
+        )
     return tuple(one_label(part) for part in found)
 
 
@@ -54,7 +61,7 @@ def target(cell: Cell) -> str:
     """The text to generate."""
     text = _text(cell)
     if not text:
-        raise BadAnswer("The target is empty.")
+        raise BadAnswer(Message("The target is empty."))
     return text
 
 
@@ -78,5 +85,5 @@ def texts(cell: Cell) -> Sequence[str]:
 
 def _text(cell: Cell) -> str:
     if isinstance(cell, tuple):
-        raise BadAnswer("A list stands where one value is expected.")
+        raise BadAnswer(Message("A list stands where one value is expected."))
     return (cell or "").strip()

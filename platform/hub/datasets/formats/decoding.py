@@ -6,17 +6,18 @@ import codecs
 import re
 
 from hub.datasets.formats.problems import Problems, Unreadable
+from pst.messages import Message
 
 ENCODINGS = ("utf-8", "utf-8-sig", "utf-16", "gb18030", "latin-1")
 
 # Files that people upload by mistake, by their first bytes.
 FOREIGN = {
-    b"PK\x03\x04": "a zip or Excel file; save the sheet as CSV",
-    b"\xd0\xcf\x11\xe0": "an old Excel or Word file; save the sheet as CSV",
-    b"\x1f\x8b": "a gzip file; unpack it first",
-    b"PAR1": "a Parquet file; export it as CSV or JSON lines",
-    b"%PDF": "a PDF",
-    b"\xff\xfe\x00\x00": "UTF-32 text; save it as UTF-8",
+    b"PK\x03\x04": Message("a zip or Excel file; save the sheet as CSV"),
+    b"\xd0\xcf\x11\xe0": Message("an old Excel or Word file; save the sheet as CSV"),
+    b"\x1f\x8b": Message("a gzip file; unpack it first"),
+    b"PAR1": Message("a Parquet file; export it as CSV or JSON lines"),
+    b"%PDF": Message("a PDF"),
+    b"\xff\xfe\x00\x00": Message("UTF-32 text; save it as UTF-8"),
 }
 SAMPLE = 1 << 20
 
@@ -76,7 +77,7 @@ def decode(name: str, data: bytes, encoding: str, problems: Problems) -> tuple[s
     """(text without a byte order mark, encoding found). Each broken byte is a problem; raises Unreadable then."""
     for start, what in FOREIGN.items():
         if data.startswith(start):
-            problems.add(name, f"This is {what}.")
+            problems.add(name, Message("This is {what}.", what=what))
             raise Unreadable
     found = find_encoding(data) if encoding == "auto" else encoding
     codec, skip = _codec(data, found)
@@ -131,14 +132,20 @@ def _report_broken(name: str, body: memoryview, codec: str, encoding: str, probl
             line += count_lines(str(body[position : position + error.start], codec))
             broken = bytes(body[position + error.start : position + error.end]).hex(" ")
             problems.add(
-                name, f"The bytes {broken} are not {encoding}; save the file as UTF-8, or name its encoding.", line=line
+                name,
+                Message(
+                    "The bytes {broken} are not {encoding}; save the file as UTF-8, or name its encoding.",
+                    broken=broken,
+                    encoding=encoding,
+                ),
+                line=line,
             )
             position += max(error.end, 1)
         reported += 1
         if reported >= problems.limit:
             rest = str(body[position:], codec, "replace").count("\ufffd")
             if rest:
-                problems.add(name, "More bytes cannot be decoded.", line=line, count=rest)
+                problems.add(name, Message("More bytes cannot be decoded."), line=line, count=rest)
             return
 
 
@@ -149,8 +156,12 @@ def _refuse_binary(name: str, text: str, encoding: str, problems: Problems) -> N
     nuls = text.count("\0")
     for _ in range(min(nuls, 3)):
         line += count_lines(text[last:position])
-        problems.add(name, "A NUL byte: this is not text, or not in the encoding " + encoding + ".", line=line)
+        problems.add(
+            name,
+            Message("A NUL byte: this is not text, or not in the encoding {encoding}.", encoding=encoding),
+            line=line,
+        )
         last, position = position, text.find("\0", position + 1)
     if nuls > 3:
-        problems.add(name, "More NUL bytes follow.", line=line, count=nuls - 3)
+        problems.add(name, Message("More NUL bytes follow."), line=line, count=nuls - 3)
     raise Unreadable

@@ -9,6 +9,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
+from pst.messages import Message
+
 DELIMITERS = (",", "\t", ";", "|")
 SAMPLE = 300
 LINE = re.compile(r"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+")
@@ -44,15 +46,20 @@ def records(text: str, delimiter: str, quotes: bool) -> Iterator[tuple[int, list
         except csv.Error as error:
             # The csv module says which by its message alone.
             if "expected after" in str(error):
-                yield start, Malformed("Something follows a closing quote; double the quotes inside a quoted cell.")
+                yield (
+                    start,
+                    Malformed(Message("Something follows a closing quote; double the quotes inside a quoted cell.")),
+                )
                 continue
             if "field limit" in str(error):
                 yield (
                     start,
-                    Malformed("A cell is far too long: a quote is opened and not closed, or it is not a table."),
+                    Malformed(
+                        Message("A cell is far too long: a quote is opened and not closed, or it is not a table.")
+                    ),
                 )
             else:
-                yield start, Malformed("The quote that is opened in this record is never closed.")
+                yield start, Malformed(Message("The quote that is opened in this record is never closed."))
             return  # where the next record starts cannot be known
         if len(fields) > 1 or (fields and fields[0].strip()):
             yield start, fields

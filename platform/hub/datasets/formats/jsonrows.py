@@ -10,6 +10,7 @@ from typing import Any
 
 from hub.datasets.formats.decoding import count_lines
 from hub.datasets.formats.delimited import lines
+from pst.messages import Message
 
 SPACE = re.compile(r"[ \t\r\n]*")
 
@@ -58,11 +59,11 @@ def _decode(text: str, index: int) -> tuple[Any, int]:
     try:
         return DECODER.raw_decode(text, index)
     except json.JSONDecodeError as error:
-        raise BadJson(f"This is not valid JSON: {error.msg}", error.pos) from None
+        raise BadJson(Message("This is not valid JSON: {error}", error=error.msg), error.pos) from None
     except RecursionError:
-        raise BadJson("This JSON is nested too deeply.", index) from None
+        raise BadJson(Message("This JSON is nested too deeply."), index) from None
     except ValueError as error:
-        raise BadJson(f"This is not valid JSON: {error}", index) from None
+        raise BadJson(Message("This is not valid JSON: {error}", error=error), index) from None
 
 
 class BadJson(ValueError):
@@ -96,11 +97,16 @@ def line_records(text: str) -> Iterator[tuple[int, dict[str, Any] | Broken]]:
         try:
             value, end = _decode(stripped, 0)
             if end < len(stripped):
-                raise BadJson("Something follows the row's object", end)
+                raise BadJson(Message("Something follows the row's object"), end)
         except BadJson as error:
-            yield number, Broken(f"{error} (character {error.position + 1} of the line).")
+            yield (
+                number,
+                Broken(
+                    Message("{error} (character {position} of the line).", error=error, position=error.position + 1)
+                ),
+            )
             continue
-        yield number, value if isinstance(value, dict) else Broken("A row must be an object: {...}.")
+        yield number, value if isinstance(value, dict) else Broken(Message("A row must be an object: {{...}}."))
 
 
 def document_records(text: str) -> Iterator[tuple[int, dict[str, Any] | Broken]]:
@@ -121,16 +127,19 @@ def document_records(text: str) -> Iterator[tuple[int, dict[str, Any] | Broken]]
             return
         while True:
             start, (value, index) = index, _decode(text, index)
-            yield line_at(start), value if isinstance(value, dict) else Broken("A row must be an object: {...}.")
+            yield (
+                line_at(start),
+                value if isinstance(value, dict) else Broken(Message("A row must be an object: {{...}}.")),
+            )
             index = _skip(text, index)
             if text.startswith("]", index):
                 _finish(text, index + 1, inside)
                 return
             if not text.startswith(",", index):
-                raise BadJson("This is not valid JSON: a comma or ] is missing after a row", index)
+                raise BadJson(Message("This is not valid JSON: a comma or ] is missing after a row"), index)
             index = _skip(text, index + 1)
     except BadJson as error:
-        yield line_at(max(error.position, counted)), Broken(f"{error}.")
+        yield line_at(max(error.position, counted)), Broken(Message("{sentence}.", sentence=error))
 
 
 def _array_start(text: str) -> tuple[int, bool]:
@@ -139,7 +148,7 @@ def _array_start(text: str) -> tuple[int, bool]:
     if text.startswith("[", index):
         return index + 1, False
     if not text.startswith("{", index):
-        raise BadJson('The document must be an array of objects, or {"data": [...]}', index)
+        raise BadJson(Message('The document must be an array of objects, or {{"data": [...]}}'), index)
     index = _skip(text, index + 1)
     while text.startswith('"', index):
         key, index = _key(text, index)
@@ -150,7 +159,7 @@ def _array_start(text: str) -> tuple[int, bool]:
         if not text.startswith(",", index):
             break
         index = _skip(text, index + 1)
-    raise BadJson('The document must be an array of objects, or {"data": [...]}', index)
+    raise BadJson(Message('The document must be an array of objects, or {{"data": [...]}}'), index)
 
 
 def _key(text: str, index: int) -> tuple[Any, int]:
@@ -158,7 +167,7 @@ def _key(text: str, index: int) -> tuple[Any, int]:
     key, index = _decode(text, index)
     index = _skip(text, index)
     if not text.startswith(":", index):
-        raise BadJson("This is not valid JSON: a colon is missing", index)
+        raise BadJson(Message("This is not valid JSON: a colon is missing"), index)
     return key, _skip(text, index + 1)
 
 
@@ -169,12 +178,12 @@ def _finish(text: str, index: int, inside: bool) -> None:
         while text.startswith(",", index):
             index = _skip(text, index + 1)
             if not text.startswith('"', index):
-                raise BadJson("This is not valid JSON: a key is missing", index)
+                raise BadJson(Message("This is not valid JSON: a key is missing"), index)
             _, index = _key(text, index)
             _, index = _decode(text, index)
             index = _skip(text, index)
         if not text.startswith("}", index):
-            raise BadJson("This is not valid JSON: a closing } is missing", index)
+            raise BadJson(Message("This is not valid JSON: a closing }} is missing"), index)
         index = _skip(text, index + 1)
     if index < len(text):
-        raise BadJson("Something follows the end of the JSON document", index)
+        raise BadJson(Message("Something follows the end of the JSON document"), index)

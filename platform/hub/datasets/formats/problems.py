@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from pst.messages import Message, said
+
 
 @dataclass(frozen=True)
 class Limits:
@@ -47,7 +49,13 @@ class Problem:
     message: str
 
     def to_dict(self) -> dict[str, Any]:
-        return {"file": self.file, "line": self.line, "column": self.column, "message": self.message}
+        return {
+            "file": self.file,
+            "line": self.line,
+            "column": self.column,
+            "message": self.message,
+            "said": said(self.message),
+        }
 
 
 @dataclass
@@ -72,7 +80,7 @@ class Problems:
         """The problems as users see them, with a last line that says how many more there are."""
         listed = [problem.to_dict() for problem in self.first]
         if (more := self.total - len(self.first)) > 0:
-            listed.append(Problem(None, None, None, f"There are {more:,} more errors.").to_dict())
+            listed.append(Problem(None, None, None, Message("There are {more:,} more errors.", more=more)).to_dict())
         return listed
 
 

@@ -9,6 +9,7 @@ from statistics import fmean, pstdev
 from typing import Any
 
 from hub.datasets.formats.rows import Label, Row, sort_labels
+from pst.messages import Message, said, word
 
 IMBALANCED = 0.8
 """From this share of one class on, a model that always answers it looks good."""
@@ -70,8 +71,8 @@ def _said(row: Row) -> tuple[Any, ...]:
     return _texts(row) if row.references is None else (*_texts(row), row.label)
 
 
-def _rows(count: int) -> str:
-    return "1 row" if count == 1 else f"{count:,} rows"
+def _rows(count: int) -> Message:
+    return Message("1 row") if count == 1 else Message("{count:,} rows", count=count)
 
 
 def _texts(row: Row) -> tuple[str, str | None]:
@@ -107,25 +108,53 @@ def make(
     counts = Counter(label for row in uploaded for label in row.classes)
     one_class = all(isinstance(row.label, str) and row.references is None for row in uploaded)
     overlap = overlaps(splits)
-    warnings: list[dict[str, str]] = []
+    warnings: list[dict[str, Any]] = []
 
-    def warn(code: str, message: str) -> None:
-        warnings.append({"code": code, "message": message})
+    def warn(code: str, message: Message) -> None:
+        warnings.append({"code": code, "message": message, "said": said(message)})
 
     if few := sort_labels(label for label, count in counts.items() if count < 2):
         shown = ", ".join(few[:5]) + (", …" if len(few) > 5 else "")
-        warn("few_rows", f"Classes with fewer than 2 training rows, which cannot be validated: {len(few)} ({shown}).")
+        warn(
+            "few_rows",
+            Message(
+                "Classes with fewer than 2 training rows, which cannot be validated: {count} ({classes}).",
+                count=len(few),
+                classes=shown,
+            ),
+        )
     for name, split in described.items():
         if split["duplicates"]:
-            warn("duplicates", f"In {name}, {_rows(split['duplicates'])} repeat the text of an earlier row.")
+            warn(
+                "duplicates",
+                Message(
+                    "In {split}, {rows} repeat the text of an earlier row.",
+                    split=word(name),
+                    rows=_rows(split["duplicates"]),
+                ),
+            )
     for item in overlap:
         if item["rows"]:
-            warn("overlap", f"In {item['b']}, {_rows(item['rows'])} have the text of a row of {item['a']}.")
+            warn(
+                "overlap",
+                Message(
+                    "In {split}, {rows} have the text of a row of {other}.",
+                    split=word(item["b"]),
+                    rows=_rows(item["rows"]),
+                    other=word(item["a"]),
+                ),
+            )
     if clashes := contradictions(uploaded):
-        warn("contradictions", f"Training texts that stand there with more than one label: {clashes:,}.")
+        warn(
+            "contradictions",
+            Message("Training texts that stand there with more than one label: {count:,}.", count=clashes),
+        )
     majority = max(counts.values(), default=0) / max(1, len(uploaded)) if one_class else 0.0
     if majority >= IMBALANCED:
-        warn("imbalanced", f"{majority:.0%} of the training rows have one label; look at more than accuracy.")
+        warn(
+            "imbalanced",
+            Message("{share:.0%} of the training rows have one label; look at more than accuracy.", share=majority),
+        )
     return {
         "splits": described,
         "columns": columns,

@@ -15,6 +15,7 @@ from hub.datasets.formats import delimited, jsonrows
 from hub.datasets.formats.columns import KNOWN
 from hub.datasets.formats.decoding import decode
 from hub.datasets.formats.problems import Limits, Options, Problems, Unreadable
+from pst.messages import Message
 
 FORMATS = ("csv", "tsv", "json", "jsonl")
 SAMPLE = 1000
@@ -74,12 +75,19 @@ class Table:
         missing = [name for name in names if name not in self.columns]
         for name in missing:
             has = ", ".join(self.columns[:20]) + (", …" if len(self.columns) > 20 else "")
-            problems.add(self.name, f'There is no column "{name}"; the file has: {has}.', line=1, column=name)
+            problems.add(
+                self.name,
+                Message('There is no column "{name}"; the file has: {has}.', name=name, has=has),
+                line=1,
+                column=name,
+            )
         if missing:
             return
         for count, (line, record) in enumerate(self.records(), start=1):
             if count > self.limits.rows:
-                problems.add(self.name, f"The file has more than {self.limits.rows:,} rows.", line=line)
+                problems.add(
+                    self.name, Message("The file has more than {rows:,} rows.", rows=self.limits.rows), line=line
+                )
                 return
             cells = self._pick(line, record, names, lists, problems)
             if cells is not None:
@@ -95,15 +103,23 @@ class Table:
             if len(record) != len(self.columns):
                 problems.add(
                     self.name,
-                    f"This record has {len(record)} fields where {len(self.columns)} are expected"
-                    " (a delimiter inside a cell needs quotes).",
+                    Message(
+                        "This record has {fields} fields where {columns} are expected (a delimiter "
+                        "inside a cell needs quotes).",
+                        fields=len(record),
+                        columns=len(self.columns),
+                    ),
                     line=line,
                 )
                 return None
             cells: list[Cell] = [record[self.columns.index(name)] for name in names]
         else:
             if len(record) > self.limits.columns:
-                problems.add(self.name, f"This row has more than {self.limits.columns} columns.", line=line)
+                problems.add(
+                    self.name,
+                    Message("This row has more than {columns} columns.", columns=self.limits.columns),
+                    line=line,
+                )
                 return None
             cells = []
             for name in names:
@@ -113,7 +129,10 @@ class Table:
                     value = jsonrows.items(given) or (jsonrows.Nested if given else ())
                 if isinstance(value, type):
                     problems.add(
-                        self.name, "A list or an object stands where a text is expected.", line=line, column=name
+                        self.name,
+                        Message("A list or an object stands where a text is expected."),
+                        line=line,
+                        column=name,
                     )
                     return None
                 cells.append(value)
@@ -128,9 +147,13 @@ class Table:
             if value is None:
                 continue
             if len(value) > self.limits.cell_chars:
-                message = f"This cell has {len(value):,} characters; {self.limits.cell_chars:,} are the most."
+                message = Message(
+                    "This cell has {length:,} characters; {most:,} are the most.",
+                    length=len(value),
+                    most=self.limits.cell_chars,
+                )
             elif NO_TEXT.search(value):
-                message = "This cell has a character that is no text: NUL, or half a surrogate pair."
+                message = Message("This cell has a character that is no text: NUL, or half a surrogate pair.")
             else:
                 continue
             problems.add(self.name, message, line=line, column=name)
@@ -147,7 +170,7 @@ def open_table(
     """
     text, encoding = decode(name, data, options.encoding, problems)
     if not text.strip():
-        problems.add(name, "The file is empty.")
+        problems.add(name, Message("The file is empty."))
         raise Unreadable
     form = options.format if options.format != "auto" else _find_format(name, text)
     if form in {"json", "jsonl"}:
@@ -171,14 +194,14 @@ def _open_json(name: str, text: str, layout: Layout, limits: Limits, problems: P
         if isinstance(record, dict):
             columns |= dict.fromkeys(record)
         if len(columns) > limits.columns:
-            problems.add(name, f"The rows have more than {limits.columns} columns.", line=line)
+            problems.add(name, Message("The rows have more than {columns} columns.", columns=limits.columns), line=line)
             raise Unreadable
     if not columns:
         first = next(read(text), None)
         if first is not None and isinstance(first[1], jsonrows.Broken):
             problems.add(name, first[1].message, line=first[0])
         else:
-            problems.add(name, "There are no rows in the file.")
+            problems.add(name, Message("There are no rows in the file."))
         raise Unreadable
     return Table(name, layout, list(columns), limits, lambda: read(text))
 
@@ -201,7 +224,9 @@ def _open_delimited(
     if delimiter == "auto":
         delimiter = "\t" if options.format == "tsv" else delimited.find_delimiter(text, preferred)
     if not delimiter:
-        problems.add(name, "There is one column only; a text and a label are needed (separated by , ; | or a tab).")
+        problems.add(
+            name, Message("There is one column only; a text and a label are needed (separated by , ; | or a tab).")
+        )
         raise Unreadable
     quotes = delimited.find_quotes(text, delimiter)
 
@@ -211,22 +236,30 @@ def _open_delimited(
     rows = [record for _, record in islice(read(), delimited.SAMPLE) if isinstance(record, list)]
     if not rows:
         line, record = next(read(), (1, None))
-        problems.add(name, record.message if isinstance(record, delimited.Malformed) else "No rows.", line=line)
+        problems.add(
+            name,
+            record.message if isinstance(record, delimited.Malformed) else Message("There are no rows in the file."),
+            line=line,
+        )
         raise Unreadable
     header = _find_header(rows, options, like)
     width = len(rows[0]) if header else delimited.shape(text, delimiter, quotes, delimited.SAMPLE).width
     if width > limits.columns:
-        problems.add(name, f"The file has {width} columns; {limits.columns} are the most.", line=1)
+        problems.add(
+            name,
+            Message("The file has {width} columns; {columns} are the most.", width=width, columns=limits.columns),
+            line=1,
+        )
         raise Unreadable
     columns = [f"column_{number + 1}" for number in range(width)]
     if header:
         columns = [cell.strip() or columns[number] for number, cell in enumerate(rows[0])]
         if len(set(columns)) < width:
             twice = next(column for column in columns if columns.count(column) > 1)
-            problems.add(name, f'The header names "{twice}" more than once.', line=1, column=twice)
+            problems.add(name, Message('The header names "{twice}" more than once.', twice=twice), line=1, column=twice)
             raise Unreadable
     if width < 2:
-        problems.add(name, "There is one column only; a text and a label are needed.", line=1)
+        problems.add(name, Message("There is one column only; a text and a label are needed."), line=1)
         raise Unreadable
     layout = Layout("tsv" if delimiter == "\t" else "csv", encoding, delimiter=delimiter, quotes=quotes, header=header)
     return Table(name, layout, columns, limits, lambda: islice(read(), 1 if header else 0, None))

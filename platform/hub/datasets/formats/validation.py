@@ -13,6 +13,7 @@ from hub.datasets.formats.problems import Limits, Options, Problems, Unreadable
 from hub.datasets.formats.rows import Row, sort_labels
 from hub.datasets.formats.splits import split_off
 from hub.datasets.formats.tables import Table, open_table
+from pst.messages import Message, word
 
 TRAIN, VALIDATION, TEST = "train", "validation", "test"
 
@@ -96,11 +97,21 @@ def choose_roles(table: Table, options: Options, problems: Problems) -> Roles:
     )
     text, label = ("source", "target") if options.task == "generation" else ("text", "label")
     if not roles.text or not roles.label:
-        problems.add(table.name, f"No column is left for the {text} or the {label}; name both.", line=1)
+        problems.add(
+            table.name,
+            Message("No column is left for the {text} or the {label}; name both.", text=word(text), label=word(label)),
+            line=1,
+        )
         raise Unreadable
     chosen = [name for name in (roles.text, roles.label, roles.text_pair, roles.references) if name]
     if len(set(chosen)) < len(chosen):
-        problems.add(table.name, f"The {text}, the {label} and the others must be different columns.", line=1)
+        problems.add(
+            table.name,
+            Message(
+                "The {text}, the {label} and the others must be different columns.", text=word(text), label=word(label)
+            ),
+            line=1,
+        )
         raise Unreadable
     return roles
 
@@ -119,7 +130,9 @@ def read_rows(table: Table, roles: Roles, options: Options, problems: Problems) 
         pair = others[0].strip() if roles.text_pair and isinstance(others[0], str) else ""
         if not text or (roles.text_pair and not pair):
             empty += 1
-            problems.add(table.name, "The text is empty.", line=line, column=roles.text_pair if text else roles.text)
+            problems.add(
+                table.name, Message("The text is empty."), line=line, column=roles.text_pair if text else roles.text
+            )
             continue
         references: tuple[str, ...] | None = None
         try:
@@ -132,13 +145,16 @@ def read_rows(table: Table, roles: Roles, options: Options, problems: Problems) 
             continue
         rows.append(Row(line, text, pair if roles.text_pair else None, known.setdefault(found, found), references))
     if not rows and not problems:
-        problems.add(table.name, "There are no rows in the file.")
+        problems.add(table.name, Message("There are no rows in the file."))
     return rows, empty
 
 
 def _check_numbers(name: str, rows: list[Row], problems: Problems) -> None:
     if len({row.label for row in rows}) < 2 and rows:
-        problems.add(name, f"All rows have the number {rows[0].label}; at least two different ones are needed.")
+        problems.add(
+            name,
+            Message("All rows have the number {label}; at least two different ones are needed.", label=rows[0].label),
+        )
 
 
 def _check_labels(
@@ -151,16 +167,20 @@ def _check_labels(
 ) -> None:
     name = files[TRAIN][0]
     if len(labels) > limits.classes:
-        message = (
-            f"There are {len(labels):,} different labels; {limits.classes:,} are the most. Is it the right column?"
+        message = Message(
+            "There are {count:,} different labels; {most:,} are the most. Is it the right column?",
+            count=len(labels),
+            most=limits.classes,
         )
         problems.add(name, message)
         return
     if options.task == "multilabel":
         if not labels and splits[TRAIN]:
-            problems.add(name, "No row has a label.")
+            problems.add(name, Message("No row has a label."))
     elif len(labels) < 2 and splits[TRAIN]:
-        problems.add(name, f'All rows have the label "{labels[0]}"; at least two classes are needed.')
+        problems.add(
+            name, Message('All rows have the label "{label}"; at least two classes are needed.', label=labels[0])
+        )
     known = set(labels)
     for split, rows in splits.items():
         if split == TRAIN:
@@ -171,5 +191,9 @@ def _check_labels(
                 if label not in known:
                     strange.setdefault(label, []).append(row.line)
         for label, lines in strange.items():
-            message = f'The label "{label}" ({len(lines):,} rows) does not occur in the training rows.'
+            message = Message(
+                'The label "{label}" ({rows:,} rows) does not occur in the training rows.',
+                label=label,
+                rows=len(lines),
+            )
             problems.add(files[split][0], message, line=lines[0])

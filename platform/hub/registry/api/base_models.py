@@ -20,6 +20,7 @@ from hub.registry.api.models import with_newest
 from hub.registry.api.serializers import BaseModelSerializer
 from hub.registry.base_models import Source, add_base_model
 from hub.registry.models import MODEL_NAME, Model, ModelKind
+from pst.messages import Message
 
 MAX_FILES = 100
 
@@ -89,5 +90,8 @@ class BaseModelsView(generics.ListAPIView[Model]):
 
 def _source(upload: UploadedFile[Any]) -> Source:
     if upload.name is None or upload.size is None or upload.file is None:
-        raise UserError("Each file needs a name.", details=[{"field": "files", "message": "a file without a name"}])
+        raise UserError(
+            Message("Each file needs a name."),
+            details=[{"field": "files", "message": Message("a file without a name")}],
+        )
     return Source(upload.name, upload.file, upload.size)

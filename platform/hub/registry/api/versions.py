@@ -22,6 +22,7 @@ from hub.registry.archive import FORMATS, archive
 from hub.registry.downloads import AnyAccept, send
 from hub.registry.files import path_problem
 from hub.registry.models import ModelVersion
+from pst.messages import Message
 
 
 def find_version(request: Request, namespace: str, name: str, number: int) -> ModelVersion:
@@ -93,7 +94,10 @@ class ArchiveView(APIView):
         version = find_version(request, namespace, name, number)
         kind = request.query_params.get("format", "tar")
         if kind not in FORMATS:
-            raise UserError(f"format must be {' or '.join(sorted(FORMATS))}.", details=[{"field": "format"}])
+            raise UserError(
+                Message("format must be {formats}.", formats=" or ".join(sorted(FORMATS))),
+                details=[{"field": "format"}],
+            )
         body = archive(version, format=kind)
         content_type = FORMATS[kind][1]
         headers = {

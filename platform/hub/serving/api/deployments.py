@@ -20,6 +20,7 @@ from hub.core.fields import SentenceField
 from hub.registry.models import MODEL_NAME, Model, ModelVersion
 from hub.serving import services
 from hub.serving.models import Deployment, DeploymentQuerySet, HeldState, Placement
+from pst.messages import Message
 
 
 class WantedSerializer(serializers.Serializer[Any]):
@@ -169,8 +170,8 @@ class DeploymentsView(generics.ListAPIView[Deployment]):
         )
         if model is None:
             raise NotFound(
-                f"There is no model {data['model']} that you can see.",
-                details=[{"field": "model", "message": "unknown"}],
+                Message("There is no model {model} that you can see.", model=data["model"]),
+                details=[{"field": "model", "message": Message("unknown")}],
             )
         deployment = services.create_deployment(
             actor=actor,
@@ -211,7 +212,7 @@ class DeploymentView(generics.GenericAPIView[Deployment]):
         given = DeploymentChangeSerializer(data=request.data)
         given.is_valid(raise_exception=True)
         if not given.validated_data:
-            raise UserError("Send a revision, a number of replicas, or both.")
+            raise UserError(Message("Send a revision, a number of replicas, or both."))
         services.change_deployment(actor=actor, deployment=deployment, **given.validated_data)
         return Response(DeploymentSerializer(self._deployment(deployment_id)).data)
 

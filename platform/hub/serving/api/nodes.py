@@ -19,6 +19,7 @@ from hub.core.errors import NotFound
 from hub.core.fields import SentenceField
 from hub.serving import services
 from hub.serving.models import Deployment, HeldState, Node, NodeKind, NodeQuerySet, Placement
+from pst.messages import Message
 from pst_client.contract import NodeProfile
 
 
@@ -129,7 +130,7 @@ class NodeProfileView(APIView):
         """What a serving node measured of itself. 404 no_profile where it has not yet."""
         node = get_object_or_404(Node.objects.visible_to(actor_of(request)), pk=node_id)
         if node.profile is None:
-            raise NotFound(f"The node {node.name} has not measured itself.", code="no_profile")
+            raise NotFound(Message("The node {node} has not measured itself.", node=node.name), code="no_profile")
         return Response(node.profile)
 
 
