@@ -9,6 +9,7 @@ from celery import shared_task
 from django.conf import settings
 from django.utils import timezone
 
+from hub.core import parts
 from jobs.services import reaping, unused
 
 log = structlog.get_logger(__name__)
@@ -17,6 +18,7 @@ log = structlog.get_logger(__name__)
 @shared_task(name="jobs.reap")
 def reap() -> None:
     """May run twice at once: each step checks the row anew before it changes it."""
+    parts.beat(parts.PLATFORM)
     expired, rung = reaping.expire_leases(), reaping.ring_again()
     if expired or rung:
         log.info("jobs_reaped", expired=expired, rung=rung)

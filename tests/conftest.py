@@ -5,14 +5,17 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import hypothesis
 import pytest
+from django.core.cache import cache
 from rest_framework.test import APIClient
 
 from embedded.services import Postgres, Valkey
+from hub.core import parts
 from tests import settings as test_settings
 from tests.factories.accounts import Person, node_secret, person
 
@@ -46,11 +49,18 @@ def _speaks_to_database(item: pytest.Item) -> bool:
 
 @pytest.fixture(scope="session", autouse=True)
 def valkey() -> Iterator[Valkey]:
-    server = Valkey(test_settings.TEST_DIR / "redis.sock")
+    server = test_settings.VALKEY
     server.start()
     yield server
     server.stop()
     shutil.rmtree(test_settings.TEST_DIR, ignore_errors=True)
+
+
+@pytest.fixture(autouse=True)
+def parts_at_work(valkey: Valkey) -> None:
+    """As if every part of the platform had been at work for long: none of them runs here."""
+    for part in parts.PARTS:
+        cache.set(f"part:{part}", [time.time(), 0.0], timeout=None)
 
 
 @pytest.fixture(scope="session")

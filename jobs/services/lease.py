@@ -37,8 +37,9 @@ from pst_client.contract import (
 
 FIRST_SEQ = 1
 """Each attempt's events are counted anew (see JobEvent)."""
-TOKEN_GRACE = timedelta(minutes=1)
-"""The job's token outlives its lease by this much, so that a late heartbeat still finds it."""
+TOKEN_GRACE = timedelta(days=7)
+"""The job's token ends with its attempt. It outlives the lease, which a worker can't renew while the platform is away,
+by so much at most."""
 
 
 class StaleLease(Conflict):

@@ -9,6 +9,7 @@ from django.conf import settings
 from django.db import transaction
 from django.utils import timezone
 
+from hub.core import parts
 from jobs import waiting
 from jobs.models import LEASED, Job
 from jobs.services import attempts, moves
@@ -33,7 +34,15 @@ def expire_lease(*, job_id: UUID) -> bool:
 
 
 def expire_leases() -> int:
-    """Take every job whose lease has run out; each in a transaction of its own. Returns how many."""
+    """Take every job whose lease has run out; each in a transaction of its own. Returns how many.
+
+    Time in which the web tier was away counts for no lease: a worker could not have renewed it. So nothing runs out
+    while it is away, nor until it has been back for as long as a lease lasts.
+    """
+    web = parts.heard(parts.WEB)
+    whole_lease = timezone.now().timestamp() - settings.LEASE_SECONDS
+    if web is None or web.since > whole_lease or web.at < timezone.now().timestamp() - parts.SILENT_SECONDS:
+        return 0
     expired = Job.objects.filter(state__in=LEASED, lease_expires_at__lt=timezone.now())
     return sum(expire_lease(job_id=job_id) for job_id in expired.values_list("id", flat=True))
 

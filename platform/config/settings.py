@@ -101,19 +101,26 @@ CACHES = {
         "BACKEND": "django.core.cache.backends.redis.RedisCache",
         # redis-py says unix:// where Celery says redis+socket://.
         "LOCATION": REDIS_URL.replace("redis+socket://", "unix://", 1),
-        "KEY_PREFIX": "sparsewright",
+        # Redis grants by these prefixes: of all this a worker may touch only its own (docs/guides/production.md).
+        "KEY_PREFIX": "cache",
+        "OPTIONS": {"serializer": "hub.core.cache.JSONSerializer", "socket_connect_timeout": 5, "socket_timeout": 10},
     }
 }
 
 CELERY_BROKER_URL = REDIS_URL
 CELERY_TASK_IGNORE_RESULT = True
 CELERY_TASK_DEFAULT_QUEUE = "platform"
+CELERY_WORKER_ENABLE_REMOTE_CONTROL = False
 CELERY_TASK_SERIALIZER = "json"
 CELERY_ACCEPT_CONTENT = ["json"]
 CELERY_TASK_ACKS_LATE = False
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
-CELERY_BROKER_TRANSPORT_OPTIONS = {"socket_connect_timeout": 5, "retry_on_timeout": True}
+CELERY_BROKER_TRANSPORT_OPTIONS = {
+    "socket_connect_timeout": 5,
+    "retry_on_timeout": True,
+    "global_keyprefix": "platform:",
+}
 CELERY_BEAT_SCHEDULE_FILENAME = str(DATA_DIR / "beat-schedule")
 CELERY_BEAT_SCHEDULE = {
     "jobs.reap": {"task": "jobs.reap", "schedule": timedelta(seconds=env.integer("REAPER_SECONDS", 5))},
@@ -126,6 +133,8 @@ CELERY_BEAT_SCHEDULE = {
 
 # Files lie under their sha256 in the default storage: a folder, or a bucket.
 if env.text("S3_BUCKET"):
+    from botocore.config import Config  # heavy, and needed here alone
+
     blob_storage: dict[str, Any] = {
         "BACKEND": "hub.core.bucket.BucketStorage",
         "OPTIONS": {
@@ -139,6 +148,7 @@ if env.text("S3_BUCKET"):
             "default_acl": None,
             # A file that is opened to be sought in goes to the disk past this, not into memory.
             "max_memory_size": 8 * 1024 * 1024,
+            "client_config": Config(connect_timeout=5, read_timeout=30, retries={"max_attempts": 3}),
         },
     }
 else:

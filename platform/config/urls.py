@@ -21,6 +21,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("api/v1/", include("jobs.urls")),
     path("hf/", include("hub.registry.hf_urls")),
     re_path(r"^api/", csrf_exempt(spa.unknown_endpoint)),
+    re_path(r"^metrics$", spa.unknown_endpoint),
     re_path(r"^(?!static/).*$", spa.index, name="spa"),
 ]
 handler400 = "hub.core.errors.bad_request"

@@ -158,8 +158,8 @@ def test_nothing_is_left_running(tmp_path: Path) -> None:
         ) as process:
             assert process.stdout is not None and process.stdout.readline().startswith("http://127.0.0.1:")
             deadline = time.monotonic() + 60
-            # Valkey, the web tier, the platform's Celery process and its beat, a worker, a serving node.
-            while len(children := psutil.Process(process.pid).children(recursive=True)) < 6:
+            # Valkey, the web tier, the platform's three Celery processes and their beat, a worker, a serving node.
+            while len(children := psutil.Process(process.pid).children(recursive=True)) < 8:
                 assert time.monotonic() < deadline, children
                 time.sleep(0.1)
             process.send_signal(number)
@@ -172,7 +172,7 @@ def test_nothing_is_left_running(tmp_path: Path) -> None:
     "late",
     [
         "from pst_worker.run import die_with_parent; die_with_parent(0)",
-        "from config import celery; celery.LOADED_BY = 0; celery.end_with_the_worker()",
+        "from config import background; background.LOADED_BY = 0; background.end_with_the_worker()",
     ],
 )
 def test_a_process_whose_parent_died_before_it_could_watch_it_ends_too(late: str) -> None:

@@ -15,14 +15,14 @@ import httpx
 import pytest
 import uvicorn
 
-from config import asgi, connections
-from config.asgi import Front
+from config import connections, front
+from config.front import Front
 from config.server import configuration
 
 pytestmark = pytest.mark.any_database
 CLIENTS = 40
 """More than there are threads."""
-LARGE = 8 * asgi.SMALL_BODY
+LARGE = 8 * front.SMALL_BODY
 
 
 class Served:
@@ -48,7 +48,7 @@ class Served:
         if path == "/upload":
             try:
                 size = 0
-                while part := environ["wsgi.input"].read(asgi.PART):
+                while part := environ["wsgi.input"].read(front.PART):
                     size += len(part)
                 self.seen.append(size)
             except OSError as error:
@@ -77,8 +77,8 @@ class Parts:
 
     def __iter__(self) -> Iterator[bytes]:
         while self.left:
-            self.left -= asgi.PART
-            yield bytes(asgi.PART)
+            self.left -= front.PART
+            yield bytes(front.PART)
 
     def close(self) -> None:
         self.open.discard(id(self))
@@ -123,16 +123,16 @@ def test_clients_that_wait_keep_nobody_else_waiting(served: Served, sent: bytes)
 
 def test_slow_uploads_keep_only_uploads_waiting(served: Served) -> None:
     head = b"POST /upload HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer %d\r\nContent-Length: 8000000\r\n\r\nhalf"
-    clients = [served.connect(head % number) for number in range(asgi.UPLOAD_THREADS)]
+    clients = [served.connect(head % number) for number in range(front.UPLOAD_THREADS)]
     assert served.answers()
     for client in clients:
         client.close()
-    until(lambda: len(served.seen) == asgi.UPLOAD_THREADS)
+    until(lambda: len(served.seen) == front.UPLOAD_THREADS)
 
 
 def test_a_caller_has_four_uploads_at_a_time(served: Served) -> None:
     head = b"POST /upload HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer one\r\nContent-Length: 8000000\r\n\r\nhalf"
-    clients = [served.connect(head) for _ in range(asgi.UPLOADS_OF_A_CALLER)]
+    clients = [served.connect(head) for _ in range(front.UPLOADS_OF_A_CALLER)]
     time.sleep(0.2)
     content = bytes(LARGE)
 
@@ -146,11 +146,11 @@ def test_a_caller_has_four_uploads_at_a_time(served: Served) -> None:
     assert send("two").status_code == 200
     for client in clients:
         client.close()
-    until(lambda: len(served.seen) == 1 + asgi.UPLOADS_OF_A_CALLER)
+    until(lambda: len(served.seen) == 1 + front.UPLOADS_OF_A_CALLER)
     assert send("one").status_code == 200
 
 
-@pytest.mark.parametrize("size", [0, 1, asgi.SMALL_BODY, asgi.SMALL_BODY + 1, LARGE])
+@pytest.mark.parametrize("size", [0, 1, front.SMALL_BODY, front.SMALL_BODY + 1, LARGE])
 def test_bodies_arrive_whole(served: Served, size: int) -> None:
     assert httpx.post(f"{served.url}/upload", content=bytes(size), trust_env=False).status_code == 200
     assert served.seen == [size]
@@ -168,7 +168,7 @@ def test_a_large_body_that_is_refused_is_not_read_first(served: Served) -> None:
 def test_time_limits(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("HEAD_SECONDS", "WRITE_SECONDS", "LINGER_SECONDS"):
         monkeypatch.setattr(connections, name, 0.3)
-    monkeypatch.setattr(asgi, "BODY_SECONDS", 0.3)
+    monkeypatch.setattr(front, "BODY_SECONDS", 0.3)
     for sent in (b"GET / HT", b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\nhalf"):
         client = served.connect(sent)
         with contextlib.suppress(ConnectionResetError):
@@ -214,7 +214,7 @@ def test_what_the_application_is_told(served: Served) -> None:
 
 
 def test_more_requests_than_may_wait(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(asgi, "MAX_WAITING", 0)
+    monkeypatch.setattr(front, "MAX_WAITING", 0)
     answer = httpx.get(served.url, trust_env=False)
     assert answer.status_code == 503 and json.loads(answer.content)["error"]["code"] == "busy"
 
@@ -226,7 +226,7 @@ def test_a_break_in_a_body_gives_what_came_before() -> None:
         return messages.pop(0)
 
     async def ask() -> None:
-        body = asgi.Body(receive, asyncio.get_running_loop())
+        body = front.Body(receive, asyncio.get_running_loop())
         assert await asyncio.to_thread(body.read, 100) == b"half"
 
     asyncio.run(ask())

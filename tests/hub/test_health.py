@@ -1,7 +1,12 @@
 """The probes that a load balancer asks."""
 
+import time
+
 import pytest
+from django.core.cache import cache
 from rest_framework.test import APIClient
+
+from hub.core import parts
 
 pytestmark = pytest.mark.django_db
 
@@ -18,3 +23,50 @@ def test_not_ready_without_redis(api: APIClient, settings, tmp_path) -> None:
     }
     answer = api.get("/readyz")
     assert answer.status_code == 503 and answer.json()["failed"] == {"redis": "ConnectionError"}
+
+
+@pytest.mark.parametrize("part", parts.PARTS)
+def test_not_ready_while_a_part_is_silent(api: APIClient, part: str) -> None:
+    cache.set(f"part:{part}", [time.time() - 105, 0.0])
+    answer = api.get("/readyz")
+    assert answer.status_code == 503 and answer.json()["failed"] == {part: "has been silent for 105 s"}
+    cache.delete(f"part:{part}")
+    assert api.get("/readyz").json()["failed"] == {part: "was never heard"}
+    parts.beat(part)
+    assert api.get("/readyz").status_code == 200
+
+
+def test_a_part_that_was_away_begins_anew() -> None:
+    for silence, anew in ((1.0, False), (parts.GAP_SECONDS + 1, True)):
+        cache.set("part:some", [time.time() - silence, 5.0])
+        parts.beat("some")
+        heard = parts.heard("some")
+        assert heard is not None and (heard.since == 5.0) != anew
+
+
+def test_not_ready_without_the_storage(api: APIClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    def gone(*_: object, **__: object) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr("hub.core.folder.tempfile.TemporaryFile", gone)
+    answer = api.get("/readyz")
+    assert answer.status_code == 503 and answer.json()["failed"] == {"storage": "PermissionError"}
+
+
+def test_a_step_that_raises_is_taken_again() -> None:
+    taken = []
+
+    def step() -> None:
+        taken.append(1)
+        raise ValueError("unforeseen")
+
+    parts.supervised("test", step, seconds=0.01)
+    deadline = time.monotonic() + 10
+    while len(taken) < 3:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_metrics_are_not_a_page(api: APIClient) -> None:
+    answer = api.get("/metrics")
+    assert answer.status_code == 404 and answer.json()["error"]["code"] == "not_found"

@@ -18,6 +18,7 @@ from redis import Redis
 from hub.registry.models import ModelVersion
 from jobs.models import Job
 from jobs.services import moves, reaping
+from pst_client.contract import DOORBELL_PREFIX
 from tests import settings as test_settings
 from tests.factories.accounts import Person, person
 from tests.factories.jobs import event, queued_job, submission, worker
@@ -141,15 +142,15 @@ def test_the_record_has_no_gap_for_who_reads_along(owner: Person) -> None:
 @pytest.fixture
 def broker() -> Iterator[Redis]:
     """The real Valkey, with nothing in the queues used here."""
-    found = Redis(unix_socket_path=str(test_settings.TEST_DIR / "redis.sock"))
-    found.delete("ring-test")
+    found = Redis.from_url(test_settings.VALKEY.platform_url.replace("redis+socket", "unix"))
+    found.delete(f"{DOORBELL_PREFIX}ring-test")
     yield found
-    found.delete("ring-test")
+    found.delete(f"{DOORBELL_PREFIX}ring-test")
     found.close()
 
 
 def messages(broker: Redis) -> list[dict[str, Any]]:
-    return [json.loads(item) for item in broker.lrange("ring-test", 0, -1)]  # type: ignore[union-attr]
+    return [json.loads(item) for item in broker.lrange(f"{DOORBELL_PREFIX}ring-test", 0, -1)]  # type: ignore[union-attr]
 
 
 def test_the_doorbell_is_rung_on_commit_only(owner: Person, broker: Redis) -> None:

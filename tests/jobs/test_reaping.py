@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.core.cache import cache
 from django.utils import timezone
 from pytest_django import Settings
 
@@ -63,6 +65,20 @@ def test_a_silent_workers_job_is_queued_again(owner: Person, rung: list[str]) ->
     assert other.claim(job).json()["spec"]["attempt"] == 2
     assert gpu.heartbeat(job).status_code == 409
     assert other.finish(job, other.success(job)).json()["state"] == "succeeded"
+
+
+@pytest.mark.parametrize(("silent", "back"), [(100.0, 1000.0), (0.0, 0.0), (0.0, 25.0)])
+def test_no_lease_runs_out_while_the_platform_was_away(owner: Person, silent: float, back: float) -> None:
+    """The web tier is away, or has been back for less than a lease: no worker could have renewed its own."""
+    job, _ = held(owner)
+    let_expire(job)
+    now = time.time()
+    cache.set("part:web", [now - silent, now - back])
+    reap()
+    assert Job.objects.get(pk=job.pk).state == "running"
+    cache.set("part:web", [now, now - 31])
+    reap()
+    assert Job.objects.get(pk=job.pk).state == "queued"
 
 
 def test_attempts_run_out(owner: Person) -> None:

@@ -163,7 +163,7 @@ def start(tmp_path: Path, live_server: LiveServer, node_token: str, valkey: Valk
             "PYTHONFAULTHANDLER": "1",
             "SPARSEWRIGHT_URL": live_server.url,
             "SPARSEWRIGHT_NODE_TOKEN": node_token,
-            "SPARSEWRIGHT_REDIS_URL": valkey.url,
+            "SPARSEWRIGHT_REDIS_URL": valkey.worker_url,
             "SPARSEWRIGHT_NODE_NAME": f"node-{len(started)}",
             "SPARSEWRIGHT_WORK_DIR": str(tmp_path / "work"),
             "SPARSEWRIGHT_CACHE_DIR": str(tmp_path / "cache"),

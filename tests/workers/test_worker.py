@@ -16,9 +16,9 @@ from hub.registry.models import ModelVersion
 from hub.serving.models import Node
 from jobs.models import Job
 from jobs.tasks import reap
-from pst_client.contract import EventType, JobState, Resources
+from pst_client.contract import DOORBELL_PREFIX, EventType, JobState, Resources
 from tests.factories.accounts import Person
-from tests.settings import TEST_DIR
+from tests.settings import VALKEY
 from tests.workers.conftest import SETTINGS, Process, Start, eventually, rows_dataset, state, submit
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -191,16 +191,16 @@ def test_a_busy_worker_takes_no_message_from_an_idle_one(
         until(job, JobState.RUNNING, seconds=10)
     eventually(lambda: all(worker.job_child() for worker in workers))
     assert state(jobs[2]) == JobState.QUEUED
-    client = redis.Redis(unix_socket_path=str(TEST_DIR / "redis.sock"))
+    client = redis.Redis.from_url(VALKEY.platform_url.replace("redis+socket", "unix"))
     time.sleep(1)
-    assert client.llen(queue) == 1, "the third job's message waits for whoever is free first"
+    assert client.llen(f"{DOORBELL_PREFIX}{queue}") == 1, "the third job's message waits for whoever is free first"
     act(owner, jobs[0], "cancel")
     until(jobs[2], JobState.RUNNING, seconds=10)
 
 
 def test_a_job_whose_message_was_lost_is_found(start: Start, job: Job, queue: str) -> None:
-    client = redis.Redis(unix_socket_path=str(TEST_DIR / "redis.sock"))
-    assert client.delete(queue) == 1
+    client = redis.Redis.from_url(VALKEY.platform_url.replace("redis+socket", "unix"))
+    assert client.delete(f"{DOORBELL_PREFIX}{queue}") == 1
     start("pst_worker", script="quick", SPARSEWRIGHT_QUEUES=queue)
     until(job, JobState.SUCCEEDED)
 

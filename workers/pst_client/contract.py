@@ -23,6 +23,8 @@ Said = Annotated[
 
 RUN_JOB_TASK = "pst_worker.run_job"
 """Name of the one Celery task of the workers; its only argument is ``job_id``."""
+DOORBELL_PREFIX = "bell:"
+"""How the names of all keys in Redis begin that workers may touch."""
 
 LEASE_HEADER = "X-Lease-Token"
 

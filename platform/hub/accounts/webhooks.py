@@ -29,6 +29,7 @@ from hub.accounts.addresses import Endpoint, RefusedAddress, resolve
 from hub.accounts.models import DeliveryState, Role, Webhook, WebhookDelivery, Workspace
 from hub.accounts.services import record
 from hub.core.errors import Conflict
+from hub.core.parts import WEBHOOKS
 from hub.core.queue import enqueue
 from pst.messages import Message
 
@@ -60,7 +61,7 @@ def notify(*, workspace: Workspace, event: str, payload: dict[str, Any]) -> None
             delivery = WebhookDelivery.objects.create(
                 webhook=webhook, event=name, payload=payload, due_at=timezone.now() + HELD
             )
-            enqueue("webhooks.deliver", delivery_id=delivery.id)
+            enqueue("webhooks.deliver", queue=WEBHOOKS, delivery_id=delivery.id)
 
 
 @transaction.atomic
@@ -188,7 +189,7 @@ def ring_again() -> int:
     for delivery_id in due.values_list("id", flat=True)[:500]:
         with transaction.atomic():
             WebhookDelivery.objects.filter(pk=delivery_id).update(due_at=timezone.now() + HELD)
-            enqueue("webhooks.deliver", delivery_id=delivery_id)
+            enqueue("webhooks.deliver", queue=WEBHOOKS, delivery_id=delivery_id)
         count += 1
     return count
 

@@ -37,3 +37,6 @@ class BucketStorage(S3Storage):  # type: ignore[misc]  # django-storages has no 
 
     def forget_unfinished(self, *, older: timedelta) -> None:
         pass
+
+    def reachable(self) -> None:
+        self.connection.meta.client.head_bucket(Bucket=self.bucket_name)

@@ -76,6 +76,11 @@ class FolderStorage(FileSystemStorage):
             if path.stat().st_mtime < oldest:
                 path.unlink(missing_ok=True)
 
+    def reachable(self) -> None:
+        """Raises OSError where no file can be made."""
+        self._incoming.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=self._incoming).close()
+
 
 def _sync_folder(folder: Path) -> None:
     """Keep the new name through a loss of power."""

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from django.core.cache import cache
 from django.db import connection
 from django.http import HttpRequest, JsonResponse
 from redis.exceptions import RedisError
+
+from hub.core import parts, storage
 
 
 def live(request: HttpRequest) -> JsonResponse:
@@ -13,7 +14,8 @@ def live(request: HttpRequest) -> JsonResponse:
 
 
 def ready(request: HttpRequest) -> JsonResponse:
-    """200 when the database and Redis answer, else 503 naming what does not."""
+    """200 when the database, Redis and the storage answer and every part of the platform is at work, else 503 naming
+    what does not."""
     failed: dict[str, str] = {}
     try:
         with connection.cursor() as cursor:
@@ -21,7 +23,11 @@ def ready(request: HttpRequest) -> JsonResponse:
     except Exception as error:  # whatever the driver raises, the answer is the same: not ready, and why
         failed["database"] = type(error).__name__
     try:
-        cache.get("readyz")
+        failed |= parts.silent()
     except RedisError as error:
         failed["redis"] = type(error).__name__
+    try:
+        storage.reachable()
+    except Exception as error:  # whatever the bucket's client or the file system raises
+        failed["storage"] = type(error).__name__
     return JsonResponse({"status": "unavailable" if failed else "ok", "failed": failed}, status=503 if failed else 200)

@@ -41,6 +41,8 @@ class Backend(Protocol):
 
     def forget_unfinished(self, *, older: timedelta) -> None: ...
 
+    def reachable(self) -> None: ...
+
 
 def _backend() -> Backend:
     return cast(Backend, default_storage)
@@ -140,6 +142,11 @@ def stored() -> Iterator[tuple[str, datetime, int]]:
 def forget_unfinished(*, older: timedelta) -> None:
     """Delete what was begun to be written ``older`` ago and has no name yet: its process was killed."""
     _backend().forget_unfinished(older=older)
+
+
+def reachable() -> None:
+    """Raise whatever the storage raises that can't be used."""
+    _backend().reachable()
 
 
 def stored_at(sha256: str) -> datetime | None:

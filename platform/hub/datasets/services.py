@@ -20,6 +20,7 @@ from hub.accounts.services import record
 from hub.accounts.webhooks import WebhookEvent, notify
 from hub.core import storage
 from hub.core.errors import Conflict
+from hub.core.parts import DATASETS
 from hub.core.queue import enqueue
 from hub.datasets.formats.problems import Limits, Options, Problem
 from hub.datasets.formats.rows import Row, identity, to_lines
@@ -156,7 +157,7 @@ def _refuse_in_use(dataset: Dataset, what: Message) -> None:
 def _ring(dataset: Dataset) -> None:
     dataset.due_at = timezone.now() + RING_AGAIN
     Dataset.objects.filter(pk=dataset.pk).update(due_at=dataset.due_at)
-    enqueue("datasets.validate", dataset_id=dataset.id)
+    enqueue("datasets.validate", queue=DATASETS, dataset_id=dataset.id)
 
 
 def _record(actor: Actor, dataset: Dataset, action: str, **data: Any) -> None:
