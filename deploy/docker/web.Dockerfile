@@ -26,6 +26,4 @@ RUN useradd --uid 10001 --no-create-home sparsewright && mkdir /data && chown sp
 USER sparsewright
 VOLUME /data
 EXPOSE 8000
-HEALTHCHECK --interval=10s --timeout=5s --start-period=20s \
-    CMD ["python", "-c", "import urllib.request as r; r.urlopen('http://127.0.0.1:8000/healthz', timeout=4)"]
 CMD ["python", "-m", "config.server", "--host", "0.0.0.0", "--workers", "2"]

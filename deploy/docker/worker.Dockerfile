@@ -1,4 +1,5 @@
-# GPU worker and serving node: one image, two commands. TORCH_BACKEND is cpu, cu126, cu130, ... as uv names them.
+# GPU worker and serving node: one image, two commands. TORCH_BACKEND is cpu, cu126, cu130, ... as uv names
+# them; empty: torch comes from wherever uv is told to look, such as a mirror.
 FROM python:3.11-slim
 ARG TORCH_BACKEND=cpu
 ENV PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 PYTHONPATH=/app/workers HF_HUB_DISABLE_TELEMETRY=1 \
@@ -6,7 +7,7 @@ ENV PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 PYTHONPATH=/app/workers HF_HUB_
 WORKDIR /app
 COPY requirements/worker.lock requirements/worker.lock
 RUN pip install --no-cache-dir uv==0.13.9 \
-    && UV_TORCH_BACKEND=$TORCH_BACKEND uv pip install --system --no-cache --compile-bytecode -r requirements/worker.lock && pip uninstall -y uv
+    && ${TORCH_BACKEND:+env UV_TORCH_BACKEND=$TORCH_BACKEND} uv pip install --system --no-cache --compile-bytecode -r requirements/worker.lock && pip uninstall -y uv
 COPY workers/ workers/
 RUN useradd --uid 10001 --create-home sparsewright && mkdir /cache && chown sparsewright /cache
 USER sparsewright

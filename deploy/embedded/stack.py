@@ -1,4 +1,4 @@
-"""The platform as child processes: Valkey, web, the platform's three Celery processes, a worker, a serving node.
+"""The platform as child processes: Valkey, web, the platform's background, a worker, a serving node.
 
 Every child has a session of its own, so that Ctrl-C reaches only this process, which then stops them in order; and each
 dies with this process even if it is killed (PR_SET_PDEATHSIG, Linux). A child that ends by itself is started again.
@@ -36,9 +36,8 @@ START_SECONDS = 90.0
 STOP_SECONDS = 20.0
 WORKER_STOP_SECONDS = 150.0
 """A worker that is told to stop waits up to a minute for a checkpoint, and then for it to be uploaded."""
-BACKGROUND = ("platform", "datasets", "webhooks")
 # Stopped in this order: first those that talk to the web tier, last what they all stand on.
-STOP_ORDER = ("worker", "serve", *BACKGROUND, "web", "valkey")
+STOP_ORDER = ("worker", "serve", "platform", "web", "valkey")
 RESTARTS = 5
 RESTART_WINDOW_SECONDS = 60.0
 """A child that ended more than :data:`RESTARTS` times within this is not started again: the stack has failed."""
@@ -226,8 +225,7 @@ class Stack:
         number = self._listener.fileno()
         web = [sys.executable, "-m", "config.server", "--fd", str(number)]
         self._spawn("web", web, self._web_environment(), pass_fds=(number,))
-        for part in BACKGROUND:
-            self._spawn(part, [sys.executable, "-m", "config.background", part], self._web_environment())
+        self._spawn("platform", [sys.executable, "-m", "config.background"], self._web_environment())
         self._wait("The web tier", self._answers(f"{self.url}/readyz"))
         worker = self._node_environment(tokens["worker"], "local-worker")
         worker["SPARSEWRIGHT_REDIS_URL"] = self._redis["worker"]

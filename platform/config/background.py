@@ -1,20 +1,23 @@
-"""``python -m config.background platform|datasets|webhooks``: a part of the platform that works by itself.
+"""``python -m config.background``: the parts of the platform that work by themselves, each in a process of its own.
 
-``platform`` holds the beat, and there must be one of it. Its beat is a process of its own below the worker's: neither
-goes on without the other, and both end when the reaper has not run for a while, so that whoever supervises this
-process (compose, Helm, `make up`) starts it again.
+It starts again a part that ends. The part ``platform`` holds the beat, so this command runs once in an installation.
+The beat is a process below the part's: neither goes on without the other, and both end when the reaper has not run for
+a while.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import signal
+import subprocess
+import sys
 import tempfile
 import threading
 import time
 from pathlib import Path
 
-from celery.signals import beat_embedded_init, beat_init, task_postrun, worker_ready
+from celery.signals import beat_embedded_init, task_postrun, worker_ready
 
 from config.celery import app
 from hub.core import parts
@@ -24,19 +27,29 @@ REAPER = "jobs.reap"
 CONCURRENCY = {parts.PLATFORM: 2, parts.DATASETS: 2, parts.WEBHOOKS: 8}
 STUCK_SECONDS = 120.0
 """A reaper that has not run for so long is stuck, or its beat is gone."""
+FIRST_PAUSE_SECONDS = 0.5
+LONG_PAUSE_SECONDS = 30.0
 LOADED_BY = os.getpid()  # in a worker with a beat: the worker, of which the beat is a fork
 
 
 @beat_embedded_init.connect
 def end_with_the_worker(**_: object) -> None:
     """The beat must not go on alone when the worker is killed, be it before this line."""
+    _end_without(LOADED_BY)
 
+
+def end_with_parent() -> None:
+    """A part must not go on alone when the supervisor is killed."""
+    _end_without(os.getppid())
+
+
+def _end_without(parent: int) -> None:
     def watch() -> None:
-        while os.getppid() == LOADED_BY:
+        while os.getppid() == parent:
             time.sleep(1)
         os._exit(1)
 
-    threading.Thread(target=watch, name="watch-worker", daemon=True).start()
+    threading.Thread(target=watch, name="watch-parent", daemon=True).start()
 
 
 def reap_at_once(**_: object) -> None:
@@ -62,22 +75,69 @@ def watch_the_reaper(**_: object) -> None:
     threading.Thread(target=watch, name="watch-reaper", daemon=True).start()
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m config.background", description=__doc__)
-    parser.add_argument("part", choices=CONCURRENCY)
-    part = parser.parse_args().part
+def run(part: str) -> None:
     arguments = ["worker", "--pool=threads", f"--concurrency={CONCURRENCY[part]}", f"--queues={part}"]
     arguments += [f"--hostname={part}@%h", "--without-gossip", "--without-mingle", "--without-heartbeat"]
     arguments += ["--loglevel=INFO"]
     with tempfile.TemporaryDirectory(prefix="sparsewright-beat-") as folder:
         if part == parts.PLATFORM:
             arguments += ["--beat", f"--schedule={Path(folder) / 'schedule'}"]
-            beat_init.connect(reap_at_once)
             beat_embedded_init.connect(reap_at_once)
             worker_ready.connect(watch_the_reaper)
         else:
             worker_ready.connect(lambda **_: parts.beating(part), weak=False)
         app.worker_main(arguments)
+
+
+class Supervisor:
+    """Runs every part as a child of its own and starts again one that ends."""
+
+    def __init__(self) -> None:
+        self.stopping = threading.Event()
+        self.children: dict[str, subprocess.Popen[bytes]] = {}
+
+    def run(self) -> None:
+        threads = [threading.Thread(target=self._keep, args=(part,)) for part in CONCURRENCY]
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self.stop)
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+    def stop(self, *_: object) -> None:
+        self.stopping.set()
+        for child in self.children.values():
+            child.terminate()
+
+    def _keep(self, part: str) -> None:
+        pause = FIRST_PAUSE_SECONDS
+        while not self.stopping.is_set():
+            began = time.monotonic()
+            child = self.children[part] = subprocess.Popen([sys.executable, "-m", __spec__.name, part])
+            if self.stopping.is_set():  # stop() may have come before the child was known to it
+                child.terminate()
+            code = child.wait()
+            if self.stopping.wait(0):
+                return
+            pause = (
+                FIRST_PAUSE_SECONDS
+                if time.monotonic() - began > LONG_PAUSE_SECONDS
+                else min(2 * pause, LONG_PAUSE_SECONDS)
+            )
+            parts.log.error("part_ended", part=part, code=code, again_in_seconds=pause)
+            self.stopping.wait(pause)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m config.background", description=__doc__)
+    parser.add_argument("part", nargs="?", choices=CONCURRENCY, help="this one alone; all of them by default")
+    part = parser.parse_args().part
+    if part is None:
+        Supervisor().run()
+    else:
+        end_with_parent()
+        run(part)
 
 
 if __name__ == "__main__":

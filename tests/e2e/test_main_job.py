@@ -3,6 +3,7 @@ which a real Hub client pulls and a serving node answers with."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -12,6 +13,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import psutil
 import pytest
 
@@ -158,14 +160,50 @@ def test_nothing_is_left_running(tmp_path: Path) -> None:
         ) as process:
             assert process.stdout is not None and process.stdout.readline().startswith("http://127.0.0.1:")
             deadline = time.monotonic() + 60
-            # Valkey, the web tier, the platform's three Celery processes and their beat, a worker, a serving node.
-            while len(children := psutil.Process(process.pid).children(recursive=True)) < 8:
+            # Valkey, the web tier, the background with its three parts and a beat, a worker, a serving node.
+            while len(children := psutil.Process(process.pid).children(recursive=True)) < 9:
                 assert time.monotonic() < deadline, children
                 time.sleep(0.1)
             process.send_signal(number)
             process.wait(60)
         _, alive = psutil.wait_procs(children, timeout=60)  # a busy machine is no fault
         assert not [child for child in alive if child.status() != psutil.STATUS_ZOMBIE], (number, alive)
+
+
+KILLED = ("config.server", "config.background", "config.background datasets", "pst_serve", "valkey-server")
+
+
+def test_what_ends_by_itself_is_started_again(tmp_path: Path) -> None:
+    """Whatever is killed, the beat too, the stack comes back by itself, and readiness tells when."""
+
+    def processes(what: str) -> dict[int, psutil.Process]:
+        found = {}
+        for top in stack.children.values():
+            with contextlib.suppress(psutil.NoSuchProcess):  # a zombie has no command either
+                process = psutil.Process(top.process.pid)
+                for one in (process, *process.children(recursive=True)):
+                    if f"{what} " in f"{' '.join(one.cmdline())} ":
+                        found[one.pid] = one
+        return found
+
+    def ready() -> bool:
+        try:
+            return httpx.get(f"{stack.url}/readyz", timeout=10, trust_env=False).status_code == 200
+        except httpx.TransportError:
+            return False
+
+    with Stack(tmp_path / "stack", environment={"OMP_NUM_THREADS": "1"}) as stack:
+        for what in KILLED:
+            deadline = time.monotonic() + 90
+            while not (before := processes(what)):
+                assert time.monotonic() < deadline, what
+                time.sleep(0.1)
+            for process in before.values():
+                process.kill()
+            while not (ready() and processes(what).keys() - before.keys()):
+                stack.check()
+                assert time.monotonic() < deadline, what
+                time.sleep(0.2)
 
 
 @pytest.mark.parametrize(
