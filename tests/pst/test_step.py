@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from pst import memory
+from pst import machine, memory
 from pst.distill import Teacher
 from pst.errors import PSTError
 from pst.train import Trainer
@@ -169,7 +169,7 @@ def test_recomputed_activations_give_the_same_gradients(base: Path, method: Any)
 
 def test_the_preflight_splits_where_memory_is_short(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def chosen(available: int, **changes: Any) -> tuple[int, bool]:
-        monkeypatch.setattr(memory, "available_bytes", lambda: available)
+        monkeypatch.setattr(machine, "available_bytes", lambda: available)
         trainer = make(base, settings_of(**changes))
         trainer.model.train()
         before = torch.get_rng_state()
@@ -201,7 +201,7 @@ def test_the_preflight_splits_where_memory_is_short(base: Path, monkeypatch: pyt
 
 
 def test_what_is_free_is_known() -> None:
-    assert 2**20 < memory.available_bytes() < 2**50
+    assert 2**20 < machine.available_bytes() < 2**50
 
 
 def test_a_trial_halves_until_it_fits() -> None:

@@ -16,6 +16,7 @@ from uuid import UUID, uuid4
 import httpx
 import pytest
 
+from pst import machine
 from pst.config import TrainSettings
 from pst_client import hardware
 from pst_client.api.worker import Leased
@@ -379,3 +380,11 @@ def test_parents_import_neither_torch_nor_django(module: str) -> None:
     env = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT / "workers"), "DJANGO_SETTINGS_MODULE": "config.settings"}
     done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_a_child_starts_no_more_threads_than_the_quota_feeds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(machine.THREADS, raising=False)
+    assert machine.THREADS not in environment()
+    monkeypatch.setattr(machine, "quota", lambda: 1.5)
+    assert environment()[machine.THREADS] == "1"
+    assert machine.THREADS not in environment(processes=2), "torchrun's starter divides the cores"

@@ -11,12 +11,12 @@ Only a memory that is too small changes anything: where a whole batch fits, it i
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+
+from pst import machine
 
 SHARE = 0.8  # of the free memory that training may take
 WORKING = 1.5  # backward needs room for gradients of activations beside what is kept
@@ -28,26 +28,10 @@ def is_out_of_memory(error: RuntimeError) -> bool:
     return isinstance(error, torch.OutOfMemoryError) or "not enough memory" in str(error)
 
 
-def available_bytes() -> int:
-    """Free memory of this machine, or of this process's control group where that is less."""
-    try:
-        lines = Path("/proc/meminfo").read_text("ascii").splitlines()
-        free = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
-    except (OSError, StopIteration):  # not Linux: the whole memory is the best guess
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    group = Path("/sys/fs/cgroup")
-    try:
-        limit = (group / "memory.max").read_text("ascii").strip()
-        used = int((group / "memory.current").read_text("ascii"))
-    except OSError:
-        return free
-    return free if limit == "max" else min(free, max(0, int(limit) - used))
-
-
 def free_bytes(device: torch.device) -> int:
     """Memory of a device that this process can still take, and may: torch can hold it to a share of the device's."""
     if device.type != "cuda":
-        return available_bytes()
+        return machine.available_bytes()
     free, total = torch.cuda.mem_get_info(device)
     taken, share = torch.cuda.memory_allocated(device), torch.cuda.get_per_process_memory_fraction(device)
     return min(free + torch.cuda.memory_reserved(device) - taken, int(share * total) - taken)

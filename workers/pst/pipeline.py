@@ -19,7 +19,7 @@ import torch
 import transformers
 from torch import nn
 
-from pst import checkpoint, dense, memory, remove, report, tasks, verify
+from pst import checkpoint, dense, machine, memory, remove, report, tasks, verify
 from pst import spec as specs
 from pst.base import Opened, Place, load_tokenizer, matched_specs, read_config, state_of
 from pst.config import FrozenWeights, TrainSettings
@@ -212,7 +212,7 @@ class _Run:
     def _both(self) -> tuple[transformers.PreTrainedModel, transformers.PreTrainedModel] | None:
         """A model of the dense shape and the exported one, both in float32 on the CPU; None where they are too large
         for it."""
-        if MODELS_SHARE * memory.available_bytes() < 2 * self.plan.total_params * torch.float32.itemsize:
+        if MODELS_SHARE * machine.available_bytes() < 2 * self.plan.total_params * torch.float32.itemsize:
             self._log("info", "Two copies of the model are too large for this machine: its speed is not measured.")
             return None
         base = self.task.open(self.base, self.settings.seed, Place(source=self.weights))

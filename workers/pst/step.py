@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pst import memory
+from pst import machine, memory
 from pst.config import TrainSettings
 from pst.distill import Teacher, hidden_distance, token_counts, token_masks
 from pst.errors import PSTError
@@ -255,7 +255,7 @@ class Stepper:
             else:
                 self._row = row
             fixed = memory.fixed_bytes(self.trained, self.model)
-            return memory.rows_that_fit(memory.available_bytes() // self.peers.size, fixed, row, most)
+            return memory.rows_that_fit(machine.available_bytes() // self.peers.size, fixed, row, most)
 
     def _trial(self, rows: Sequence[int]) -> None:
         """Forward and backward, with room for the optimiser's two moments."""

@@ -1,4 +1,4 @@
-"""What this machine has, found without torch."""
+"""What this machine, or the container, has; found without torch."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ import subprocess
 from importlib import metadata
 from pathlib import Path
 from typing import Any
+
+from pst import machine
 
 QUERY_SECONDS = 20.0
 LOAD_SECONDS = 2.0  # a heartbeat must not wait longer
@@ -31,8 +33,8 @@ def describe() -> dict[str, Any]:
         "machine": platform.machine(),
         "processor": processor(),
         "python": platform.python_version(),
-        "cpus": cpus(),
-        "memory_bytes": memory_bytes(),
+        "cpus": machine.cpus(),
+        "memory_bytes": machine.memory_bytes(),
         "gpus": gpus(),
     }
 
@@ -43,7 +45,7 @@ def load() -> dict[str, Any]:
     moment in which a GPU was busy."""
     return {
         "cpu_load": round(os.getloadavg()[0], 2),
-        "memory_available_bytes": _available(),
+        "memory_available_bytes": machine.available_bytes(),
         "gpus": [
             {
                 "name": gpu["name"],
@@ -58,18 +60,8 @@ def load() -> dict[str, Any]:
 
 def processor() -> str:
     """The processor's name as people know it, else the architecture's."""
-    names = re.search(r"^model name\s*:\s*(.+)$", _read(PROC / "cpuinfo"), re.MULTILINE)
+    names = re.search(r"^model name\s*:\s*(.+)$", machine.read(PROC / "cpuinfo"), re.MULTILINE)
     return names[1].strip() if names else platform.processor() or platform.machine()
-
-
-def cpus() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def memory_bytes() -> int:
-    """Memory of the machine."""
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def session_bytes(session: int) -> int | None:
@@ -78,24 +70,10 @@ def session_bytes(session: int) -> int | None:
     pages = 0
     for folder in PROC.glob("[0-9]*"):
         # pid (name) state ppid pgrp session ...: a name may hold anything, brackets too
-        fields = _read(folder / "stat").rpartition(")")[2].split()
+        fields = machine.read(folder / "stat").rpartition(")")[2].split()
         if len(fields) > 21 and int(fields[3]) == session:
             pages += int(fields[21])
     return pages * os.sysconf("SC_PAGE_SIZE") or None
-
-
-def _available() -> int:
-    """Memory that could be given to a program now; what the system only keeps as a cache of files counts as such."""
-    found = re.search(r"^MemAvailable:\s*(\d+) kB", _read(PROC / "meminfo"), re.MULTILINE)
-    return int(found[1]) * 1024 if found else os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES")
-
-
-def _read(path: Path) -> str:
-    """Empty where there is no such file, or no such process any more."""
-    try:
-        return path.read_text("utf-8", errors="replace")
-    except OSError:
-        return ""
 
 
 def gpus() -> list[dict[str, Any]]:

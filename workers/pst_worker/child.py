@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from pst import machine
 from pst.messages import Message
 from pst_client.environment import PREFIX
 from pst_worker.run import OUTCOME, REFUSED, STOPPED, SUCCEEDED
@@ -41,7 +42,7 @@ class Child:
                 stderr=subprocess.STDOUT,
                 pass_fds=[writing],
                 start_new_session=True,
-                env=environment(),
+                env=environment(processes),
             )
         os.close(writing)
         self._reader = threading.Thread(target=self._read, args=(reading,), name="child-events", daemon=True)
@@ -108,11 +109,14 @@ def command(folder: Path, events: int, processes: int) -> list[str]:
     return [*run, "--processes", str(processes)] if processes > 1 else run
 
 
-def environment() -> dict[str, str]:
+def environment(processes: int = 1) -> dict[str, str]:
     """The child's environment: without the worker's credentials, and without a network's temptations."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
     path = os.pathsep.join(filter(None, [str(SOURCE_ROOT), kept.get("PYTHONPATH", "")]))
-    return {**kept, "PYTHONPATH": path, "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
+    made = {**kept, "PYTHONPATH": path, "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
+    if processes == 1:  # several share the cores: torchrun's starter divides them
+        machine.limit_threads(made)
+    return made
 
 
 def death_sentence(code: int) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 
+from pst import machine
 from pst_client import hardware
 from pst_client.contract import EventType, Resources
 from pst_worker.stream import JobStream
@@ -29,7 +30,7 @@ class Meter:
         self._thread.join()
 
     def _run(self) -> None:
-        processor, cpus, memory = hardware.processor(), hardware.cpus(), hardware.memory_bytes()
+        processor, cpus, memory = hardware.processor(), machine.cpus(), machine.memory_bytes()
         while True:
             found = Resources(
                 processor=processor,

@@ -12,6 +12,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from pst import machine
 from pst.messages import Message
 from pst_worker.child import death_sentence
 from pst_worker.run import CODES, end, outcome_name
@@ -32,7 +33,7 @@ def run(folder: Path, events: int, processes: int) -> int:
     from torch.distributed.run import main
 
     os.environ["TORCH_ELASTIC_SHUTDOWN_TIMEOUT"] = str(SHUTDOWN_SECONDS)
-    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // processes)))
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, machine.cpus() // processes)))
     failed, code = 0, 0
     try:
         main(torchrun_arguments(folder, events, processes, os.getpid()))
