@@ -26,7 +26,7 @@ LEASED = (JobState.RUNNING, JobState.CANCELLING)
 class JobQuerySet(models.QuerySet["Job"]):
     def visible_to(self, actor: Actor) -> JobQuerySet:
         """People see their workspaces' jobs, a worker those that it may claim, a job's token that job alone."""
-        if actor.is_node and actor.token is not None:
+        if actor.is_worker and actor.token is not None:
             # A node token without a workspace works for the whole installation.
             bound = actor.token.workspace_id
             return self.all() if bound is None else self.filter(workspace=bound)

@@ -116,7 +116,7 @@ def plan_of(
     node = None if target.on is None else _measured_node(actor=actor, workspace=workspace, node_id=target.on.node)
     timing = None
     if target.on is not None and node is not None:
-        times = NodeProfile.model_validate(node.profile).times
+        times = NodeProfile.read(node.profile).times
         timing = budget.Timing(times, rows=target.on.rows, tokens=target.on.tokens)
     try:
         found = budget.plan(
@@ -165,7 +165,7 @@ def _measured_node(*, actor: Actor, workspace: Workspace, node_id: UUID) -> Node
 
 def workers_target(job: Job) -> Target:
     """What an attempt is told to reach. Times were planned with a node's profile, which no worker has: their plan."""
-    target = Target.model_validate(job.target)
+    target = Target.read(job.target)
     if target.max_latency_ms is None and target.min_speedup is None:
         return target.model_copy(update={"on": None})
     return Target(groups={item["name"]: item["sparsity"] for item in job.plan["groups"] if item["sparsity"]} or None)

@@ -17,9 +17,9 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from hub.accounts.actor import actor_of
-from hub.accounts.permissions import IsNode
+from hub.accounts.permissions import IsWorker
 from hub.core.errors import UserError
-from hub.core.messages import read
+from hub.core.messages import read_sent
 from hub.core.parsers import JSONParser
 from hub.core.streams import CHUNK
 from hub.datasets.models import DatasetSplit
@@ -96,7 +96,7 @@ def _answer(message: BaseModel) -> Response:
 
 
 class WorkerView(APIView):
-    permission_classes = [IsNode]
+    permission_classes = [IsWorker]
     parser_classes = [JSONParser]
 
 
@@ -105,7 +105,7 @@ class NextView(WorkerView):
     def post(self, request: Request) -> Response:
         """The job that waits longest in these queues: for a worker that starts or was idle, since doorbells can be
         lost. It is not claimed yet."""
-        asked = read(NextQuery, request.data)
+        asked = read_sent(NextQuery, request.data)
         actor = actor_of(request)
         lease.worker(actor=actor, node_id=asked.node_id)
         job = Job.objects.visible_to(actor).waiting().filter(queue__in=asked.queues).first()
@@ -116,7 +116,7 @@ class ClaimView(WorkerView):
     @extend_schema(operation_id="claimJob", tags=["worker"], request=Claiming, responses={200: Claim})
     def post(self, request: Request, job_id: UUID) -> Response:
         """Take a queued job. 409 `taken` when it isn't queued any more."""
-        asked = read(Claiming, request.data)
+        asked = read_sent(Claiming, request.data)
         return _answer(lease.claim(actor=actor_of(request), job_id=job_id, node_id=asked.node_id))
 
 
@@ -139,7 +139,7 @@ class EventsView(WorkerView):
     )
     def post(self, request: Request, job_id: UUID) -> Response:
         """Add events of the attempt; those known already, by `seq`, are passed over."""
-        batch = read(EventBatch, request.data)
+        batch = read_sent(EventBatch, request.data)
         accepted, directive = attempts.add_events(
             actor=actor_of(request), job_id=job_id, token=_lease_token(request), events=batch.events
         )
@@ -160,7 +160,7 @@ class CheckpointView(WorkerView):
             actor=actor_of(request),
             job_id=job_id,
             token=_lease_token(request),
-            report=read(CheckpointReport, request.data),
+            report=read_sent(CheckpointReport, request.data),
         )
         return Response(status=status.HTTP_204_NO_CONTENT)
 
@@ -175,7 +175,7 @@ class FinishView(WorkerView):
             actor=actor_of(request),
             job_id=job_id,
             token=_lease_token(request),
-            report=read(Finish, request.data),
+            report=read_sent(Finish, request.data),
         )
         return _answer(Finished.model_validate(answer))
 
@@ -190,7 +190,7 @@ class ReleaseView(WorkerView):
             actor=actor_of(request),
             job_id=job_id,
             token=_lease_token(request),
-            reason=read(Release, request.data).reason,
+            reason=read_sent(Release, request.data).reason,
         )
         return _answer(Released(state=JobState(job.state)))
 
@@ -201,7 +201,7 @@ class ArtifactView(APIView):
     content_negotiation_class = downloads.AnyAccept
 
     def get_permissions(self) -> list[BasePermission]:
-        return [IsNode()] if self.request.method == "PUT" else [IsJob()]
+        return [IsWorker()] if self.request.method == "PUT" else [IsJob()]
 
     @extend_schema(
         operation_id="uploadArtifact",

@@ -91,5 +91,11 @@ def outsider(db: None) -> Person:
 
 @pytest.fixture
 def node_token(db: None) -> str:
-    """The secret of an installation-wide node token."""
+    """The secret of an installation-wide token of a worker."""
     return node_secret("test-node")
+
+
+@pytest.fixture
+def serve_token(db: None) -> str:
+    """The secret of an installation-wide token of a serving node."""
+    return node_secret("test-serve", kind="serve")

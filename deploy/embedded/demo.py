@@ -256,7 +256,7 @@ def ask(platform: Platform, node_url: str, name: str, dataset: dict[str, Any]) -
         if len(rows) == min(SHOWN_PREDICTIONS, len(dataset["labels"])):
             break
     inputs = [{"text": row["text"], "text_pair": row["text_pair"]} for row in rows.values()]
-    answer = platform.serving.predict(node_url, name, inputs)
+    answer = platform.serving.ask(name, inputs, node_url=node_url)
     shown = []
     for row, prediction in zip(rows.values(), answer["predictions"], strict=True):
         mark = "[green]✓[/]" if prediction["label"] == row["label"] else "[red]✗[/]"

@@ -26,7 +26,7 @@ def main() -> None:
     tokens = {}
     for kind in ("worker", "serve"):
         out = io.StringIO()
-        call_command("node_token", name=f"local-{kind}", stdout=out)
+        call_command("node_token", role=kind, name=f"local-{kind}", stdout=out)
         tokens[kind] = out.getvalue().strip()
     print(json.dumps(tokens))
 

@@ -159,7 +159,7 @@ def _spec(*, job: Job) -> JobSpec:
         settings=TrainSettings(**job.settings),
         target=workers_target(job),
         plan={group["name"]: group["sparsity"] for group in job.plan["groups"]},
-        checkpoint=None if job.checkpoint is None else FileRef.model_validate(job.checkpoint["file"]),
+        checkpoint=None if job.checkpoint is None else FileRef.read(job.checkpoint["file"]),
     )
 
 

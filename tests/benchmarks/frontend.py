@@ -203,7 +203,7 @@ def main() -> None:
             me = visitor.accounts.setup(code=stack.setup_code, username="olga", password=PASSWORD, workspace="acme")
             csrf = me["csrf_token"]
             user = visitor.accounts.create_token(name="b", role="owner", workspace="acme", csrf_token=csrf)["token"]
-            token = visitor.accounts.create_token(name="n", kind="node", workspace="acme", csrf_token=csrf)["token"]
+            token = visitor.accounts.create_token(name="n", kind="worker", workspace="acme", csrf_token=csrf)["token"]
         with Platform(stack.url, user) as platform, Platform(stack.url, token) as node:
             base = platform.models.upload_base_model("tiny", write_model(folder / "tiny"))["repo"]
             job = long_job(platform, node, base, folder / "rows.csv", options.points)

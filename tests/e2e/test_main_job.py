@@ -101,8 +101,7 @@ def test_a_killed_child_still_ends_in_one_version_that_is_served(
     while not (deployment := platform.serving.deployment(deployment["id"]))["ready"]:
         assert time.monotonic() < deadline, deployment
         time.sleep(0.2)
-    url = deployment["placements"][0]["url"]
-    answer = platform.serving.predict(url, "e2e/killed", [text for text, _ in ROWS[:8]])
+    answer = platform.serving.ask("e2e/killed", [text for text, _ in ROWS[:8]])
     assert answer["commit"] == versions[0]["commit"]
     # The node, which expanded the compact file, answers as the dense file that the Hub client pulled does.
     assert [item["label"] for item in answer["predictions"]] == pulled["predictions"]

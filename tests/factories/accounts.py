@@ -35,6 +35,13 @@ def person(username: str, *, workspace: str, role: Role = Role.OWNER) -> Person:
     return Person(user=user, workspace=place, token=secret, client=bearer(secret))
 
 
-def node_secret(name: str, *, workspace: Workspace | None = None) -> str:
-    _, secret = issue_token(kind=TokenKind.NODE, name=name, workspace=workspace)
+def node_secret(name: str, *, workspace: Workspace | None = None, kind: str = TokenKind.WORKER) -> str:
+    """The secret of a worker's token, or of a serving node's."""
+    _, secret = issue_token(kind=TokenKind(kind), name=name, workspace=workspace)
+    return secret
+
+
+def predict_secret(person: Person) -> str:
+    """The secret of a token that asks the deployments of the person's workspace."""
+    _, secret = issue_token(kind=TokenKind.PREDICT, name="program", user=person.user, workspace=person.workspace)
     return secret

@@ -51,7 +51,7 @@ def serving_node(
     name: str, *, secret: str | None = None, workspace: Workspace | None = None, kind: str = "serve"
 ) -> FakeNode:
     """A node with a token of its own unless given; installation-wide unless a workspace is."""
-    secret = secret or node_secret(name, workspace=workspace)
+    secret = secret or node_secret(name, workspace=workspace, kind=kind)
     client = bearer(secret)
     answer = client.post(
         "/api/v1/node/register",

@@ -98,7 +98,7 @@ def test_me_for_tokens(owner: Person, node_token: str) -> None:
     me = owner.client.get("/api/v1/me").json()
     assert me["csrf_token"] is None and me["workspaces"] == [{"slug": "acme", "name": "Acme", "role": "owner"}]
     node = bearer(node_token).get("/api/v1/me").json()
-    assert node == {"user": None, "kind": "node", "workspaces": [], "csrf_token": None}
+    assert node == {"user": None, "kind": "worker", "workspaces": [], "csrf_token": None}
 
 
 def test_change_password(owner: Person) -> None:

@@ -7,7 +7,7 @@ from io import StringIO
 from uuid import uuid4
 
 import pytest
-from django.core.management import call_command
+from django.core.management import CommandError, call_command
 from django.db import IntegrityError, transaction
 from django.utils import timezone
 from rest_framework.test import APIClient
@@ -61,7 +61,7 @@ def test_a_token_cannot_make_or_end_a_stronger_one(owner: Person) -> None:
     assert client.get("/api/v1/me").json()["workspaces"][0]["role"] == "viewer"
     assert client.post(URL, {"name": "strong", "role": "owner"}).status_code == 403
     assert client.post(URL, {"name": "same"}).json()["role"] == "viewer"
-    assert client.post(URL, {"name": "node", "kind": "node"}).status_code == 403
+    assert client.post(URL, {"name": "node", "kind": "worker"}).status_code == 403
     mine = owner.user.tokens.get(name="test")
     assert client.delete(f"{URL}/{mine.id}").status_code == 403
     assert client.delete(f"{URL}/{weak['id']}").status_code == 204
@@ -79,13 +79,14 @@ def test_a_token_never_outranks_the_membership(owner: Person) -> None:
     assert bearer(body["token"]).get("/api/v1/me").status_code == 401
 
 
-def test_node_tokens(owner: Person, outsider: Person) -> None:
-    body = owner.client.post(URL, {"name": "gpu-1", "kind": "node"}).json()
-    assert body["token"].startswith("sw_n_") and body["workspace"] == "acme"
-    assert bearer(body["token"]).get("/api/v1/me").json()["kind"] == "node"
+@pytest.mark.parametrize(("kind", "prefix"), [("worker", "sw_w_"), ("serve", "sw_s_")])
+def test_node_tokens(owner: Person, outsider: Person, kind: str, prefix: str) -> None:
+    body = owner.client.post(URL, {"name": "gpu-1", "kind": kind}).json()
+    assert body["token"].startswith(prefix) and body["workspace"] == "acme"
+    assert bearer(body["token"]).get("/api/v1/me").json()["kind"] == kind
     assert bearer(body["token"]).get(URL).status_code == 403
     assert (
-        person("edda", workspace="acme", role=Role.EDITOR).client.post(URL, {"name": "n", "kind": "node"}).status_code
+        person("edda", workspace="acme", role=Role.EDITOR).client.post(URL, {"name": "n", "kind": kind}).status_code
         == 403
     )
     assert body["id"] not in [item["id"] for item in outsider.client.get(URL).json()["results"]]
@@ -94,7 +95,7 @@ def test_node_tokens(owner: Person, outsider: Person) -> None:
 
 
 def test_installation_wide_node_tokens_are_for_superusers(owner: Person) -> None:
-    wish = {"name": "gpu-1", "kind": "node", "workspace": None}
+    wish = {"name": "gpu-1", "kind": "serve", "workspace": None}
     assert owner.client.post(URL, wish).status_code == 403
     owner.user.is_superuser = True
     owner.user.save()
@@ -137,15 +138,17 @@ def test_several_workspaces_need_a_name(owner: Person) -> None:
 
 
 def test_node_token_command_replaces_the_former(db: None) -> None:
-    def make() -> str:
+    def make(role: str) -> str:
         out = StringIO()
-        call_command("node_token", "--name", "demo", stdout=out)
+        call_command("node_token", "--name", "demo", "--role", role, stdout=out)
         return out.getvalue().strip()
 
-    first, second = make(), make()
-    assert first != second and first.startswith("sw_n_")
+    first, second = make("worker"), make("serve")
+    assert first != second and first.startswith("sw_w_")
     assert bearer(first).get("/api/v1/me").status_code == 401
-    assert bearer(second).get("/api/v1/me").json()["kind"] == "node"
+    assert bearer(second).get("/api/v1/me").json()["kind"] == "serve"
+    with pytest.raises(CommandError, match="--role"):
+        call_command("node_token", "--name", "demo")
 
 
 @pytest.mark.parametrize("kind", [TokenKind.USER, TokenKind.JOB])
@@ -155,13 +158,13 @@ def test_the_database_refuses_tokens_that_stand_for_nobody(kind: TokenKind) -> N
 
 
 def test_the_list_is_searched_filtered_and_ordered(owner: Person) -> None:
-    for name, kind in (("laptop", "user"), ("edge", "node")):
+    for name, kind in (("laptop", "user"), ("edge", "serve")):
         assert owner.client.post("/api/v1/tokens", {"name": name, "kind": kind, "workspace": "acme"}).status_code == 201
 
     def names(query: str) -> list[str]:
         return [item["name"] for item in owner.client.get(f"/api/v1/tokens?{query}").json()["results"]]
 
     assert names("usable_in=acme&ordering=name") == ["edge", "laptop", "test"]
-    assert names("kind=node") == ["edge"]
+    assert names("kind=serve") == ["edge"]
     assert names("search=LAP") == ["laptop"]
     assert names("usable_in=elsewhere") == []

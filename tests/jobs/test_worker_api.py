@@ -229,7 +229,6 @@ def test_each_attempt_counts_its_events_anew(owner: Person, job: Job, gpu: Worke
         event(1) | {"at": "yesterday"},
         event(1) | {"at": "0001-01-01T00:00:00+14:00"},
         event(1) | {"at": "2026-01-01T00:00:00"},
-        event(1) | {"mood": "good"},
         event(1, big=10**40),
     ],
 )

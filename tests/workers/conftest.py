@@ -145,7 +145,9 @@ Start = Callable[..., Process]
 
 
 @pytest.fixture
-def start(tmp_path: Path, live_server: LiveServer, node_token: str, valkey: Valkey) -> Iterator[Start]:
+def start(
+    tmp_path: Path, live_server: LiveServer, node_token: str, serve_token: str, valkey: Valkey
+) -> Iterator[Start]:
     """Starts ``python -m MODULE`` with a node's environment; everything is ended with the test. With ``script`` the
     training is scripted (see scripted/sitecustomize.py)."""
     started: list[Process] = []
@@ -162,7 +164,7 @@ def start(tmp_path: Path, live_server: LiveServer, node_token: str, valkey: Valk
             "OMP_NUM_THREADS": "1",
             "PYTHONFAULTHANDLER": "1",
             "SPARSEWRIGHT_URL": live_server.url,
-            "SPARSEWRIGHT_NODE_TOKEN": node_token,
+            "SPARSEWRIGHT_NODE_TOKEN": serve_token if module == "pst_serve" else node_token,
             "SPARSEWRIGHT_REDIS_URL": valkey.worker_url,
             "SPARSEWRIGHT_NODE_NAME": f"node-{len(started)}",
             "SPARSEWRIGHT_WORK_DIR": str(tmp_path / "work"),

@@ -17,7 +17,7 @@ from starlette.testclient import TestClient
 from hub.accounts.models import ApiToken
 from hub.core.storage import blob_name
 from hub.registry.models import ModelKind, ModelVersion
-from hub.serving.models import Placement
+from hub.serving.models import Deployment, Placement
 from pst_client.client import Platform
 from pst_serve import gate as gates
 from pst_serve.app import make_app
@@ -26,7 +26,7 @@ from pst_serve.gate import Gate
 from pst_serve.node import Node
 from pst_serve.settings import Settings
 from pst_serve.store import AlreadyRunning, Store
-from tests.factories.accounts import Person
+from tests.factories.accounts import Person, predict_secret
 from tests.workers.conftest import Start, eventually, publish_folder
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -89,9 +89,9 @@ class Served:
 
 
 @pytest.fixture
-def served(live_server: LiveServer, node_token: str, tmp_path: Path, settings: Any) -> Iterator[Served]:
+def served(live_server: LiveServer, serve_token: str, tmp_path: Path, settings: Any) -> Iterator[Served]:
     settings.NODE_HEARTBEAT_SECONDS = 0.1
-    made = Served(live_server.url, node_token, tmp_path / "cache")
+    made = Served(live_server.url, serve_token, tmp_path / "cache")
     yield made
     made.node.stop()
     made.store.close()
@@ -121,6 +121,7 @@ def test_a_moved_alias_is_followed_without_dropping_a_request(served: Served, ow
     deploy(owner)
     served.until_version("acme/intents", 1)
 
+    token = predict_secret(owner)
     answers: list[tuple[int, int]] = []
     stop = threading.Event()
 
@@ -129,7 +130,7 @@ def test_a_moved_alias_is_followed_without_dropping_a_request(served: Served, ow
             answer = client.post(
                 "/v1/models/acme/intents/predict",
                 json={"inputs": ["hello", {"text": "hello", "text_pair": "you"}]},
-                headers={"Authorization": f"Bearer {owner.token}"},
+                headers={"Authorization": f"Bearer {token}"},
             )
             answers.append((answer.status_code, answer.json().get("version", 0)))
 
@@ -200,50 +201,67 @@ def test_a_file_that_differs_from_the_manifest_is_never_loaded(served: Served, o
     served.until_version("acme/intents", 1)
 
 
-def test_who_may_ask(served: Served, owner: Person, outsider: Person, node_token: str, tmp_path: Path) -> None:
+def test_who_may_ask(
+    served: Served, owner: Person, outsider: Person, node_token: str, serve_token: str, tmp_path: Path
+) -> None:
     publish_text(owner, tmp_path / "model", "one")
-    deploy(owner, "v1")
+    deployment = deploy(owner, "v1")
     served.until_version("acme/intents", 1)
+    mine, theirs = predict_secret(owner), predict_secret(outsider)
+    short = owner.client.post(f"/api/v1/deployments/{deployment}/token").json()["token"]
+    owner.client.post("/api/v1/deployments", {"model": "acme/intents", "revision": "v1", "name": "twin"})
+    other = Deployment.objects.get(name="twin")
+    for_other = owner.client.post(f"/api/v1/deployments/{other.id}/token").json()["token"]
     with TestClient(served.app) as client:
 
         def ask(token: str | None) -> httpx.Response:
-            headers = {"Authorization": f"Bearer {token}"} if token else {}
+            headers = {"Authorization": f"Bearer {token}".encode("latin-1")} if token else {}
             return client.post("/v1/models/acme/intents/predict", json={"inputs": ["hello"]}, headers=headers)
 
-        assert ask(owner.token).json()["predictions"] == [
-            {"label": "b", "score": 0.75, "probabilities": {"b": 0.75, "a": 0.25}}
-        ]
+        for token in (mine, short):
+            assert ask(token).json()["predictions"] == [
+                {"label": "b", "score": 0.75, "probabilities": {"b": 0.75, "a": 0.25}}
+            ]
         for token, status, code in (
             (None, 401, "not_authenticated"),
-            ("sw_u_wrong", 401, "authentication_failed"),
-            (outsider.token, 404, "not_found"),
-            (node_token, 404, "not_found"),
+            ("sw_p_wrong", 401, "authentication_failed"),
+            ("sw_p_gr\xfc\xdfe", 401, "wrong_token"),
+            (owner.token, 401, "wrong_token"),
+            (node_token, 401, "wrong_token"),
+            (serve_token, 401, "wrong_token"),
+            (theirs, 404, "not_found"),
+            (for_other, 404, "not_found"),
         ):
             answer = ask(token)
             assert (answer.status_code, answer.json()["error"]["code"]) == (status, code)
             assert answer.json()["error"]["request_id"] == answer.headers["X-Request-ID"]
         listed = {token: client.get("/v1/models", headers={"Authorization": f"Bearer {token}"}).json()["models"]
-                  for token in (owner.token, outsider.token)}  # fmt: skip
-        assert [item["model"] for item in listed[owner.token]] == ["acme/intents"]
-        assert listed[outsider.token] == []
+                  for token in (mine, theirs, short)}  # fmt: skip
+        assert [item["model"] for item in listed[short]] == ["acme/intents"]
+        assert "acme/intents" in [item["model"] for item in listed[mine]]
+        assert listed[theirs] == []
 
 
 def test_a_revoked_token_stops_working_and_a_platform_that_is_away_does_not_matter(
     served: Served, owner: Person, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert served.gate.workspaces(owner.token) == {"acme"}
+    token = predict_secret(owner)
+    assert served.gate.caller(token).workspace == "acme"
     url, served.platform.http.url = served.platform.http.url, "http://127.0.0.1:9"
     monkeypatch.setattr(gates, "FRESH_SECONDS", 0.0)
-    assert served.gate.workspaces(owner.token) == {"acme"}
+    assert served.gate.known(token) is None
+    assert served.gate.caller(token).workspace == "acme"
+    assert served.gate.known(token) is not None, "the platform is away: nobody waits for it"
     with pytest.raises(gates.Unknown):
-        served.gate.workspaces("never seen")
+        served.gate.known("sw_p_never_seen")
     monkeypatch.setattr(gates, "STALE_SECONDS", 0.0)
     with pytest.raises(gates.Unknown):
-        served.gate.workspaces(owner.token)
+        served.gate.caller(token)
     served.platform.http.url = url
+    monkeypatch.setattr(served.gate, "_away_until", 0.0)
     ApiToken.objects.filter(user=owner.user).delete()
     with pytest.raises(gates.Refused):
-        served.gate.workspaces(owner.token)
+        served.gate.caller(token)
 
 
 def test_a_second_node_on_the_same_folder_is_refused(served: Served, tmp_path: Path) -> None:
@@ -252,7 +270,7 @@ def test_a_second_node_on_the_same_folder_is_refused(served: Served, tmp_path: P
 
 
 def test_the_process_serves_the_compact_file_and_answers_as_the_dense_model(
-    start: Start, owner: Person, tiny_export: Path, settings: Any
+    start: Start, live_server: LiveServer, owner: Person, tiny_export: Path, settings: Any
 ) -> None:
     import torch
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
@@ -269,8 +287,8 @@ def test_the_process_serves_the_compact_file_and_answers_as_the_dense_model(
     assert not (pulled / "model.safetensors").exists(), "the dense weights are not needed"
 
     inputs: list[Any] = ["where is my parcel", {"text": "an invoice", "text_pair": "please, for may"}]
-    with Platform(placement["url"], owner.token) as platform:
-        answer = platform.serving.predict(placement["url"], "acme/intents", inputs)
+    with Platform(live_server.url, owner.token) as platform:
+        answer = platform.serving.ask("acme/intents", inputs)
     assert answer["commit"] == version.commit
     model = AutoModelForSequenceClassification.from_pretrained(tiny_export).eval()
     tokenizer = AutoTokenizer.from_pretrained(tiny_export)

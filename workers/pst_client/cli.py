@@ -1,11 +1,13 @@
 """``pst``: the platform from a terminal, and the library without it.
 
-Exit codes: 0 done; 1 failed; 2 wrong usage; 3 the platform can't be reached; 4 not signed in; 130 interrupted.
+Exit codes: 0 done; 1 failed; 2 wrong usage; 3 the platform, or a serving node, can't be reached; 4 not signed in;
+130 interrupted.
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -107,12 +109,20 @@ def parser() -> argparse.ArgumentParser:
     predict.add_argument("--file", type=Path, help="one text per line; - for standard input")
     predict.add_argument("--pair", help="second text of each input")
     predict.add_argument("--top-k", type=int)
-    predict.add_argument("--node", metavar="URL", help="ask this node, without asking the platform for one")
+    predict.add_argument("--node", metavar="URL", help="ask this node, instead of any that is ready")
 
     add("nodes", "workers and serving nodes")
     for name, help_text in LOCAL.items():
         commands_of.add_parser(name, help=help_text, add_help=False)
     return top
+
+
+def number(text: str) -> float:
+    """A number that there is: neither infinite nor nan."""
+    found = float(text)
+    if not math.isfinite(found):
+        raise ValueError
+    return found
 
 
 def _push(command: argparse.ArgumentParser) -> None:
@@ -133,7 +143,7 @@ def _push(command: argparse.ArgumentParser) -> None:
     command.add_argument("--encoding", choices=["auto", "utf-8", "utf-8-sig", "utf-16", "gb18030", "latin-1"])
     command.add_argument("--delimiter", help="one character, or tab")
     command.add_argument("--header", choices=["auto", "true", "false"])
-    command.add_argument("--validation-share", type=float, metavar="SHARE")
+    command.add_argument("--validation-share", type=number, metavar="SHARE")
     command.add_argument("--seed", type=int)
     command.add_argument("--no-wait", dest="wait", action="store_false", help="don't wait for the validation")
 
@@ -143,7 +153,7 @@ def _plan(command: argparse.ArgumentParser) -> None:
     model.add_argument("--base-model", metavar="WORKSPACE/NAME[@REVISION]")
     model.add_argument("--public-model", metavar="OWNER/NAME[@REVISION]", help="fetched from the public Hub by name")
     target = command.add_argument_group("target", "a sparsity, one for each group of matrices, or a budget")
-    target.add_argument("--sparsity", type=float, help="share of prunable weights that become zero, 0.5 to 0.99")
+    target.add_argument("--sparsity", type=number, help="share of prunable weights that become zero, 0.5 to 0.99")
     target.add_argument(
         "--group",
         action="append",
@@ -155,9 +165,9 @@ def _plan(command: argparse.ArgumentParser) -> None:
     target.add_argument("--max-nonzero-params", type=int, metavar="N")
     target.add_argument("--max-bytes", type=int, metavar="N", help="of the compact file")
     target.add_argument("--max-memory-bytes", type=int, metavar="N", help="of the loaded model")
-    target.add_argument("--max-latency-ms", type=float, metavar="MS", help="of one forward pass on the node of --on")
+    target.add_argument("--max-latency-ms", type=number, metavar="MS", help="of one forward pass on the node of --on")
     target.add_argument(
-        "--min-speedup", type=float, metavar="TIMES", help="against the dense model, on the node of --on"
+        "--min-speedup", type=number, metavar="TIMES", help="against the dense model, on the node of --on"
     )
     target.add_argument("--on", metavar="NODE", help="name or id of a serving node that has measured itself")
     target.add_argument("--rows", type=int, metavar="N", help="texts of one request on that node; 1")

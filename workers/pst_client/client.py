@@ -95,13 +95,18 @@ class Http:
         page = 1
         while True:
             answer = self.mapping("GET", path, params={**(params or {}), "page": page})
+            if not isinstance(answer.get("results"), list):
+                raise self._strange(path, 200)
             yield from answer["results"]
-            if answer["next"] is None:
+            if answer.get("next") is None:
                 return
             page += 1
 
     def _strange(self, path: str, status: int) -> PlatformError:
-        message = f"{self.url} gave no such answer to {path} as the platform does: is it the platform's address?"
+        if (origin := self._origin(path)) == self.url:
+            message = f"{self.url} gave no such answer to {path} as the platform does: is it the platform's address?"
+        else:
+            message = f"{origin} gave no such answer as a serving node does: is it a node's address?"
         return PlatformError("not_json", message, status=status)
 
     def request(
@@ -128,9 +133,11 @@ class Http:
                 response = self._client.request(
                     method, self._address(path), headers=self._headers(token, headers), **options
                 )
+            except ValueError as error:  # of JSON: not a number, infinity, or half of a character
+                raise PlatformError("invalid", f"This can't be sent to {self._origin(path)}: {error}.") from error
             except httpx.TransportError as error:
                 if last or not (again or isinstance(error, NOT_SENT)):
-                    raise self._unreachable(error) from error
+                    raise self._unreachable(path, error) from error
                 self._pause(attempt, None)
                 continue
             if not last and (response.status_code == 429 or (again and response.status_code in BUSY)):
@@ -200,7 +207,7 @@ class Http:
                 return
             except httpx.TransportError as error:
                 if attempt == self.tries:
-                    raise self._unreachable(error) from error
+                    raise self._unreachable(path, error) from error
             except PlatformError as error:
                 if attempt == self.tries or error.status not in BUSY | {429}:
                     raise
@@ -244,12 +251,18 @@ class Http:
             wait = max(wait, min(float(retry_after), 60.0))
         self._sleep(wait * random.uniform(0.75, 1.25))  # noqa: S311 (spreads retries, guards nothing)
 
-    def _unreachable(self, error: httpx.TransportError) -> Unreachable:
+    def _origin(self, path: str) -> str:
+        """Whom a request is for: the platform, or another server by its own address."""
+        if path == self.url or not path.startswith(("http://", "https://")) or path.startswith(self.url + "/"):
+            return self.url
+        return "/".join(path.split("/", 3)[:3])
+
+    def _unreachable(self, path: str, error: httpx.TransportError) -> Unreachable:
         reason = str(error) or type(error).__name__
         return Unreachable(
             Message(
                 "{url} can't be reached ({reason}). Check the address and that the server runs.",
-                url=self.url,
+                url=self._origin(path),
                 reason=reason,
             )
         )

@@ -17,7 +17,7 @@ from pst_client.api import Json, given
 from pst_client.client import Platform
 from pst_client.credentials import Credentials
 from pst_client.errors import PlatformError
-from pst_client.show import JobBars, Output, size
+from pst_client.show import JobBars, Output, prediction, size
 
 OK, FAILED = 0, 1
 SUCCEEDED = "succeeded"
@@ -243,33 +243,36 @@ def _signing_key(platform: Platform) -> str:
 def predict(options: Namespace, output: Output) -> int:
     texts = list(options.text)
     if options.file is not None:
-        content = sys.stdin.read() if str(options.file) == "-" else options.file.read_text(encoding="utf-8")
-        texts += [line for line in content.splitlines() if line.strip()]
+        texts += _lines(options.file)
     if not texts:
         raise PlatformError("usage", "Give at least one text, or --file FILE with one text per line.")
     inputs = [{"text": text, "text_pair": options.pair} for text in texts] if options.pair else texts
     with connect() as platform:
-        url = options.node or _node_for(platform, options.model)
-        answer = platform.serving.predict(url, options.model, inputs, top_k=options.top_k)
+        answer = platform.serving.ask(options.model, inputs, top_k=options.top_k, node_url=options.node)
     output.result(answer, f"{answer['model']} v{answer['version']} ({answer['milliseconds']:.0f} ms)")
-    rows = [
-        (item["label"], f"{item['score']:.3f}", text) for item, text in zip(answer["predictions"], texts, strict=True)
-    ]
-    output.table(["label", "score", "text"], rows)
+    said = [prediction(item) for item in answer["predictions"]]
+    columns = [name for name in ("label", "score", "written") if any(name in row for row in said)]
+    rows = [(*(row.get(name) for name in columns), text) for row, text in zip(said, texts, strict=True)]
+    output.table([*columns, "text"], rows)
     return OK
 
 
-def _node_for(platform: Platform, name: str) -> str:
-    """Address of a node that is ready to answer for workspace/deployment."""
-    deployments = [item for item in platform.serving.deployments() if f"{item['workspace']}/{item['name']}" == name]
-    if not deployments:
-        raise PlatformError("not_found", f"There is no deployment {name}, or you have no access to it.", status=404)
-    placements = deployments[0]["placements"]
-    for placement in placements:
-        if placement["state"] == "ready" and placement["online"]:
-            return str(placement["url"])
-    states = ", ".join(f"{item['node']}: {item['message'] or item['state']}" for item in placements) or "no node has it"
-    raise PlatformError("not_ready", f"No node is ready to answer for {name} ({states}).")
+def _lines(path: Path) -> list[str]:
+    """The lines of a file, or of standard input (-), of which each is a text. Only a line break ends a line."""
+    name = "Standard input" if str(path) == "-" else str(path)
+    content = sys.stdin.buffer.read() if str(path) == "-" else path.read_bytes()
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise PlatformError(
+            "usage", f"{name}, line {line}: this is not UTF-8; convert it, such as with: iconv -f latin1 -t utf-8"
+        ) from None
+    lines = text.replace("\r\n", "\n").removesuffix("\n").split("\n") if text else []
+    for number, line in enumerate(lines, 1):
+        if not line:
+            raise PlatformError("usage", f"{name}, line {number}: the line is empty; every line must hold a text.")
+    return lines
 
 
 def nodes(options: Namespace, output: Output) -> int:
@@ -335,10 +338,14 @@ def _settings(options: Namespace) -> Json | None:
         if not sign:
             raise PlatformError("usage", f"--set takes name=value, not {pair!r}.")
         try:
-            values[name] = json.loads(text)
+            values[name] = json.loads(text, parse_constant=_no_number)
         except ValueError:
             values[name] = text
     return values or None
+
+
+def _no_number(text: str) -> float:
+    raise ValueError(f"{text} is no JSON")
 
 
 def _secret(prompt: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 from uuid import UUID
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, model_validator
@@ -28,11 +28,30 @@ DOORBELL_PREFIX = "bell:"
 
 LEASE_HEADER = "X-Lease-Token"
 
+PREDICT_PREFIX = "sw_p_"
+"""How the tokens begin that a serving node takes: all that they can do is ask a deployment."""
+
 
 class Message(BaseModel):
-    """Base of every message: unknown fields are refused, so that a mismatch of versions is seen at once."""
+    """Base of every message. Who writes one is strict: a field that the message does not have is an error. Who reads
+    what the other side sent, with :meth:`read`, passes over fields that it does not know, at any depth: one side may
+    be newer than the other."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @classmethod
+    def read(cls, data: Any) -> Self:
+        """The message that the other side sent. Raises pydantic's ValidationError."""
+        return cls.model_validate(data, extra="ignore")
+
+    @classmethod
+    def read_json(cls, data: str | bytes) -> Self:
+        return cls.model_validate_json(data, extra="ignore")
+
+
+MOST_INPUTS = 256
+MOST_QUESTION_BYTES = 8 * 1024 * 1024
+"""Of one question to a serving node; a client sends more in parts."""
 
 
 class JobState(StrEnum):
@@ -299,6 +318,24 @@ class NodeOrders(Message):
     """Answer to a node's heartbeat."""
 
     wanted: list[WantedVersion]
+
+
+class CallerQuery(Message):
+    """A serving node asks whose token it was sent; it shows the token's sha256, and is told nothing of a token that
+    is not for a workspace which it serves."""
+
+    token_sha256: Sha256
+
+
+class Caller(Message):
+    """Who holds a predict token, as far as a serving node must know it."""
+
+    caller: str = Field(description="Stands for the person, whatever the token; means nothing elsewhere.")
+    workspace: str = Field(description="The slug whose deployments may be asked.")
+    deployment: str | None = Field(default=None, description="The only one that may be asked; null: all of them.")
+
+    def may_ask(self, workspace: str, deployment: str) -> bool:
+        return workspace == self.workspace and self.deployment in (None, deployment)
 
 
 class Manifest(Message):

@@ -40,7 +40,7 @@ def read(folder: Path, *, commit: str) -> Manifest:
             )
         )
     try:
-        manifest = Manifest.model_validate_json(content)
+        manifest = Manifest.read_json(content)
     except ValidationError as error:
         raise Damaged(
             Message("{path} is no manifest: {error}.", path=folder / MANIFEST, error=error.errors()[0]["msg"])

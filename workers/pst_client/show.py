@@ -11,6 +11,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn
 from rich.table import Table
+from rich.text import Text
 
 from pst_client.api import Json
 
@@ -50,7 +51,8 @@ class Output:
             return
         table = Table(*columns, box=None, pad_edge=False)
         for row in rows:
-            table.add_row(*("" if cell is None else str(cell) for cell in row))
+            # As texts: what rows say is no markup.
+            table.add_row(*(Text("" if cell is None else str(cell)) for cell in row))
         self.out.print(table)
 
     @contextmanager
@@ -67,6 +69,19 @@ def located(problem: Json) -> str:
     where = [str(problem[key]) for key in ("field", "file") if problem.get(key)]
     where += [f"{key} {problem[key]}" for key in ("line", "column") if problem.get(key) is not None]
     return ": ".join(filter(None, [", ".join(where), str(problem.get("message", ""))]))
+
+
+def prediction(item: Json) -> dict[str, str]:
+    """What a serving node says of one input, by column: a label and its score, all labels, a number, or a text."""
+    found = {}
+    if "label" in item:
+        labels = item["label"]
+        found["label"] = ", ".join(labels) or "none" if isinstance(labels, list) else str(labels)
+    if "score" in item:
+        found["score"] = f"{item['score']:.3f}"
+    if "text" in item:
+        found["written"] = str(item["text"])
+    return found
 
 
 def size(count: float | None) -> str:

@@ -1,20 +1,22 @@
 """``python -m pst_serve --host HOST --port PORT``: the serving node as a process (see workers/README.md).
 
 Port 0 takes a free one. ``--measure`` measures this machine anew, now, and ends; a node that runs on the same cache
-folder tells the platform. Exit codes: 0 stopped by SIGTERM or Ctrl-C; 1 the port or the cache folder is in use; 2 a
-setting is missing.
+folder tells the platform. Exit codes: 0 stopped by SIGTERM or Ctrl-C; 1 the port or the cache folder is in use, or the
+platform refuses this node; 2 a setting is missing.
 """
 
 from __future__ import annotations
 
 import argparse
 import logging
+import os
 import signal
 import socket
 import sys
 
 import uvicorn
 
+from pst import machine
 from pst_client.client import Platform
 from pst_client.environment import SettingsMissing
 from pst_serve.app import make_app
@@ -56,6 +58,7 @@ def main(arguments: list[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     for noisy in ("httpx", "httpx2"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
+    machine.limit_threads(os.environ)
     if options.measure:
         folder = cache_dir()
         folder.mkdir(parents=True, exist_ok=True)
@@ -80,18 +83,25 @@ def main(arguments: list[str] | None = None) -> int:
         url = settings.public_url or address(options.host, listener)
         engine = ExpandingEngine()
         profiler = Profiler(settings.cache_dir, engine) if settings.measures else None
-        node = Node(settings, platform, engine, store, url=url, profiler=profiler)
+        refusals: list[str] = []
+
+        def refused(reason: str) -> None:
+            log.error("%s", reason)
+            refusals.append(reason)
+            server.should_exit = True
+
+        node = Node(settings, platform, engine, store, url=url, profiler=profiler, refused=refused)
         app = make_app(node.shelf, Gate(platform), node.problem, node.stop)
+        server = uvicorn.Server(
+            uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=DRAIN_SECONDS)
+        )
         node.start()
         # Uvicorn stops on a signal and then raises it again for whoever handled it before.
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda signum, frame: None)
-        server = uvicorn.Server(
-            uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=DRAIN_SECONDS)
-        )
         server.run(sockets=[listener])
     store.close()
-    return 0
+    return 1 if refusals else 0
 
 
 if __name__ == "__main__":

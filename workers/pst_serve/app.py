@@ -1,5 +1,7 @@
 """The serving node's HTTP interface.
 
+Callers send a predict token of the platform (``Authorization: Bearer sw_p_...``).
+
 POST /v1/models/{workspace}/{name}/predict   {"inputs": [text | {"text", "text_pair"}], "top_k"?}
      each prediction: {"label", "score", "probabilities"}; of several labels {"label": [...], "probabilities"};
      of regression {"score"}; of generation {"text"}
@@ -14,7 +16,7 @@ import asyncio
 import json
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Annotated, Any
 
@@ -26,15 +28,16 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from pst_client.contract import MOST_INPUTS, MOST_QUESTION_BYTES, PREDICT_PREFIX, Caller
 from pst.messages import Message, said
 from pst_serve.batching import Overloaded
 from pst_serve.engine import Answer, Input, LoadedModel
-from pst_serve.gate import Gate, Refused, Unknown
+from pst_serve.gate import Gate, Refused, Unknown, WrongKind
 from pst_serve.shelf import Shelf, Version
 
-MOST_INPUTS = 256
 LONGEST_TEXT = 20_000
-MOST_BYTES = 8 * 1024 * 1024
+GONE = 499
+"""What nginx calls a caller who has gone away; seen by middleware alone."""
 
 Text = Annotated[str, StringConstraints(min_length=1, max_length=LONGEST_TEXT)]
 
@@ -77,8 +80,8 @@ def make_app(shelf: Shelf, gate: Gate, problem: Callable[[], str | None], stop: 
         return JSONResponse({"status": "ready", "models": sorted(shelf.names())})
 
     async def models(request: Request) -> Response:
-        allowed = await _workspaces(request, gate)
-        found = [(name, version) for name, version in shelf.names().items() if name.partition("/")[0] in allowed]
+        caller = await _caller(request, gate)
+        found = [(name, version) for name, version in shelf.names().items() if caller.may_ask(*name.split("/", 1))]
         results = [
             _identity(name, version)
             | {"task": version.batcher.model.task, "labels": list(version.batcher.model.labels)}
@@ -88,7 +91,7 @@ def make_app(shelf: Shelf, gate: Gate, problem: Callable[[], str | None], stop: 
 
     async def predict(request: Request) -> Response:
         workspace, name = request.path_params["workspace"], request.path_params["name"]
-        allowed = await _workspaces(request, gate)
+        caller = await _caller(request, gate)
         absent = Trouble(
             404,
             "not_found",
@@ -96,19 +99,22 @@ def make_app(shelf: Shelf, gate: Gate, problem: Callable[[], str | None], stop: 
                 "This node serves no {workspace}/{name}, or you have no access to it.", workspace=workspace, name=name
             ),
         )
-        if workspace not in allowed:
+        if not caller.may_ask(workspace, name):
             raise absent
         question = _parse(await _body(request))
         with shelf.use(f"{workspace}/{name}") as version:
             if version is None:
                 raise absent
             begin = time.perf_counter()
+            inputs = [Input(item.text, item.text_pair) for item in question.inputs]
             try:
-                answer = version.batcher.submit([Input(item.text, item.text_pair) for item in question.inputs])
+                answer = version.batcher.submit(inputs, caller.caller)
             except Overloaded:
-                message = Message("This node has more to answer than it can hold; ask again in a moment.")
-                raise Trouble(503, "overloaded", message) from None
-            rows = await asyncio.wrap_future(answer)
+                message = Message("More waits for an answer than this node holds; ask again in a moment.")
+                raise Trouble(429, "overloaded", message) from None
+            rows = await _while_there(request, asyncio.wrap_future(answer))
+            if rows is None:
+                return Response(status_code=GONE)  # nobody reads it
             milliseconds = (time.perf_counter() - begin) * 1000
             model = version.batcher.model
             return JSONResponse(
@@ -136,12 +142,24 @@ def make_app(shelf: Shelf, gate: Gate, problem: Callable[[], str | None], stop: 
     )
 
 
-async def _workspaces(request: Request, gate: Gate) -> frozenset[str]:
+async def _caller(request: Request, gate: Gate) -> Caller:
     scheme, _, token = request.headers.get("Authorization", "").partition(" ")
-    if scheme.lower() != "bearer" or not token.strip():
-        raise Trouble(401, "not_authenticated", Message("Send a token of the platform: Authorization: Bearer TOKEN."))
+    token = token.strip()
+    if scheme.lower() != "bearer" or not token:
+        message = Message(
+            "Send a predict token of the platform: Authorization: Bearer {prefix}...", prefix=PREDICT_PREFIX
+        )
+        raise Trouble(401, "not_authenticated", message)
     try:
-        return await run_in_threadpool(gate.workspaces, token.strip())
+        known = gate.known(token)
+        return known if known is not None else await run_in_threadpool(gate.caller, token)
+    except WrongKind:
+        message = Message(
+            "A serving node takes predict tokens alone, which begin with {prefix}: make one in the settings of the "
+            "platform. What you sent may do more than ask; if you do not trust this node, revoke it.",
+            prefix=PREDICT_PREFIX,
+        )
+        raise Trouble(401, "wrong_token", message) from None
     except Refused:
         raise Trouble(401, "authentication_failed", Message("The token is unknown, expired or revoked.")) from None
     except Unknown:
@@ -149,16 +167,32 @@ async def _workspaces(request: Request, gate: Gate) -> frozenset[str]:
         raise Trouble(503, "unavailable", message) from None
 
 
+async def _while_there(request: Request, answer: asyncio.Future[Sequence[Answer]]) -> Sequence[Answer] | None:
+    """The answer, or None once the caller has gone away: what he asked is then cancelled."""
+    gone = asyncio.create_task(_disconnected(request))
+    either: set[asyncio.Future[Any]] = {answer, gone}
+    try:
+        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        return await answer if answer.done() else None
+    finally:
+        gone.cancel()
+        answer.cancel()
+
+
+async def _disconnected(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
 async def _body(request: Request) -> bytes:
     parts, size = [], 0
     async for part in request.stream():
         size += len(part)
-        if size > MOST_BYTES:
-            raise Trouble(
-                413,
-                "too_large",
-                Message("The request has more than {most:,} bytes; send fewer texts at once.", most=MOST_BYTES),
+        if size > MOST_QUESTION_BYTES:
+            message = Message(
+                "The request has more than {most:,} bytes; send fewer texts at once.", most=MOST_QUESTION_BYTES
             )
+            raise Trouble(413, "too_large", message)
         parts.append(part)
     return b"".join(parts)
 
@@ -212,7 +246,7 @@ def _error(request: Request, status: int, code: str, message: str, details: list
     headers = {"X-Request-ID": identity}
     if status == 401:
         headers["WWW-Authenticate"] = 'Bearer realm="sparsewright"'
-    if status == 503:
+    if status in (429, 503):
         headers["Retry-After"] = "1"
     return JSONResponse(body, status_code=status, headers=headers)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
 from uuid import UUID
@@ -18,6 +19,7 @@ from pst_client import hardware
 from pst_client.client import Platform
 from pst_client.contract import HeldVersion, NodeProfile, NodeRegistration, NodeStatus, WantedVersion
 from pst_client.errors import PlatformError
+from pst_client.supervise import Pauses, supervise
 from pst_serve.engine import Engine
 from pst_serve.profile import Profiler
 from pst_serve.settings import Settings
@@ -40,7 +42,7 @@ class Slot:
     wanted: WantedVersion
     state: State = "pulling"
     message: str = ""
-    failures: int = 0
+    pauses: Pauses = field(default_factory=lambda: Pauses(FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS))
     try_at: float = field(default_factory=time.monotonic)
 
 
@@ -56,7 +58,9 @@ class Node:
         *,
         url: str,
         profiler: Profiler | None = None,
+        refused: Callable[[str], object] = log.error,
     ) -> None:
+        """``refused`` is called, once, when the platform does not let this node in."""
         self.shelf = Shelf()
         self._settings = settings
         self._platform = platform
@@ -64,6 +68,7 @@ class Node:
         self._store = store
         self._url = url
         self._profiler = profiler
+        self._refused = refused
         self._told: NodeProfile | None = None
         self._slots: dict[UUID, Slot] = {}
         self._ordered = False
@@ -72,9 +77,11 @@ class Node:
         self._stopping = threading.Event()
         self._node_id: UUID | None = None
         self._heartbeat_seconds = REGISTER_AGAIN_SECONDS
+        self._untidy = False
+        loops = {"node-orders": self._exchange, "node-versions": self._work}
         self._threads = [
-            threading.Thread(target=self._exchange, name="node-orders", daemon=True),
-            threading.Thread(target=self._work, name="node-versions", daemon=True),
+            threading.Thread(target=supervise, args=(turn,), kwargs={"until": self._stopping}, name=name, daemon=True)
+            for name, turn in loops.items()
         ]
 
     def start(self) -> None:
@@ -105,19 +112,22 @@ class Node:
         return None
 
     def _exchange(self) -> None:
-        while not self._stopping.is_set():
-            try:
-                if self._node_id is None:
-                    self._register()
-                else:
-                    self._heartbeat(self._node_id)
-            except PlatformError as error:
-                log.warning("%s", error)
-                if error.status == 404:
-                    self._node_id = None  # somebody made the platform forget this node
-            # What changed is told at once, so that a roll-out is not slowed by the heartbeat.
-            self._changed.wait(REGISTER_AGAIN_SECONDS if self._node_id is None else self._heartbeat_seconds)
-            self._changed.clear()
+        try:
+            if self._node_id is None:
+                self._register()
+            else:
+                self._heartbeat(self._node_id)
+        except PlatformError as error:
+            log.warning("%s", error)
+            if error.code == "unknown_node":
+                self._node_id = None  # somebody made the platform forget this node
+            elif not (error.passing or self._ordered):
+                # It has never been let in: a wrong token, name or address, which no patience mends.
+                self._refused(f"The platform refuses this serving node: {error}")
+                self._stopping.set()
+        # What changed is told at once, so that a roll-out is not slowed by the heartbeat.
+        self._changed.wait(REGISTER_AGAIN_SECONDS if self._node_id is None else self._heartbeat_seconds)
+        self._changed.clear()
 
     def _register(self) -> None:
         answer = self._platform.node.register(
@@ -167,23 +177,32 @@ class Node:
                     if slot is not None and slot.wanted.name != item.name:
                         gone.append(slot)
                     self._slots[key] = Slot(item)
+            self._untidy |= bool(gone)
             kept = {slot.wanted.name for slot in self._slots.values()}
         for slot in gone:
             if slot.wanted.name not in kept:
                 self.shelf.remove(slot.wanted.name)
 
     def _work(self) -> None:
-        while not self._stopping.is_set():
-            slot = self._due()
-            if slot is None:
-                if self._measured():
-                    self._changed.set()
-                self._stopping.wait(0.1)
-                continue
+        slot = self._due()
+        if slot is not None:
             try:
                 self._fill(slot)
-            except Exception as error:  # whatever is wrong with one version must not end the node
+            except Exception as error:  # whatever is wrong with one version must not keep others waiting
                 self._fail(slot, error)
+        elif self._untidy:
+            self._untidy = False
+            self._tidy()
+        else:
+            if self._measured():
+                self._changed.set()
+            self._stopping.wait(0.1)
+
+    def _tidy(self) -> None:
+        """Delete from the disk what is neither served nor asked for."""
+        with self._lock:
+            used = {slot.wanted.commit for slot in self._slots.values()}
+        self._store.tidy(used | {version.commit for version in self.shelf.names().values()})
 
     def _measured(self) -> bool:
         try:
@@ -212,22 +231,21 @@ class Node:
             current = self._slots.get(wanted.deployment_id) is slot
             if current:
                 self.shelf.put(wanted.name, version)
-                slot.state, slot.message, slot.failures = "ready", "", 0
+                slot.state, slot.message = "ready", ""
         self.shelf.give_back(version)
         self._changed.set()
         if current:
             log.info("%s now answers with %s v%d (%s)", wanted.name, wanted.repo, version.number, wanted.commit)
-            self._store.tidy(version.commit for version in self.shelf.names().values())
+            self._untidy = True
 
     def _fail(self, slot: Slot, error: Exception) -> None:
-        pause = min(FIRST_PAUSE_SECONDS * 2**slot.failures, LONGEST_PAUSE_SECONDS)
+        pause = slot.pauses.next()
         stage = slot.state
         log.error("%s at %s: %s failed", slot.wanted.repo, slot.wanted.commit, stage, exc_info=error)
         reason = str(error)
         if not isinstance(reason, Message) or len(reason) > LONGEST_REASON:
             reason = next(iter(reason.strip().splitlines()), type(error).__name__)[:LONGEST_REASON]
         with self._lock:
-            slot.failures += 1
             slot.try_at = time.monotonic() + pause
             slot.state = "failed"
             slot.message = Message("{stage} failed: {reason}", stage=word(stage.capitalize()), reason=reason)

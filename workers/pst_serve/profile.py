@@ -12,8 +12,8 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from pst import machine
 from pst.latency import Profile
-from pst_client import hardware
 from pst_client.contract import NodeProfile
 from pst_serve.engine import Measurable
 from pst_serve.measure import measure, software
@@ -28,7 +28,7 @@ QUIET = 0.5
 
 def quiet() -> bool:
     """Whether what is measured now would be the machine's own speed, and would disturb nobody."""
-    return os.getloadavg()[0] < QUIET * hardware.cpus()
+    return os.getloadavg()[0] < QUIET * machine.cpus()
 
 
 class Profiler:
@@ -96,7 +96,7 @@ class Profiler:
 
     def _read(self) -> NodeProfile | None:
         try:
-            found = NodeProfile.model_validate_json(self._path.read_bytes())
+            found = NodeProfile.read_json(self._path.read_bytes())
         except (OSError, ValidationError) as error:
             log.warning("%s can't be used and is measured anew: %s", self._path, error)
             return None

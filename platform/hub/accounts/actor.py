@@ -25,8 +25,12 @@ class Actor:
     roles: Mapping[UUID, Role] = field(default_factory=dict)
 
     @property
-    def is_node(self) -> bool:
-        return self.token is not None and self.token.kind == TokenKind.NODE
+    def is_worker(self) -> bool:
+        return self.token is not None and self.token.kind == TokenKind.WORKER
+
+    @property
+    def is_serving_node(self) -> bool:
+        return self.token is not None and self.token.kind == TokenKind.SERVE
 
     @property
     def job_id(self) -> UUID | None:
@@ -70,7 +74,7 @@ def actor_of_token(token: ApiToken) -> Actor:
         # A token never outlives or outranks its user's membership.
         role = min(Role(held.role), Role(token.role), key=lambda r: r.rank)
         return Actor(label=token.user.username, user=token.user, token=token, roles={token.workspace.id: role})
-    # Nodes and jobs reach objects through what they were assigned, never through a role.
+    # Nodes and jobs reach objects through what they were assigned, never through a role; a predict token reaches none.
     return Actor(label=f"{token.kind}:{token.name}", token=token)
 
 

@@ -11,7 +11,7 @@ from drf_spectacular.extensions import OpenApiAuthenticationExtension
 from rest_framework import authentication, exceptions
 from rest_framework.request import Request
 
-from hub.accounts.models import ApiToken, User
+from hub.accounts.models import ApiToken, TokenKind, User
 from hub.core.language import say
 from pst.messages import Message
 
@@ -20,7 +20,7 @@ USED_RESOLUTION = timedelta(minutes=1)
 
 
 class TokenAuthentication(authentication.BaseAuthentication):
-    """``Authorization: Bearer TOKEN`` for user, node and job tokens. Nodes and jobs have no user."""
+    """``Authorization: Bearer TOKEN``. Only a user token acts as its user; a predict token knows whose it is, too."""
 
     def authenticate(self, request: Request) -> tuple[User | AnonymousUser, ApiToken] | None:
         words = authentication.get_authorization_header(request).split()
@@ -32,13 +32,18 @@ class TokenAuthentication(authentication.BaseAuthentication):
         token = ApiToken.objects.usable().select_related("user", "workspace").filter(digest=digest).first()
         if token is None or (token.user is not None and not token.user.is_active):
             raise exceptions.AuthenticationFailed(say(Message("The token is unknown, expired or revoked.")))
-        now = timezone.now()
-        if token.last_used_at is None or now - token.last_used_at > USED_RESOLUTION:
-            ApiToken.objects.filter(pk=token.pk).update(last_used_at=now)
-        return token.user or AnonymousUser(), token
+        note_use(token)
+        acts_as = token.user if token.kind == TokenKind.USER else None
+        return acts_as or AnonymousUser(), token
 
     def authenticate_header(self, request: Request) -> str:
         return 'Bearer realm="sparsewright"'
+
+
+def note_use(token: ApiToken) -> None:
+    now = timezone.now()
+    if token.last_used_at is None or now - token.last_used_at > USED_RESOLUTION:
+        ApiToken.objects.filter(pk=token.pk).update(last_used_at=now)
 
 
 class SessionAuthentication(authentication.SessionAuthentication):

@@ -81,9 +81,16 @@ class Membership(models.Model):
 
 
 class TokenKind(models.TextChoices):
+    """What a token can do. Each kind does one thing: what it falls into the hands of can do no other."""
+
     USER = "user"
-    NODE = "node"
+    WORKER = "worker"
+    SERVE = "serve"
+    PREDICT = "predict"
     JOB = "job"
+
+
+NODE_KINDS = (TokenKind.WORKER, TokenKind.SERVE)
 
 
 class ApiTokenQuerySet(models.QuerySet["ApiToken"]):
@@ -92,13 +99,14 @@ class ApiTokenQuerySet(models.QuerySet["ApiToken"]):
         return self.filter(Q(expires_at=None) | Q(expires_at__gt=now), revoked_at=None)
 
     def visible_to(self, actor: Actor) -> ApiTokenQuerySet:
-        """One's own tokens, and the node tokens of workspaces that one owns; the installation's for its superusers."""
+        """One's own tokens, and the node tokens of workspaces that one owns; the installation's for its superusers.
+        Those that ask one deployment for some minutes are nobody's to look after."""
         owned = [workspace for workspace, role in actor.roles.items() if role == Role.OWNER]
-        seen = Q(kind=TokenKind.USER, user=actor.user, workspace__in=actor.roles) | Q(
-            kind=TokenKind.NODE, workspace__in=owned
-        )
+        seen = Q(
+            kind__in=(TokenKind.USER, TokenKind.PREDICT), user=actor.user, workspace__in=actor.roles, subject=None
+        ) | Q(kind__in=NODE_KINDS, workspace__in=owned)
         if actor.runs_installation:
-            seen |= Q(kind=TokenKind.NODE, workspace=None)
+            seen |= Q(kind__in=NODE_KINDS, workspace=None)
         return self.filter(seen)
 
 
@@ -113,7 +121,9 @@ class ApiToken(models.Model):
     user = models.ForeignKey(User, on_delete=models.CASCADE, null=True, blank=True, related_name="tokens")
     workspace = models.ForeignKey(Workspace, on_delete=models.CASCADE, null=True, blank=True, related_name="tokens")
     role = models.CharField(max_length=10, choices=Role.choices, default=Role.VIEWER)
-    subject = models.UUIDField(null=True, blank=True, help_text="The job that a job token stands for.")
+    subject = models.UUIDField(
+        null=True, blank=True, help_text="The job that a job token stands for; the only deployment of a predict token."
+    )
     created_at = models.DateTimeField(default=timezone.now, editable=False)
     expires_at = models.DateTimeField(null=True, blank=True)
     last_used_at = models.DateTimeField(null=True, blank=True)
@@ -128,8 +138,9 @@ class ApiToken(models.Model):
                 name="token_names_whom_it_stands_for",
                 condition=(
                     Q(kind=TokenKind.USER, user__isnull=False, workspace__isnull=False, subject__isnull=True)
+                    | Q(kind=TokenKind.PREDICT, user__isnull=False, workspace__isnull=False)
                     # A node token without a workspace serves the whole installation.
-                    | Q(kind=TokenKind.NODE, user__isnull=True, subject__isnull=True)
+                    | Q(kind__in=NODE_KINDS, user__isnull=True, subject__isnull=True)
                     | Q(kind=TokenKind.JOB, user__isnull=True, workspace__isnull=False, subject__isnull=False)
                 ),
             ),

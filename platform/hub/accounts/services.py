@@ -16,11 +16,28 @@ from django.db import transaction
 from django.utils import timezone
 
 from hub.accounts.actor import Actor, actor_of_user
-from hub.accounts.models import RESERVED_SLUGS, ApiToken, AuditEvent, Membership, Role, TokenKind, User, Workspace
+from hub.accounts.models import (
+    NODE_KINDS,
+    RESERVED_SLUGS,
+    ApiToken,
+    AuditEvent,
+    Membership,
+    Role,
+    TokenKind,
+    User,
+    Workspace,
+)
 from hub.core.errors import Conflict, Forbidden, NotFound, UserError
+from pst_client.contract import PREDICT_PREFIX
 from pst.messages import Message, word
 
-PREFIXES = {TokenKind.USER: "sw_u_", TokenKind.NODE: "sw_n_", TokenKind.JOB: "sw_j_"}
+PREFIXES = {
+    TokenKind.USER: "sw_u_",
+    TokenKind.WORKER: "sw_w_",
+    TokenKind.SERVE: "sw_s_",
+    TokenKind.PREDICT: PREDICT_PREFIX,
+    TokenKind.JOB: "sw_j_",
+}
 
 
 def record(
@@ -273,7 +290,7 @@ def create_token(
     role: Role | None = None,
     expires_at: datetime | None = None,
 ) -> tuple[ApiToken, str]:
-    """Issue a token on somebody's wish: for oneself with at most one's own role, or for a node.
+    """Issue a token on somebody's wish: for oneself with at most one's own role, for predictions, or for a node.
 
     Without ``workspace`` a node works for the whole installation, which a superuser alone may allow. A token made with
     a token does not outlive it. Raises Forbidden and UserError.
@@ -286,14 +303,14 @@ def create_token(
     if limit is not None and (expires_at is None or expires_at > limit):
         expires_at = limit
     if workspace is None:
-        if kind != TokenKind.NODE or not actor.runs_installation:
+        if kind not in NODE_KINDS or not actor.runs_installation:
             raise Forbidden(Message("Only a superuser can make a token without a workspace, and only for nodes."))
         token, secret = issue_token(kind=kind, name=name, expires_at=expires_at)
-    elif kind == TokenKind.NODE:
+    elif kind in NODE_KINDS:
         actor.require(workspace, Role.OWNER)
         token, secret = issue_token(kind=kind, name=name, workspace=workspace, expires_at=expires_at)
     else:
-        role = role or actor.roles[workspace.id]
+        role = Role.VIEWER if kind == TokenKind.PREDICT else role or actor.roles[workspace.id]
         actor.require(workspace, role)
         token, secret = issue_token(
             kind=kind, name=name, user=actor.user, workspace=workspace, role=role, expires_at=expires_at
@@ -313,7 +330,7 @@ def create_token(
 def revoke_token(*, actor: Actor, token: ApiToken) -> None:
     """End a token at once. A token cannot end one that may do more than itself."""
     if token.workspace is not None:
-        actor.require(token.workspace, Role.OWNER if token.kind == TokenKind.NODE else Role(token.role))
+        actor.require(token.workspace, Role.OWNER if token.kind in NODE_KINDS else Role(token.role))
     elif not actor.runs_installation:
         raise Forbidden(Message("Only a superuser can revoke a token of the whole installation."))
     ApiToken.objects.filter(pk=token.pk, revoked_at=None).update(revoked_at=timezone.now())
@@ -328,10 +345,11 @@ def revoke_token(*, actor: Actor, token: ApiToken) -> None:
 
 
 @transaction.atomic
-def renew_node_token(*, name: str) -> str:
-    """A new installation-wide node token of that name; the former one ends. Returns the secret."""
-    ApiToken.objects.filter(kind=TokenKind.NODE, name=name, workspace=None, revoked_at=None).update(
+def renew_node_token(*, name: str, kind: TokenKind) -> str:
+    """A new installation-wide token of a worker or serving node of that name; the former one ends, of whichever kind
+    it was. Returns the secret."""
+    ApiToken.objects.filter(kind__in=NODE_KINDS, name=name, workspace=None, revoked_at=None).update(
         revoked_at=timezone.now()
     )
-    _, secret = issue_token(kind=TokenKind.NODE, name=name)
+    _, secret = issue_token(kind=kind, name=name)
     return secret

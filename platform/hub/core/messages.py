@@ -1,9 +1,13 @@
-"""Reading a request's body as a pydantic message: the one place where pydantic's errors become the API's."""
+"""Reading a request's body as a pydantic message: the one place where pydantic's errors become the API's.
+
+:func:`read` is for what people and their programs send: a field that there is not is an error. :func:`read_sent` is for
+the messages of workers and serving nodes, which may be newer than the platform.
+"""
 
 from __future__ import annotations
 
 import math
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from django.utils.translation import gettext_noop
 from pydantic import BaseModel, ValidationError
@@ -55,10 +59,19 @@ SENTENCES = {
 
 
 def read(kind: type[M], data: Any) -> M:
-    """``data`` as a message of that kind. Raises UserError naming each field that is wrong."""
+    """``data`` as a message of that kind. Raises UserError naming each field that is wrong or unknown."""
+    return _read(kind, data, extra=None)
+
+
+def read_sent(kind: type[M], data: Any) -> M:
+    """``data`` as a node's message of that kind, without the fields that it does not have, at any depth."""
+    return _read(kind, data, extra="ignore")
+
+
+def _read(kind: type[M], data: Any, extra: Literal["ignore"] | None) -> M:
     _check_numbers(data)
     try:
-        return kind.model_validate(data)
+        return kind.model_validate(data, extra=extra)
     except ValidationError as error:
         found = error.errors(include_url=False, include_input=False)[:MOST_DETAILS]
         details = [_detail(item) for item in found]

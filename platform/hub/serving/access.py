@@ -12,7 +12,7 @@ from pst.messages import Message
 
 
 def models_of_node(actor: Actor) -> Q | None:
-    if not actor.is_node:
+    if not actor.is_serving_node:
         return None
     return Q(deployments__placements__node__token=actor.token)
 

@@ -1,7 +1,7 @@
 """Asking a deployment through the platform, for those whose browser cannot reach the serving nodes.
 
-The node is asked as anybody asks it: with a token of the asking user, made for this one question, that only reads and
-only in the deployment's workspace. Whoever runs the node learns nothing from it that the node was not given already.
+The node is asked as anybody asks it: with a predict token, made for this one question. Whoever runs the node can do
+nothing with it but ask the same deployment.
 """
 
 from __future__ import annotations
@@ -14,14 +14,12 @@ from typing import Any
 
 import httpx
 import structlog
-from django.utils import timezone
 from pydantic import BaseModel, ValidationError
 
 from hub.accounts.actor import Actor
 from hub.accounts.addresses import Endpoint, RefusedAddress, resolve
-from hub.accounts.models import Role, TokenKind
-from hub.accounts.services import issue_token
-from hub.core.errors import Conflict, Forbidden, UserError
+from hub.core.errors import Conflict, UserError
+from hub.serving import callers
 from hub.serving.models import Deployment, HeldState, Placement
 from pst.messages import Message, recall
 
@@ -71,9 +69,6 @@ def ask(*, actor: Actor, deployment: Deployment, question: dict[str, Any]) -> An
 
     Raises Conflict when none is, UserError where the node refuses the question, NodeTrouble when none can be reached.
     """
-    actor.require(deployment.workspace, Role.VIEWER)
-    if actor.user is None:
-        raise Forbidden(Message("Only a user can ask through the platform; ask the node itself."))
     placements = [
         item
         for item in Placement.objects.filter(deployment=deployment, state=HeldState.READY).select_related("node")
@@ -83,14 +78,7 @@ def ask(*, actor: Actor, deployment: Deployment, question: dict[str, Any]) -> An
         raise Conflict(
             Message("No node is ready to answer for {deployment} yet.", deployment=deployment), code="not_ready"
         )
-    token, secret = issue_token(
-        kind=TokenKind.USER,
-        name="playground",
-        user=actor.user,
-        workspace=deployment.workspace,
-        role=Role.VIEWER,
-        expires_at=timezone.now() + TOKEN_LIVES,
-    )
+    token, secret = callers.issue(actor=actor, deployment=deployment, name="playground", lives=TOKEN_LIVES)
     trouble: NodeTrouble | None = None
     try:
         for placement in placements:

@@ -8,7 +8,7 @@ from django.db import transaction
 from django.utils import timezone
 
 from hub.accounts.actor import Actor
-from hub.accounts.models import BASE_WORKSPACE, ApiToken, Role, Workspace
+from hub.accounts.models import BASE_WORKSPACE, ApiToken, Role, TokenKind, Workspace
 from hub.accounts.services import record
 from hub.core.errors import Conflict, Forbidden, NotFound, UserError
 from hub.registry import services as registry
@@ -36,7 +36,12 @@ def _check_address(url: str) -> None:
 
 @transaction.atomic
 def register_node(*, token: ApiToken, registration: NodeRegistration) -> Node:
-    """The node of that token, kind and name; the same row when the process starts again."""
+    """The node of that token, kind and name; the same row when the process starts again. Raises Forbidden for a token
+    of the other kind, UserError for what the node says of itself."""
+    if token.kind != registration.kind and token.kind == TokenKind.WORKER:
+        raise Forbidden("This is a worker's token; make one for a serving node.", code="wrong_token")
+    if token.kind != registration.kind:
+        raise Forbidden("This is a serving node's token; make one for a worker.", code="wrong_token")
     if len(registration.version) > 40:
         raise UserError(
             Message("version has at most 40 characters."),

@@ -9,6 +9,8 @@ urlpatterns: list[URLPattern] = [
     path("deployments", deployments.DeploymentsView.as_view()),
     path("deployments/<uuid:deployment_id>", deployments.DeploymentView.as_view()),
     path("deployments/<uuid:deployment_id>/predict", playground.PredictView.as_view()),
+    path("deployments/<uuid:deployment_id>/token", deployments.CallerTokenView.as_view()),
     path("node/register", node_api.RegisterView.as_view()),
     path("node/heartbeat", node_api.HeartbeatView.as_view()),
+    path("node/caller", node_api.CallerView.as_view()),
 ]

@@ -35,9 +35,7 @@ class Worker:
 
     def claim(self, job_id: UUID, node_id: UUID) -> Claim:
         """Take the job. Raises PlatformError with status 409 when it can't be had."""
-        return Claim.model_validate(
-            self._http.json("POST", f"{API}/worker/jobs/{job_id}/claim", json={"node_id": str(node_id)})
-        )
+        return Claim.read(self._http.json("POST", f"{API}/worker/jobs/{job_id}/claim", json={"node_id": str(node_id)}))
 
     def download_split(self, job_id: UUID, split: str, target: Path, *, sha256: str, size: int, job_token: str) -> None:
         self._http.download(
@@ -62,7 +60,7 @@ class Leased:
 
     def heartbeat(self, *, timeout: float) -> Heartbeat:
         """Asked once: the next heartbeat comes soon enough."""
-        return Heartbeat.model_validate(self._post("heartbeat", {}, tries=1, timeout=timeout))
+        return Heartbeat.read(self._post("heartbeat", {}, tries=1, timeout=timeout))
 
     def events(self, batch: EventBatch) -> Directive:
         return Directive(self._post("events", batch.model_dump(mode="json"))["directive"])

@@ -16,9 +16,10 @@ from rest_framework.views import APIView
 
 from hub.accounts import services
 from hub.accounts.actor import actor_of, workspace_of
-from hub.accounts.models import ApiToken, ApiTokenQuerySet, Role, TokenKind
+from hub.accounts.models import NODE_KINDS, ApiToken, ApiTokenQuerySet, Role, TokenKind
 
-KINDS = [(TokenKind.USER.value, TokenKind.USER.label), (TokenKind.NODE.value, TokenKind.NODE.label)]
+KINDS = [(kind.value, kind.label) for kind in TokenKind if kind != TokenKind.JOB]
+"""Those that people make."""
 
 
 class TokenSerializer(serializers.ModelSerializer[ApiToken]):
@@ -34,9 +35,13 @@ class TokenSerializer(serializers.ModelSerializer[ApiToken]):
 
 class NewTokenSerializer(serializers.Serializer[Any]):
     name = serializers.CharField(max_length=100)
-    kind = serializers.ChoiceField(choices=KINDS, default=TokenKind.USER.value)
+    kind = serializers.ChoiceField(
+        choices=KINDS,
+        default=TokenKind.USER.value,
+        help_text="user: oneself. predict: only asks deployments; serving nodes take no other. worker, serve: a node.",
+    )
     workspace = serializers.CharField(
-        required=False, allow_null=True, help_text="Its slug. Null with kind node: for the whole installation."
+        required=False, allow_null=True, help_text="Its slug. Null for a node: the whole installation."
     )
     role = serializers.ChoiceField(
         choices=Role.choices, required=False, help_text="At most one's own role, which is the default."
@@ -86,12 +91,12 @@ class TokensView(generics.ListAPIView[ApiToken]):
         responses={201: IssuedTokenSerializer},
     )
     def post(self, request: Request) -> Response:
-        """Make a token for oneself, or for a worker or serving node."""
+        """Make a token for oneself, for predictions alone, or for a worker or serving node."""
         given = NewTokenSerializer(data=request.data)
         given.is_valid(raise_exception=True)
         data = given.validated_data
         kind = TokenKind(data["kind"])
-        everywhere = kind == TokenKind.NODE and "workspace" in data and data["workspace"] is None
+        everywhere = kind in NODE_KINDS and "workspace" in data and data["workspace"] is None
         token, secret = services.create_token(
             actor=actor_of(request),
             kind=kind,

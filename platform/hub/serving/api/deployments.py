@@ -12,13 +12,14 @@ from drf_spectacular.utils import extend_schema, extend_schema_field
 from rest_framework import generics, serializers, status
 from rest_framework.request import Request
 from rest_framework.response import Response
+from rest_framework.views import APIView
 
 from hub.accounts.actor import actor_of, workspace_of
 from hub.accounts.models import Role
 from hub.core.errors import NotFound, UserError
 from hub.core.fields import SentenceField
 from hub.registry.models import MODEL_NAME, Model, ModelVersion
-from hub.serving import services
+from hub.serving import callers, services
 from hub.serving.models import Deployment, DeploymentQuerySet, HeldState, Placement
 from pst.messages import Message
 
@@ -224,3 +225,22 @@ class DeploymentView(generics.GenericAPIView[Deployment]):
         actor.require(deployment.workspace, Role.EDITOR)
         services.delete_deployment(actor=actor, deployment=deployment)
         return Response(status=204)
+
+
+class CallerTokenSerializer(serializers.Serializer[Any]):
+    token = serializers.CharField(help_text="To send to the serving nodes of this deployment; it can do nothing else.")
+    expires_at = serializers.DateTimeField()
+
+
+class CallerTokenView(APIView):
+    @extend_schema(
+        operation_id="createCallerToken", tags=["serving"], request=None, responses={201: CallerTokenSerializer}
+    )
+    def post(self, request: Request, deployment_id: UUID) -> Response:
+        """A token for asking the serving nodes of this deployment for some minutes. For a program that asks for
+        longer, make a token of the kind predict."""
+        actor = actor_of(request)
+        deployments = Deployment.objects.visible_to(actor).select_related("workspace")
+        deployment = get_object_or_404(deployments, pk=deployment_id)
+        token, secret = callers.issue(actor=actor, deployment=deployment, name="caller")
+        return Response({"token": secret, "expires_at": token.expires_at}, status=status.HTTP_201_CREATED)

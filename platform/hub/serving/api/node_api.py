@@ -9,10 +9,10 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from hub.accounts.models import ApiToken
-from hub.accounts.permissions import IsNode
-from hub.core.messages import read
-from hub.serving import services
-from pst_client.contract import NodeOrders, NodeRegistered, NodeRegistration, NodeStatus
+from hub.accounts.permissions import IsNode, IsServingNode
+from hub.core.messages import read_sent
+from hub.serving import callers, services
+from pst_client.contract import Caller, CallerQuery, NodeOrders, NodeRegistered, NodeRegistration, NodeStatus
 
 
 def _token(request: Request) -> ApiToken:
@@ -29,7 +29,7 @@ class RegisterView(APIView):
     )
     def post(self, request: Request) -> Response:
         """Say who one is when the process starts. The same name with the same token is the same node again."""
-        node = services.register_node(token=_token(request), registration=read(NodeRegistration, request.data))
+        node = services.register_node(token=_token(request), registration=read_sent(NodeRegistration, request.data))
         answer = NodeRegistered(node_id=node.id, heartbeat_seconds=settings.NODE_HEARTBEAT_SECONDS)
         return Response(answer.model_dump(mode="json"))
 
@@ -40,5 +40,15 @@ class HeartbeatView(APIView):
     @extend_schema(operation_id="nodeHeartbeat", tags=["node"], request=NodeStatus, responses={200: NodeOrders})
     def post(self, request: Request) -> Response:
         """Say what one holds, and learn what one shall hold. 404 unknown_node: register again."""
-        orders = services.heartbeat(token=_token(request), status=read(NodeStatus, request.data))
+        orders = services.heartbeat(token=_token(request), status=read_sent(NodeStatus, request.data))
         return Response(orders.model_dump(mode="json"))
+
+
+class CallerView(APIView):
+    permission_classes = [IsServingNode]
+
+    @extend_schema(operation_id="findCaller", tags=["node"], request=CallerQuery, responses={200: Caller})
+    def post(self, request: Request) -> Response:
+        """Whose predict token a serving node was sent, by its sha256. 404 unknown_token: it is not to be answered."""
+        caller = callers.find(node_token=_token(request), query=read_sent(CallerQuery, request.data))
+        return Response(caller.model_dump(mode="json"))
