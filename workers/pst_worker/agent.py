@@ -8,6 +8,7 @@ import shutil
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -15,12 +16,14 @@ from pst_client import hardware
 from pst_client.client import Platform
 from pst_client.contract import NodeRegistration, NodeStatus
 from pst_client.errors import PlatformError
+from pst_client.supervise import supervise
 from pst_worker.attempt import Attempt
 from pst_worker.settings import Settings
 
 log = logging.getLogger(__name__)
 
 REGISTER_AGAIN_SECONDS = 2.0
+LONGEST_PAUSE_SECONDS = 5.0
 
 
 class AlreadyRunning(RuntimeError):
@@ -34,7 +37,8 @@ class Agent:
         self._settings = settings
         self._platform = platform
         self._root = settings.work_dir / settings.node_name
-        self._stopping = threading.Event()
+        self._stopping, self._ended = threading.Event(), threading.Event()
+        self._was_idle = False
         self._job: UUID | None = None
         self._node_id: UUID | None = None
         self._heartbeat_seconds = REGISTER_AGAIN_SECONDS
@@ -73,7 +77,13 @@ class Agent:
     def start(self, ring: Callable[[UUID], None]) -> None:
         """Begin to tell the platform that this worker lives. ``ring`` puts a job's message into the queues again; it is
         called for jobs that wait although their message is lost."""
-        self._thread = threading.Thread(target=self._live, args=(ring,), name="node-heartbeat", daemon=True)
+        self._thread = threading.Thread(
+            target=supervise,
+            args=(partial(self._live, ring),),
+            kwargs={"until": self._ended, "longest": LONGEST_PAUSE_SECONDS},
+            name="node-heartbeat",
+            daemon=True,
+        )
         self._thread.start()
 
     def run_job(self, job_id: UUID) -> None:
@@ -113,24 +123,24 @@ class Agent:
         log.info("registered as %s (%s), queues %s", self._settings.node_name, answer.node_id, self._settings.queues)
 
     def _live(self, ring: Callable[[UUID], None]) -> None:
-        was_idle = False
-        while True:
-            idle = self._job is None
-            try:
-                self._tell()
-                # A message that is on its way needs a moment: ask only in the second idle moment in a row.
-                if was_idle and idle and not self._stopping.is_set():
-                    self._ring_again(ring)
-            except PlatformError as error:
-                log.warning("%s", error)
-                if error.status == 404:
-                    # Somebody made the platform forget this node.
-                    self._register_quietly()
-            was_idle = idle
-            # While stopping, the node stays online until its job has been given back.
-            if self._stopping.wait(self._heartbeat_seconds):
-                if self._job is None:
-                    return
+        """One turn of the heartbeat."""
+        idle = self._job is None
+        try:
+            self._tell()
+            # A message that is on its way needs a moment: ask only in the second idle moment in a row.
+            if self._was_idle and idle and not self._stopping.is_set():
+                self._ring_again(ring)
+        except PlatformError as error:
+            log.warning("%s", error)
+            if error.code == "unknown_node":
+                # Somebody made the platform forget this node.
+                self._register_quietly()
+        self._was_idle = idle
+        # While stopping, the node stays online until its job has been given back.
+        if self._stopping.wait(self._heartbeat_seconds):
+            if self._job is None:
+                self._ended.set()
+            else:
                 time.sleep(self._heartbeat_seconds)
 
     def _register_quietly(self) -> None:

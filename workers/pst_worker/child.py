@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import signal
 import subprocess
@@ -16,6 +17,8 @@ from pst import machine
 from pst.messages import Message
 from pst_client.environment import PREFIX
 from pst_worker.run import OUTCOME, REFUSED, STOPPED, SUCCEEDED
+
+log = logging.getLogger(__name__)
 
 LOG = "child.log"
 DETAIL_BYTES = 8_000
@@ -34,11 +37,11 @@ class Child:
         self.folder = folder
         self._on_event = on_event
         reading, writing = os.pipe()
-        with (folder / LOG).open("wb") as log:
+        with (folder / LOG).open("wb") as output:
             self._process = subprocess.Popen(
                 command(folder, writing, processes),
                 stdin=subprocess.DEVNULL,
-                stdout=log,
+                stdout=output,
                 stderr=subprocess.STDOUT,
                 pass_fds=[writing],
                 start_new_session=True,
@@ -87,9 +90,9 @@ class Child:
         return found
 
     def _log_tail(self) -> str:
-        with (self.folder / LOG).open("rb") as log:
-            log.seek(max(0, log.seek(0, os.SEEK_END) - DETAIL_BYTES))
-            return log.read().decode(errors="replace")
+        with (self.folder / LOG).open("rb") as output:
+            output.seek(max(0, output.seek(0, os.SEEK_END) - DETAIL_BYTES))
+            return output.read().decode(errors="replace")
 
     def _read(self, descriptor: int) -> None:
         with os.fdopen(descriptor, "r", encoding="utf-8", errors="replace") as stream:
@@ -100,7 +103,10 @@ class Child:
                 except ValueError:
                     # A child killed in the middle of a line leaves a piece of one.
                     event = {"type": "log", "level": "warning", "message": f"unreadable event: {line[:200]!r}"}
-                self._on_event(event)
+                try:
+                    self._on_event(event)
+                except Exception:  # a child whose events nobody reads stops at a full pipe
+                    log.exception("this event of the child can't be used: %.200s", line)
 
 
 def command(folder: Path, events: int, processes: int) -> list[str]:

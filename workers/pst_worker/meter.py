@@ -7,6 +7,7 @@ import threading
 from pst import machine
 from pst_client import hardware
 from pst_client.contract import EventType, Resources
+from pst_client.supervise import supervise
 from pst_worker.stream import JobStream
 
 SECONDS = 5.0
@@ -19,7 +20,9 @@ class Meter:
         self._stream = stream
         self._session = session
         self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="job-resources", daemon=True)
+        self._thread = threading.Thread(
+            target=supervise, args=(self._read,), kwargs={"until": self._ended}, name="job-resources", daemon=True
+        )
 
     def __enter__(self) -> Meter:
         self._thread.start()
@@ -29,16 +32,13 @@ class Meter:
         self._ended.set()
         self._thread.join()
 
-    def _run(self) -> None:
-        processor, cpus, memory = hardware.processor(), machine.cpus(), machine.memory_bytes()
-        while True:
-            found = Resources(
-                processor=processor,
-                cpus=cpus,
-                memory_bytes=memory,
-                job_memory_bytes=hardware.session_bytes(self._session),
-                **hardware.load(),
-            )
-            self._stream.add(EventType.RESOURCES, found.model_dump())
-            if self._ended.wait(SECONDS):
-                return
+    def _read(self) -> None:
+        found = Resources(
+            processor=hardware.processor(),
+            cpus=machine.cpus(),
+            memory_bytes=machine.memory_bytes(),
+            job_memory_bytes=hardware.session_bytes(self._session),
+            **hardware.load(),
+        )
+        self._stream.add(EventType.RESOURCES, found.model_dump())
+        self._ended.wait(SECONDS)

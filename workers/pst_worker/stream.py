@@ -207,7 +207,8 @@ class JobStream:
         return bool(self._unsent)
 
     def _guard(self, call: Callable[[], None]) -> None:
-        """Run a call to the platform: a stale lease is final, silence passes, what is refused was dropped."""
+        """Run a call to the platform: a stale lease is final, silence passes, what is refused was dropped. Whatever
+        else goes wrong must not end the loop: the lease would be lost, and the job with it."""
         try:
             call()
         except PlatformError as error:
@@ -218,3 +219,5 @@ class JobStream:
                 log.warning("%s", error)
             else:
                 log.error("the platform refused a message (%s): %s", error.code, error)
+        except Exception:
+            log.exception("telling the platform failed; it goes on")
