@@ -321,7 +321,9 @@ def test_broken_pulls_are_cleared(store: Store, tmp_path: Path) -> None:
         (tmp_path / "staging" / commit).mkdir(parents=True)
         (tmp_path / "staging" / commit / "model.part").write_bytes(b"x")
     store.tidy(["b" * 40])
-    assert [path.name for path in (tmp_path / "staging").iterdir()] == ["b" * 40], "what is still wanted goes on where it broke off"
+    assert [path.name for path in (tmp_path / "staging").iterdir()] == ["b" * 40], (
+        "what is still wanted goes on where it broke off"
+    )
     store.close()
     store.open()
     assert not (tmp_path / "staging").exists()

@@ -10,7 +10,8 @@ import threading
 import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 from uuid import UUID, uuid4
 
 import httpx
@@ -388,3 +389,27 @@ def test_a_child_starts_no_more_threads_than_the_quota_feeds(monkeypatch: pytest
     monkeypatch.setattr(machine, "quota", lambda: 1.5)
     assert environment()[machine.THREADS] == "1"
     assert machine.THREADS not in environment(processes=2), "torchrun's starter divides the cores"
+
+
+def test_telling_the_platform_goes_on_after_what_nobody_foresaw(fake: FakePlatform, job_stream: JobStream) -> None:
+    fake.directive = "a directive of a newer platform"
+    job_stream.add(EventType.LOG, {"message": "first"})
+    time.sleep(0.3)
+    assert job_stream._keeper.is_alive() and job_stream._sender.is_alive() and not job_stream.lost
+    fake.directive = "continue"
+    job_stream.add(EventType.LOG, {"message": "second"})
+    job_stream.drain(5)
+    assert [event["data"]["message"] for event in fake.events.values()] == ["first", "second"]
+
+
+def test_an_event_that_can_not_be_used_does_not_stop_the_reading(tmp_path: Path) -> None:
+    heard: list[Any] = []
+
+    def listen(event: Any) -> None:
+        heard.append(event["step"])
+
+    reading, writing = os.pipe()
+    os.write(writing, b'{"step": 1}\n[1, 2]\n5\n{"other": 1}\n{"step": 2}\n')
+    os.close(writing)
+    Child._read(cast(Child, SimpleNamespace(_on_event=listen)), reading)
+    assert heard == [1, 2]

@@ -85,3 +85,8 @@ def run(folder, *, emit, should_stop, peers=None):
 module = types.ModuleType("pst.pipeline")
 module.run, module.Stopped = run, Stopped
 sys.modules["pst.pipeline"] = module
+
+if os.environ.get("NEWER"):
+    import newer
+
+    newer.install()
