@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 from django.core.files.storage import default_storage
 from django.db import connections
@@ -320,39 +319,6 @@ def test_a_pulled_version_is_signed_by_the_platform(
     code, _, err = run(*pull, "--signing-key", "c2hvcnQ=")
     assert code == cli.USAGE
     assert "is no signing key" in err
-
-
-def test_predict(signed_in: None, run: Run, owner: Person, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    source = tmp_path / "source"
-    source.mkdir()
-    (source / "config.json").write_text("{}")
-    publish_folder(source, workspace=owner.workspace, name="intents", kind=ModelKind.SPARSE)
-    assert run("predict", "acme/intents", "hello")[0] == 1
-    owner.client.post("/api/v1/deployments", {"model": "acme/intents", "revision": "v1"})
-    code, _, err = run("predict", "acme/intents", "hello")
-    assert code == 1
-    assert "No node is ready to answer for acme/intents (no node has it)." in err
-
-    asked: list[httpx.Request] = []
-    real = httpx.Client.request
-
-    def answer(self: httpx.Client, method: str, url: str, **options: Any) -> httpx.Response:
-        if not url.startswith("http://node"):
-            return real(self, method, url, **options)
-        asked.append(httpx.Request(method, url, json=options["json"]))
-        predictions = [{"label": "a", "score": 0.9, "probabilities": {"a": 0.9}}] * len(options["json"]["inputs"])
-        body = {"model": "acme/intents", "version": 1, "commit": "c", "predictions": predictions, "milliseconds": 1.5}
-        return httpx.Response(200, json=body, request=asked[-1])
-
-    monkeypatch.setattr(httpx.Client, "request", answer)
-    (tmp_path / "texts.txt").write_text("two\n\nthree\n")
-    code, out, err = run(
-        "predict", "acme/intents", "one", "--file", str(tmp_path / "texts.txt"), "--node", "http://node:1/"
-    )
-    assert code == 0, err
-    assert [line.split() for line in out.splitlines()[2:]] == [["a", "0.900", text] for text in ("one", "two", "three")]
-    assert str(asked[0].url) == "http://node:1/v1/models/acme/intents/predict"
-    assert run("predict", "acme/intents", "--node", "http://node:1")[0] == cli.USAGE
 
 
 def test_local_commands_are_the_library_s(run: Run, tmp_path: Path) -> None:

@@ -190,6 +190,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/deployments/{deployment_id}/token": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * @description A token for asking the serving nodes of this deployment for some minutes. For a program that asks for
+         *     longer, make a token of the kind predict.
+         */
+        post: operations["createCallerToken"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/estimates": {
         parameters: {
             query?: never;
@@ -533,6 +553,23 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/node/caller": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** @description Whose predict token a serving node was sent, by its sha256. 404 unknown_token: it is not to be answered. */
+        post: operations["findCaller"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/node/heartbeat": {
         parameters: {
             query?: never;
@@ -681,7 +718,7 @@ export interface paths {
         /** @description One's own tokens, and the node tokens of the workspaces that one owns. Secrets are never shown again. */
         get: operations["listTokens"];
         put?: never;
-        /** @description Make a token for oneself, or for a worker or serving node. */
+        /** @description Make a token for oneself, for predictions alone, or for a worker or serving node. */
         post: operations["createToken"];
         delete?: never;
         options?: never;
@@ -1119,6 +1156,43 @@ export interface components {
         Bytes: {
             /** @description Bytes of all files. */
             total: number;
+        };
+        /**
+         * Caller
+         * @description Who holds a predict token, as far as a serving node must know it.
+         */
+        Caller: {
+            /**
+             * Caller
+             * @description Stands for the person, whatever the token; means nothing elsewhere.
+             */
+            caller: string;
+            /**
+             * Workspace
+             * @description The slug whose deployments may be asked.
+             */
+            workspace: string;
+            /**
+             * Deployment
+             * @description The only one that may be asked; null: all of them.
+             * @default null
+             */
+            deployment?: string | null;
+        };
+        /**
+         * CallerQuery
+         * @description A serving node asks whose token it was sent; it shows the token's sha256, and is told nothing of a token that
+         *     is not for a workspace which it serves.
+         */
+        CallerQueryRequest: {
+            /** Token Sha256 */
+            token_sha256: string;
+        };
+        CallerToken: {
+            /** @description To send to the serving nodes of this deployment; it can do nothing else. */
+            token: string;
+            /** Format: date-time */
+            expires_at: string;
         };
         /**
          * CheckpointReport
@@ -2358,15 +2432,25 @@ export interface components {
         };
         /**
          * @description * `user` - User
-         *     * `node` - Node
+         *     * `worker` - Worker
+         *     * `serve` - Serve
+         *     * `predict` - Predict
          * @enum {string}
          */
-        NewTokenKind: "user" | "node";
+        NewTokenKind: "user" | "worker" | "serve" | "predict";
         NewTokenRequest: {
             name: string;
-            /** @default user */
+            /**
+             * @description user: oneself. predict: only asks deployments; serving nodes take no other. worker, serve: a node.
+             *
+             *     * `user` - User
+             *     * `worker` - Worker
+             *     * `serve` - Serve
+             *     * `predict` - Predict
+             * @default user
+             */
             kind?: components["schemas"]["NewTokenKind"];
-            /** @description Its slug. Null with kind node: for the whole installation. */
+            /** @description Its slug. Null for a node: the whole installation. */
             workspace?: string | null;
             /**
              * @description At most one's own role, which is the default.
@@ -3167,11 +3251,13 @@ export interface components {
         };
         /**
          * @description * `user` - User
-         *     * `node` - Node
+         *     * `worker` - Worker
+         *     * `serve` - Serve
+         *     * `predict` - Predict
          *     * `job` - Job
          * @enum {string}
          */
-        TokenKind: "user" | "node" | "job";
+        TokenKind: "user" | "worker" | "serve" | "predict" | "job";
         /**
          * TrainSettings
          * @description Everything a user may set about training. Defaults are the product's recipe.
@@ -4207,6 +4293,35 @@ export interface operations {
             };
         };
     };
+    createCallerToken: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                deployment_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CallerToken"];
+                };
+            };
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+        };
+    };
     estimate: {
         parameters: {
             query?: never;
@@ -4966,6 +5081,39 @@ export interface operations {
             };
         };
     };
+    findCaller: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["CallerQueryRequest"];
+                "multipart/form-data": components["schemas"]["CallerQueryRequest"];
+                "application/x-www-form-urlencoded": components["schemas"]["CallerQueryRequest"];
+            };
+        };
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Caller"];
+                };
+            };
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+        };
+    };
     nodeHeartbeat: {
         parameters: {
             query?: never;
@@ -5282,9 +5430,11 @@ export interface operations {
             query?: {
                 /**
                  * @description * `user` - User
-                 *     * `node` - Node
+                 *     * `worker` - Worker
+                 *     * `serve` - Serve
+                 *     * `predict` - Predict
                  */
-                kind?: "node" | "user";
+                kind?: "predict" | "serve" | "user" | "worker";
                 /** @description Which field to use when ordering the results. */
                 ordering?: string;
                 /** @description A page number within the paginated result set. */

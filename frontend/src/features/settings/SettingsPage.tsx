@@ -52,7 +52,9 @@ export function Component() {
   );
 }
 
-const TOKEN_KINDS = ["user", "node"] as const;
+const TOKEN_KINDS = ["user", "predict", "worker", "serve"] as const;
+/** Those of which only owners make one. */
+const NODE_KINDS: readonly string[] = ["worker", "serve"];
 const ORDERS = ["-created_at", "name", "-last_used_at"] as const;
 
 const PARTS = { tokens: <Tokens />, members: <Members />, audit: <Audit />, limits: <Limits /> };
@@ -143,7 +145,7 @@ function NewToken({ onIssued }: { onIssued: (token: IssuedToken) => void }) {
   const { t } = useTranslation();
   const { slug, isOwner, canEdit } = useWorkspace();
   const [name, setName] = useState("");
-  const [kind, setKind] = useState<"user" | "node">("user");
+  const [kind, setKind] = useState<(typeof TOKEN_KINDS)[number]>("user");
   const [role, setRole] = useState<"viewer" | "editor" | "owner">("viewer");
   const create = api.useMutation("post", "/api/v1/tokens", {
     onSuccess: async (token) => {
@@ -170,12 +172,12 @@ function NewToken({ onIssued }: { onIssued: (token: IssuedToken) => void }) {
           />
           <Select
             label={t("settings.kind")}
-            data={(isOwner ? TOKEN_KINDS : (["user"] as const)).map((value) => ({
+            data={TOKEN_KINDS.filter((value) => isOwner || !NODE_KINDS.includes(value)).map((value) => ({
               value,
               label: t(`settings.kinds.${value}`),
             }))}
             value={kind}
-            onChange={(value) => setKind(value === "node" ? "node" : "user")}
+            onChange={(value) => setKind(TOKEN_KINDS.find((known) => known === value) ?? "user")}
             allowDeselect={false}
           />
           {kind === "user" && (
