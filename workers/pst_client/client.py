@@ -104,9 +104,13 @@ class Http:
 
     def _strange(self, path: str, status: int) -> PlatformError:
         if (origin := self._origin(path)) == self.url:
-            message = f"{self.url} gave no such answer to {path} as the platform does: is it the platform's address?"
+            message = Message(
+                "{url} gave no such answer to {path} as the platform does: is it the platform's address?",
+                url=origin,
+                path=path,
+            )
         else:
-            message = f"{origin} gave no such answer as a serving node does: is it a node's address?"
+            message = Message("{url} gave no such answer as a serving node does: is it a node's address?", url=origin)
         return PlatformError("not_json", message, status=status)
 
     def request(
@@ -134,7 +138,8 @@ class Http:
                     method, self._address(path), headers=self._headers(token, headers), **options
                 )
             except ValueError as error:  # of JSON: not a number, infinity, or half of a character
-                raise PlatformError("invalid", f"This can't be sent to {self._origin(path)}: {error}.") from error
+                message = Message("This can't be sent to {url}: {reason}.", url=self._origin(path), reason=error)
+                raise PlatformError("invalid", message) from error
             except httpx.TransportError as error:
                 if last or not (again or isinstance(error, NOT_SENT)):
                     raise self._unreachable(path, error) from error

@@ -28,8 +28,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from pst_client.contract import MOST_INPUTS, MOST_QUESTION_BYTES, PREDICT_PREFIX, Caller
 from pst.messages import Message, said
+from pst_client.contract import MOST_INPUTS, MOST_QUESTION_BYTES, PREDICT_PREFIX, Caller
 from pst_serve.batching import Overloaded
 from pst_serve.engine import Answer, Input, LoadedModel
 from pst_serve.gate import Gate, Refused, Unknown, WrongKind

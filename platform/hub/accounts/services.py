@@ -28,8 +28,8 @@ from hub.accounts.models import (
     Workspace,
 )
 from hub.core.errors import Conflict, Forbidden, NotFound, UserError
-from pst_client.contract import PREDICT_PREFIX
 from pst.messages import Message, word
+from pst_client.contract import PREDICT_PREFIX
 
 PREFIXES = {
     TokenKind.USER: "sw_u_",

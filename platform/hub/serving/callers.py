@@ -18,6 +18,7 @@ from hub.accounts.models import ApiToken, Membership, Role, TokenKind
 from hub.accounts.services import issue_token
 from hub.core.errors import Forbidden, NotFound
 from hub.serving.models import Deployment
+from pst.messages import Message
 from pst_client.contract import Caller, CallerQuery
 
 LIVES = timedelta(minutes=10)
@@ -28,7 +29,7 @@ def issue(*, actor: Actor, deployment: Deployment, name: str, lives: timedelta =
     not outlive that one. Raises NotFound and Forbidden."""
     actor.require(deployment.workspace, Role.VIEWER)
     if actor.user is None:
-        raise Forbidden("Only a user can ask a deployment.")
+        raise Forbidden(Message("Only a user can ask a deployment."))
     now = timezone.now()
     # Nobody lists these tokens, so nobody else deletes them.
     ApiToken.objects.filter(kind=TokenKind.PREDICT, subject__isnull=False, expires_at__lt=now).delete()
@@ -52,7 +53,7 @@ def find(*, node_token: ApiToken, query: CallerQuery) -> Caller:
         .filter(kind=TokenKind.PREDICT, digest=query.token_sha256)
         .first()
     )
-    unknown = NotFound("There is no such predict token for this node.", code="unknown_token")
+    unknown = NotFound(Message("There is no such predict token for this node."), code="unknown_token")
     if token is None or token.user is None or token.workspace is None or not token.user.is_active:
         raise unknown
     if node_token.workspace_id not in (None, token.workspace_id):

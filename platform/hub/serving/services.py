@@ -39,9 +39,9 @@ def register_node(*, token: ApiToken, registration: NodeRegistration) -> Node:
     """The node of that token, kind and name; the same row when the process starts again. Raises Forbidden for a token
     of the other kind, UserError for what the node says of itself."""
     if token.kind != registration.kind and token.kind == TokenKind.WORKER:
-        raise Forbidden("This is a worker's token; make one for a serving node.", code="wrong_token")
+        raise Forbidden(Message("This is a worker's token; make one for a serving node."), code="wrong_token")
     if token.kind != registration.kind:
-        raise Forbidden("This is a serving node's token; make one for a worker.", code="wrong_token")
+        raise Forbidden(Message("This is a serving node's token; make one for a worker."), code="wrong_token")
     if len(registration.version) > 40:
         raise UserError(
             Message("version has at most 40 characters."),
