@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+from pst.messages import Message
 from pst_client.api import API, Json, given
 from pst_client.contract import (
     MOST_INPUTS,
@@ -67,7 +68,8 @@ class Serving:
         """The deployment workspace/name. Raises PlatformError ``not_found``."""
         found = [item for item in self.deployments() if f"{item['workspace']}/{item['name']}" == name]
         if not found:
-            raise PlatformError("not_found", f"There is no deployment {name}, or you have no access to it.", status=404)
+            message = Message("There is no deployment {name}, or you have no access to it.", name=name)
+            raise PlatformError("not_found", message, status=404)
         return found[0]
 
     def ask(self, name: str, inputs: list[Any], *, top_k: int | None = None, node_url: str | None = None) -> Json:
@@ -90,7 +92,12 @@ class Serving:
             if answer and more["commit"] != answer["commit"]:
                 raise PlatformError(
                     "moved",
-                    f"{name} moved from version {answer['version']} to {more['version']} in the midst; ask again.",
+                    Message(
+                        "{name} moved from version {before} to {after} in the midst; ask again.",
+                        name=name,
+                        before=answer["version"],
+                        after=more["version"],
+                    ),
                 )
             predictions = [*answer.get("predictions", []), *more["predictions"]]
             spent = round(answer.get("milliseconds", 0) + more["milliseconds"], 3)
@@ -132,7 +139,8 @@ class Serving:
         answer = self._http.mapping("POST", address, json=body, idempotent=True, token=token, tries=tries)
         predictions = answer.get("predictions")
         if not {"commit", "version", "milliseconds"} <= set(answer) or len(predictions or ()) != len(inputs):
-            raise PlatformError("not_json", f"{node_url} gave no answer as a serving node does.", status=200)
+            message = Message("{url} gave no such answer as a serving node does: is it a node's address?", url=node_url)
+            raise PlatformError("not_json", message, status=200)
         return answer
 
 
@@ -143,7 +151,10 @@ def _ready(deployment: Json) -> list[str]:
     if not found:
         name = f"{deployment['workspace']}/{deployment['name']}"
         states = "; ".join(f"{item['node']}: {item['message'] or item['state']}" for item in placements)
-        raise PlatformError("not_ready", f"No node is ready to answer for {name} ({states or 'no node has it'}).")
+        message = Message(
+            "No node is ready to answer for {name} ({states}).", name=name, states=states or "no node has it"
+        )
+        raise PlatformError("not_ready", message)
     random.shuffle(found)
     return found
 
