@@ -1227,6 +1227,7 @@ export interface components {
              */
             node_id: string;
         };
+        /** @description A data set with what was found in its rows. */
         Dataset: {
             /** Format: uuid */
             readonly id: string;
@@ -1238,8 +1239,6 @@ export interface components {
             readonly found: {
                 [key: string]: unknown;
             };
-            readonly report: components["schemas"]["DatasetReport"];
-            readonly errors: components["schemas"]["DatasetFoundError"][];
             readonly task: components["schemas"]["TaskEnum"];
             readonly labels: string[];
             readonly text_pair: boolean;
@@ -1253,6 +1252,8 @@ export interface components {
             readonly validated_at: string | null;
             /** @description Required. 150 characters or fewer. Letters, digits and @/./+/-/_ only. */
             readonly created_by: string | null;
+            readonly report: components["schemas"]["DatasetReport"];
+            readonly errors: components["schemas"]["DatasetFoundError"][];
         };
         DatasetClassCount: {
             label: string;
@@ -1356,6 +1357,32 @@ export interface components {
             end: number;
             /** @description Rows in equal stretches from 0. */
             counts: number[];
+        };
+        /** @description A data set in a list. */
+        DatasetListed: {
+            /** Format: uuid */
+            readonly id: string;
+            readonly workspace: string;
+            readonly name: string;
+            readonly state: components["schemas"]["DatasetState"];
+            readonly options: components["schemas"]["DatasetStoredOptions"];
+            /** @description What was used: format, encoding, delimiter, header, columns, roles, validation. */
+            readonly found: {
+                [key: string]: unknown;
+            };
+            readonly task: components["schemas"]["TaskEnum"];
+            readonly labels: string[];
+            readonly text_pair: boolean;
+            /** @description Hash over the canonical splits; empty until ready. */
+            readonly sha256: string;
+            readonly files: components["schemas"]["DatasetFile"][];
+            readonly splits: components["schemas"]["DatasetSplit"][];
+            /** Format: date-time */
+            readonly created_at: string;
+            /** Format: date-time */
+            readonly validated_at: string | null;
+            /** @description Required. 150 characters or fewer. Letters, digits and @/./+/-/_ only. */
+            readonly created_by: string | null;
         };
         DatasetNumbers: {
             /** Format: double */
@@ -2372,7 +2399,7 @@ export interface components {
         };
         /** @enum {string} */
         MethodEnum: "pst" | "magnitude" | "movement" | "l0" | "smp" | "wanda" | "lora" | "dense";
-        /** @description ``model.newest`` is a list of at most one version (see ``api.models.with_newest``). */
+        /** @description A model in a list. ``model.newest`` is a list of at most one version (see ``api.models.with_newest``). */
         Model: {
             repo: string;
             readonly workspace: string;
@@ -2404,6 +2431,18 @@ export interface components {
             repo: string;
             /** Revision */
             revision: string;
+        };
+        /** @description A model in a list. ``model.newest`` is a list of at most one version (see ``api.models.with_newest``). */
+        ModelRow: {
+            repo: string;
+            readonly workspace: string;
+            readonly name: string;
+            kind: components["schemas"]["ModelKind"];
+            readonly description: string;
+            /** Format: date-time */
+            readonly created_at: string;
+            readonly latest: components["schemas"]["VersionRow"] | null;
+            aliases: components["schemas"]["AliasName"][];
         };
         /** NamedDataset */
         NamedDataset: {
@@ -2642,7 +2681,7 @@ export interface components {
             previous?: string | null;
             results: components["schemas"]["BaseModel"][];
         };
-        PaginatedDatasetList: {
+        PaginatedDatasetListedList: {
             /** @example 123 */
             count: number;
             /**
@@ -2655,7 +2694,7 @@ export interface components {
              * @example http://api.example.org/accounts/?page=2
              */
             previous?: string | null;
-            results: components["schemas"]["Dataset"][];
+            results: components["schemas"]["DatasetListed"][];
         };
         PaginatedDatasetRowList: {
             /** @example 123 */
@@ -2732,7 +2771,7 @@ export interface components {
             previous?: string | null;
             results: components["schemas"]["Member"][];
         };
-        PaginatedModelList: {
+        PaginatedModelRowList: {
             /** @example 123 */
             count: number;
             /**
@@ -2745,7 +2784,7 @@ export interface components {
              * @example http://api.example.org/accounts/?page=2
              */
             previous?: string | null;
-            results: components["schemas"]["Model"][];
+            results: components["schemas"]["ModelRow"][];
         };
         PaginatedNodeList: {
             /** @example 123 */
@@ -2777,7 +2816,7 @@ export interface components {
             previous?: string | null;
             results: components["schemas"]["Token"][];
         };
-        PaginatedVersionList: {
+        PaginatedVersionRowList: {
             /** @example 123 */
             count: number;
             /**
@@ -2790,7 +2829,7 @@ export interface components {
              * @example http://api.example.org/accounts/?page=2
              */
             previous?: string | null;
-            results: components["schemas"]["Version"][];
+            results: components["schemas"]["VersionRow"][];
         };
         PaginatedWebhookList: {
             /** @example 123 */
@@ -3603,7 +3642,7 @@ export interface components {
              */
             readonly is_active: boolean;
         };
-        /** @description ``version.files`` with their blobs, ``version.aliases`` and ``created_by`` should be prefetched. */
+        /** @description A version with all that is known of it: its report alone may have some hundred kB. */
         Version: {
             readonly number: number;
             readonly commit: string;
@@ -3612,19 +3651,36 @@ export interface components {
             created_by?: string | null;
             /** Format: uuid */
             readonly job_id: string | null;
-            readonly files: components["schemas"]["File"][];
             /** @description The class that its config names, such as BertForSequenceClassification; empty where it names none. */
             readonly architecture: string;
+            readonly bytes: components["schemas"]["Bytes"];
+            readonly aliases: string[];
+            readonly files: components["schemas"]["File"][];
             manifest: {
                 [key: string]: unknown;
             };
             report: {
                 [key: string]: unknown;
             };
+            /** @description README.md as Markdown. */
+            readonly card: string | null;
+        };
+        /**
+         * @description A version in a list. ``version.files`` with their blobs, ``version.aliases`` and ``created_by`` should be
+         *     prefetched.
+         */
+        VersionRow: {
+            readonly number: number;
+            readonly commit: string;
+            /** Format: date-time */
+            readonly created_at: string;
+            created_by?: string | null;
+            /** Format: uuid */
+            readonly job_id: string | null;
+            /** @description The class that its config names, such as BertForSequenceClassification; empty where it names none. */
+            readonly architecture: string;
             readonly bytes: components["schemas"]["Bytes"];
             readonly aliases: string[];
-            /** @description README.md as Markdown; null in lists. */
-            readonly card: string | null;
         };
         Wanted: {
             version: number;
@@ -3851,7 +3907,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["PaginatedDatasetList"];
+                    "application/json": components["schemas"]["PaginatedDatasetListedList"];
                 };
             };
             default: {
@@ -4767,7 +4823,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["PaginatedModelList"];
+                    "application/json": components["schemas"]["PaginatedModelRowList"];
                 };
             };
             default: {
@@ -4960,7 +5016,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["PaginatedVersionList"];
+                    "application/json": components["schemas"]["PaginatedVersionRowList"];
                 };
             };
             default: {

@@ -25,3 +25,4 @@ export type Target = Schemas["Target"];
 export type Token = Answer<"Token">;
 export type TrainSettings = Schemas["TrainSettings"];
 export type Version = Answer<"Version">;
+export type VersionRow = Answer<"VersionRow">;

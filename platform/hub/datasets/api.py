@@ -31,6 +31,7 @@ from hub.datasets.pages import RowPages
 from hub.datasets.serializers import (
     OPTION_NAMES,
     DatasetFromUploadsSerializer,
+    DatasetListedSerializer,
     DatasetPatchSerializer,
     DatasetPreviewSerializer,
     DatasetPreviewUploadSerializer,
@@ -85,7 +86,7 @@ class DatasetFilter(filters.FilterSet):
 
 class DatasetsView(BoundedUpload, generics.ListAPIView[Dataset]):
     queryset = Dataset.objects.none()
-    serializer_class = DatasetSerializer
+    serializer_class = DatasetListedSerializer
     filter_backends = [filters.DjangoFilterBackend, SearchFilter, OrderingFilter]
     filterset_class = DatasetFilter
     search_fields = ["name"]
@@ -98,7 +99,7 @@ class DatasetsView(BoundedUpload, generics.ListAPIView[Dataset]):
         found = visible(self.request)
         if "workspace" in self.request.query_params:
             found = found.filter(workspace=workspace_of(self.request, role=Role.VIEWER))
-        return found
+        return found.defer("report", "errors")
 
     @extend_schema(
         operation_id="listDatasets",

@@ -215,15 +215,15 @@ class OptionsField(serializers.JSONField):
     pass
 
 
-class DatasetSerializer(serializers.ModelSerializer[Dataset]):
+class DatasetListedSerializer(serializers.ModelSerializer[Dataset]):
+    """A data set in a list."""
+
     workspace = serializers.SlugRelatedField[Any](slug_field="slug", read_only=True)
     state = serializers.ChoiceField(choices=DatasetState.choices, read_only=True)
     options = OptionsField(read_only=True)
     found = serializers.DictField(
         read_only=True, help_text="What was used: format, encoding, delimiter, header, columns, roles, validation."
     )
-    report = ReportField(read_only=True)
-    errors = ErrorsField(read_only=True)  # type: ignore[assignment]
     task = serializers.ChoiceField(choices=TASKS, read_only=True)
     labels = serializers.ListField(child=serializers.CharField(), read_only=True)
     files = DatasetFileSerializer(many=True, read_only=True)
@@ -239,8 +239,6 @@ class DatasetSerializer(serializers.ModelSerializer[Dataset]):
             "state",
             "options",
             "found",
-            "report",
-            "errors",
             "task",
             "labels",
             "text_pair",
@@ -251,6 +249,17 @@ class DatasetSerializer(serializers.ModelSerializer[Dataset]):
             "validated_at",
             "created_by",
         ]
+        read_only_fields = fields
+
+
+class DatasetSerializer(DatasetListedSerializer):
+    """A data set with what was found in its rows."""
+
+    report = ReportField(read_only=True)
+    errors = ErrorsField(read_only=True)  # type: ignore[assignment]
+
+    class Meta(DatasetListedSerializer.Meta):
+        fields = [*DatasetListedSerializer.Meta.fields, "report", "errors"]
         read_only_fields = fields
 
 

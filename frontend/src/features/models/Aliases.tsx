@@ -2,13 +2,13 @@ import { Group, Select, Stack, TextInput } from "@mantine/core";
 import { useState } from "react";
 import { useTranslation } from "react-i18next";
 import { api, reload } from "@/api/client";
-import type { Model, Version } from "@/api/types";
+import type { Model, VersionRow } from "@/api/types";
 import { Confirm } from "@/components/Confirm";
 import { Section } from "@/components/Section";
 import { useWorkspace } from "@/session/session";
 
 /** Points a name at a version; whatever serves that name follows. */
-export function Aliases({ model, versions }: { model: Model; versions: Version[] }) {
+export function Aliases({ model, versions }: { model: Model; versions: VersionRow[] }) {
   const { t } = useTranslation();
   const { canEdit } = useWorkspace();
   const [alias, setAlias] = useState("production");

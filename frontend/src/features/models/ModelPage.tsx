@@ -3,7 +3,7 @@ import { lazy, Suspense } from "react";
 import { useTranslation } from "react-i18next";
 import { Link, useNavigate, useParams, useSearchParams } from "react-router";
 import { api, reload } from "@/api/client";
-import type { Model, Version } from "@/api/types";
+import type { Model, Version, VersionRow } from "@/api/types";
 import { Confirm } from "@/components/Confirm";
 import { CopyBlock } from "@/components/CopyBlock";
 import { Empty } from "@/components/Empty";
@@ -34,7 +34,7 @@ export function Component() {
   );
 }
 
-function ModelView({ model, versions }: { model: Model; versions: Version[] }) {
+function ModelView({ model, versions }: { model: Model; versions: VersionRow[] }) {
   const { t } = useTranslation();
   const { slug, canEdit, isOwner } = useWorkspace();
   const navigate = useNavigate();
@@ -133,22 +133,26 @@ function ModelView({ model, versions }: { model: Model; versions: Version[] }) {
               w={160}
             />
           )}
-          <VersionView model={model} version={version} />
+          <VersionView model={model} number={version.number} />
         </>
       )}
     </Page>
   );
 }
 
-function VersionView({ model, version }: { model: Model; version: Version }) {
-  const { t } = useTranslation();
-  const { slug } = useWorkspace();
+function VersionView({ model, number }: { model: Model; number: number }) {
   const whole = api.useQuery(
     "get",
     "/api/v1/models/{namespace}/{name}/versions/{number}",
-    { params: { path: { namespace: model.workspace, name: model.name, number: version.number } } },
+    { params: { path: { namespace: model.workspace, name: model.name, number } } },
     { staleTime: Number.POSITIVE_INFINITY },
   );
+  return <Loaded query={whole}>{(version) => <VersionDetail model={model} version={version} />}</Loaded>;
+}
+
+function VersionDetail({ model, version }: { model: Model; version: Version }) {
+  const { t } = useTranslation();
+  const { slug } = useWorkspace();
   const files = `/api/v1/models/${model.repo}/versions/${version.number}`;
   return (
     <>
@@ -212,13 +216,9 @@ function VersionView({ model, version }: { model: Model; version: Version }) {
       </Section>
       <Lineage model={model} version={version} workspace={slug} />
       <Section title={t("models.card")}>
-        <Loaded query={whole}>
-          {(data) => (
-            <Suspense fallback={null}>
-              <ModelCard card={data.card ?? ""} />
-            </Suspense>
-          )}
-        </Loaded>
+        <Suspense fallback={null}>
+          <ModelCard card={version.card ?? ""} />
+        </Suspense>
       </Section>
     </>
   );

@@ -16,7 +16,7 @@ from rest_framework.response import Response
 from hub.accounts.actor import actor_of, workspace_of
 from hub.accounts.models import Role
 from hub.core.errors import UserError
-from hub.registry.api.models import with_newest
+from hub.registry.api.models import shown_versions, with_newest
 from hub.registry.api.serializers import BaseModelSerializer
 from hub.registry.base_models import Source, add_base_model
 from hub.registry.models import MODEL_NAME, Model, ModelKind
@@ -55,7 +55,7 @@ class BaseModelsView(generics.ListAPIView[Model]):
 
     def get_queryset(self) -> QuerySet[Model]:
         models = Model.objects.visible_to(actor_of(self.request)).filter(kind=ModelKind.BASE, versions__number=1)
-        return with_newest(models).order_by("name")
+        return with_newest(models, shown_versions()).order_by("name")
 
     @extend_schema(operation_id="listBaseModels", tags=["registry"])
     def get(self, request: Request, *args: Any, **kwargs: Any) -> Response:
@@ -84,7 +84,7 @@ class BaseModelsView(generics.ListAPIView[Model]):
             title=data["title"],
             license=data["license"],
         )
-        found = with_newest(Model.objects.filter(pk=version.model_id)).get()
+        found = with_newest(Model.objects.filter(pk=version.model_id), shown_versions()).get()
         return Response(BaseModelSerializer(found).data, status=status.HTTP_201_CREATED)
 
 

@@ -18,7 +18,7 @@ from rest_framework.views import APIView
 from hub.accounts.actor import actor_of
 from hub.accounts.models import Role
 from hub.registry import services, signing
-from hub.registry.api.serializers import AliasSerializer, ModelSerializer
+from hub.registry.api.serializers import AliasSerializer, ModelRowSerializer, ModelSerializer
 from hub.registry.models import MODEL_NAME, Model, ModelKind, ModelQuerySet, ModelVersion
 
 
@@ -27,11 +27,17 @@ def shown_versions() -> QuerySet[ModelVersion]:
     return ModelVersion.objects.select_related("created_by").prefetch_related("files__blob", "aliases")
 
 
-def with_newest(models: QuerySet[Model]) -> QuerySet[Model]:
-    """Models with their aliases, and ``newest``: a list of the newest version, if there is one."""
+def listed_versions() -> QuerySet[ModelVersion]:
+    """Versions with all that their row in a list reads."""
+    return shown_versions().defer("manifest", "report")
+
+
+def with_newest(models: QuerySet[Model], versions: QuerySet[ModelVersion]) -> QuerySet[Model]:
+    """Models with their aliases, and ``newest``: a list of the newest of ``versions``, if there is one."""
     newest = ModelVersion.objects.filter(model=OuterRef("model")).order_by("-number").values("pk")[:1]
     return models.select_related("workspace").prefetch_related(
-        "aliases__version", Prefetch("versions", shown_versions().filter(pk=Subquery(newest)), to_attr="newest")
+        Prefetch("aliases__version", ModelVersion.objects.only("number")),
+        Prefetch("versions", versions.filter(pk=Subquery(newest)), to_attr="newest"),
     )
 
 
@@ -64,13 +70,13 @@ class ModelFilter(django_filters.FilterSet):
 
 
 class ModelsView(generics.ListAPIView[Model]):
-    serializer_class = ModelSerializer
+    serializer_class = ModelRowSerializer
     filterset_class = ModelFilter
     ordering_fields = ["created_at", "name"]
     queryset = Model.objects.none()
 
     def get_queryset(self) -> QuerySet[Model]:
-        return with_newest(Model.objects.visible_to(actor_of(self.request)))
+        return with_newest(Model.objects.visible_to(actor_of(self.request)), listed_versions())
 
     @extend_schema(operation_id="listModels", tags=["registry"])
     def get(self, request: Request, *args: Any, **kwargs: Any) -> Response:
@@ -82,8 +88,8 @@ class ModelView(APIView):
     @extend_schema(operation_id="getModel", tags=["registry"], responses={200: ModelSerializer})
     def get(self, request: Request, namespace: str, name: str) -> Response:
         """A model with its newest version and its aliases."""
-        found = with_newest(Model.objects.filter(pk=find_model(request, namespace, name).pk)).get()
-        return Response(ModelSerializer(found, context={"with_card": True}).data)
+        found = with_newest(Model.objects.filter(pk=find_model(request, namespace, name).pk), shown_versions()).get()
+        return Response(ModelSerializer(found).data)
 
     @extend_schema(operation_id="deleteModel", tags=["registry"], responses={204: None})
     def delete(self, request: Request, namespace: str, name: str) -> Response:

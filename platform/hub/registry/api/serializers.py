@@ -24,39 +24,19 @@ class BytesSerializer(serializers.Serializer[Any]):
     total = serializers.IntegerField(help_text="Bytes of all files.")
 
 
-class VersionSerializer(serializers.ModelSerializer[ModelVersion]):
-    """``version.files`` with their blobs, ``version.aliases`` and ``created_by`` should be prefetched."""
+class VersionRowSerializer(serializers.ModelSerializer[ModelVersion]):
+    """A version in a list. ``version.files`` with their blobs, ``version.aliases`` and ``created_by`` should be
+    prefetched."""
 
     created_by = serializers.CharField(source="created_by.username", allow_null=True, default=None)
-    files = serializers.SerializerMethodField()
     architecture = serializers.SerializerMethodField()
-    manifest = serializers.DictField()
-    report = serializers.DictField()
     bytes = serializers.SerializerMethodField()
     aliases = serializers.SerializerMethodField()
-    card = serializers.SerializerMethodField()
 
     class Meta:
         model = ModelVersion
-        fields = [
-            "number",
-            "commit",
-            "created_at",
-            "created_by",
-            "job_id",
-            "files",
-            "architecture",
-            "manifest",
-            "report",
-            "bytes",
-            "aliases",
-            "card",
-        ]
+        fields = ["number", "commit", "created_at", "created_by", "job_id", "architecture", "bytes", "aliases"]
         read_only_fields = fields
-
-    @extend_schema_field(FileSerializer(many=True))
-    def get_files(self, version: ModelVersion) -> list[dict[str, Any]]:
-        return [{"path": file.path, "size": file.blob.size, "sha256": file.blob_id} for file in version.files.all()]
 
     @extend_schema_field(BytesSerializer())
     def get_bytes(self, version: ModelVersion) -> dict[str, int]:
@@ -70,10 +50,25 @@ class VersionSerializer(serializers.ModelSerializer[ModelVersion]):
     def get_aliases(self, version: ModelVersion) -> list[str]:
         return [alias.name for alias in version.aliases.all()]
 
+
+class VersionSerializer(VersionRowSerializer):
+    """A version with all that is known of it: its report alone may have some hundred kB."""
+
+    files = serializers.SerializerMethodField()
+    manifest = serializers.DictField()
+    report = serializers.DictField()
+    card = serializers.SerializerMethodField()
+
+    class Meta(VersionRowSerializer.Meta):
+        fields = [*VersionRowSerializer.Meta.fields, "files", "manifest", "report", "card"]
+        read_only_fields = fields
+
+    @extend_schema_field(FileSerializer(many=True))
+    def get_files(self, version: ModelVersion) -> list[dict[str, Any]]:
+        return [{"path": file.path, "size": file.blob.size, "sha256": file.blob_id} for file in version.files.all()]
+
     def get_card(self, version: ModelVersion) -> str | None:
-        """README.md as Markdown; null in lists."""
-        if not self.context.get("with_card"):
-            return None
+        """README.md as Markdown."""
         for file in version.files.all():
             if file.path == CARD:
                 with storage.open_blob(file.blob_id) as stream:
@@ -97,8 +92,8 @@ class AliasNameSerializer(serializers.Serializer[Any]):
     version = serializers.IntegerField(source="version.number")
 
 
-class ModelSerializer(serializers.ModelSerializer[Model]):
-    """``model.newest`` is a list of at most one version (see ``api.models.with_newest``)."""
+class ModelRowSerializer(serializers.ModelSerializer[Model]):
+    """A model in a list. ``model.newest`` is a list of at most one version (see ``api.models.with_newest``)."""
 
     repo = serializers.CharField(source="repo_id")
     workspace = serializers.SlugRelatedField[Any](slug_field="slug", read_only=True)
@@ -111,10 +106,19 @@ class ModelSerializer(serializers.ModelSerializer[Model]):
         fields = ["repo", "workspace", "name", "kind", "description", "created_at", "latest", "aliases"]
         read_only_fields = fields
 
+    @extend_schema_field(VersionRowSerializer(allow_null=True))
+    def get_latest(self, model: Model) -> dict[str, Any] | None:
+        return self._latest(model, VersionRowSerializer)
+
+    def _latest(self, model: Model, shown: type[VersionRowSerializer]) -> dict[str, Any] | None:
+        newest: list[ModelVersion] = model.newest  # type: ignore[attr-defined]
+        return dict(shown(newest[0], context=self.context).data) if newest else None
+
+
+class ModelSerializer(ModelRowSerializer):
     @extend_schema_field(VersionSerializer(allow_null=True))
     def get_latest(self, model: Model) -> dict[str, Any] | None:
-        newest: list[ModelVersion] = model.newest  # type: ignore[attr-defined]
-        return dict(VersionSerializer(newest[0], context=self.context).data) if newest else None
+        return self._latest(model, VersionSerializer)
 
 
 class BaseModelSerializer(serializers.Serializer[Model]):

@@ -16,8 +16,8 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from hub.core.errors import UserError
-from hub.registry.api.models import find_model, shown_versions
-from hub.registry.api.serializers import VersionSerializer
+from hub.registry.api.models import find_model, listed_versions, shown_versions
+from hub.registry.api.serializers import VersionRowSerializer, VersionSerializer
 from hub.registry.archive import FORMATS, archive
 from hub.registry.downloads import AnyAccept, send
 from hub.registry.files import path_problem
@@ -33,12 +33,12 @@ def find_version(request: Request, namespace: str, name: str, number: int) -> Mo
 
 
 class VersionsView(generics.ListAPIView[ModelVersion]):
-    serializer_class = VersionSerializer
+    serializer_class = VersionRowSerializer
     ordering_fields = ["number", "created_at"]
     queryset = ModelVersion.objects.none()
 
     def get_queryset(self) -> QuerySet[ModelVersion]:
-        return shown_versions().filter(model=find_model(self.request, self.kwargs["namespace"], self.kwargs["name"]))
+        return listed_versions().filter(model=find_model(self.request, self.kwargs["namespace"], self.kwargs["name"]))
 
     @extend_schema(operation_id="listVersions", tags=["registry"])
     def get(self, request: Request, *args: Any, **kwargs: Any) -> Response:
@@ -51,7 +51,7 @@ class VersionView(APIView):
     def get(self, request: Request, namespace: str, name: str, number: int) -> Response:
         """A version with its files, manifest, report and card."""
         version = find_version(request, namespace, name, number)
-        return Response(VersionSerializer(version, context={"with_card": True}).data)
+        return Response(VersionSerializer(version).data)
 
 
 class FileView(APIView):
