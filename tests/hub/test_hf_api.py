@@ -12,7 +12,8 @@ from hub.accounts.models import TokenKind
 from hub.accounts.services import issue_token
 from hub.registry import access, hf
 from hub.registry.models import ModelVersion
-from tests.factories.accounts import Person, bearer, node_secret
+from tests.factories.accounts import Person, bearer, node_secret, predict_secret
+from tests.factories.jobs import base_model
 from tests.factories.registry import published
 
 pytestmark = pytest.mark.django_db
@@ -22,6 +23,7 @@ ENDPOINTS = [
     ("get", "/hf/api/models/acme/tickets/tree/main"),
     ("get", "/hf/api/models/acme/tickets/tree/main/sparse"),
     ("get", "/hf/api/models/acme/tickets/refs"),
+    ("get", "/hf/api/models/acme/tickets/commits/main"),
     ("post", "/hf/api/models/acme/tickets/paths-info/main"),
     ("get", "/hf/acme/tickets/resolve/main/config.json"),
     ("head", "/hf/acme/tickets/resolve/main/config.json"),
@@ -151,3 +153,30 @@ def test_paths_info(
 def test_methods_that_are_not_offered(version: ModelVersion, owner: Person) -> None:
     assert owner.client.put("/hf/acme/tickets/resolve/main/config.json").status_code == 405
     assert owner.client.delete("/hf/api/models/acme/tickets").status_code == 405
+
+
+def test_lists_find_models_and_do_not_read_reports(owner: Person, django_assert_max_num_queries: Any) -> None:
+    for number in range(5):
+        published(owner.workspace, name=f"more-{number}")
+        published(owner.workspace, name=f"more-{number}")
+    with django_assert_max_num_queries(8) as found:
+        answer = owner.client.get(
+            "/hf/api/models?full=true&filter=sparsewright&search=MORE-&sort=createdAt&direction=1"
+        )
+    assert [item["id"] for item in answer.json()] == [f"acme/more-{number}" for number in range(5)]
+    assert not [query for query in found.captured_queries if '"report", "registry_modelversion"' in query["sql"]]
+    page = owner.client.get("/hf/api/models?limit=2&cursor=2")
+    assert len(page.json()) == 2 and "cursor=3" in page.headers["Link"]
+    odds = ("search=%00", "author=%00", "cursor=x", "limit=-1", "limit=%D9%A3", "filter=%00", "sort=%00", "expand=%00")
+    for odd in odds:
+        assert owner.client.get(f"/hf/api/models?{odd}").status_code in {200, 400}, odd
+
+
+def test_lists_hold_what_the_token_reads(owner: Person, outsider: Person) -> None:
+    published(owner.workspace, name="mine")
+    base_model()
+    for client in (outsider.client, bearer(node_secret("w")), bearer(node_secret("s", kind="serve"))):
+        ids = [item["id"] for item in client.get("/hf/api/models").json()]
+        assert ids == (["base/tiny-bert"] if client is outsider.client else [])
+        assert client.get("/hf/api/models/acme/mine/commits/main").status_code == 404
+    assert bearer(predict_secret(owner)).get("/hf/api/models").status_code == 403

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -24,10 +25,11 @@ from huggingface_hub.errors import (
 from huggingface_hub.hf_api import RepoFile, RepoFolder
 
 from hub.accounts.actor import actor_of_user
-from hub.registry import hf
+from hub.registry import hf, hf_lists
 from hub.registry.models import ModelVersion
 from hub.registry.services import move_alias
 from tests.factories.accounts import Person, person
+from tests.factories.jobs import base_model
 from tests.factories.registry import files, published
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.any_database]  # test_hf_api.py runs on both
@@ -309,3 +311,67 @@ def test_transformers_from_pretrained(server: Hub, tmp_path: Path) -> None:
         published(server.owner.workspace, "tiny", contents={path.name: path.read_bytes() for path in folder.iterdir()})
         out, _ = process.communicate("published\n", timeout=120)
         assert (process.returncode, out) == (0, "loaded\n"), Path(errors.name).read_text()[-3000:]
+
+
+def test_models_are_listed_and_found(server: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("spam", "mood"):
+        published(server.owner.workspace, name=name)
+    base_model()
+    theirs = person("oscar", workspace="elsewhere")
+    published(theirs.workspace, name="secret")
+    monkeypatch.setattr(hf_lists, "PAGE", 2)  # the client follows the pages
+
+    def ids(**options: Any) -> list[str]:
+        return [model.id for model in server.api.list_models(**options)]
+
+    assert sorted(ids()) == ["acme/mood", "acme/spam", "acme/tickets", "base/tiny-bert"]
+    assert ids()[:2] == ["base/tiny-bert", "acme/mood"] and ids(limit=1) == ["base/tiny-bert"]
+    assert ids(search="TICK") == ids(search="acme/tick") == ["acme/tickets"]
+    assert sorted(ids(author="acme", sort="created_at")) == ["acme/mood", "acme/spam", "acme/tickets"]
+    assert ids(author="elsewhere") == ids(search="secret") == ids(gated=True) == ids(apps="vllm") == []
+    assert ids(filter="base-model") == ids(filter=["license:apache-2.0", "bert"]) == ["base/tiny-bert"]
+    assert len(ids(pipeline_tag="text-classification")) == 3 and ids(filter="text-classification", limit=1)
+    (found,) = server.api.list_models(search="tickets", full=True, cardData=True, fetch_config=True)
+    assert (found.sha, found.author, found.private) == (server.second.commit, "acme", True)
+    assert found.siblings and "notes.md" in {file.rfilename for file in found.siblings}
+    assert found.card_data and found.config is not None
+    (brief,) = server.api.list_models(search="tickets", expand=["lastModified"])
+    assert brief.last_modified == server.second.created_at.replace(microsecond=brief.last_modified.microsecond)
+    assert brief.siblings is None and brief.tags is None
+    other = HfApi(endpoint=server.endpoint, token=theirs.token)
+    assert sorted(model.id for model in other.list_models()) == ["base/tiny-bert", "elsewhere/secret"]
+    with pytest.raises(HfHubHTTPError, match="num_parameters"):
+        ids(num_parameters="min:1B")
+    with pytest.raises(HfHubHTTPError):
+        list(HfApi(endpoint=server.endpoint, token=False).list_models())
+
+
+def test_versions_are_commits(server: Hub, outsider: Person) -> None:
+    found = server.api.list_repo_commits("acme/tickets", formatted=True)
+    assert [item.commit_id for item in found] == [server.second.commit, server.first.commit]
+    assert (found[0].title, found[0].authors) == ("Version 2", ["acme"])
+    (first,) = server.api.list_repo_commits("acme/tickets", revision="production")
+    assert first.commit_id == server.first.commit
+    with pytest.raises(RepositoryNotFoundError):
+        HfApi(endpoint=server.endpoint, token=outsider.token).list_repo_commits("acme/tickets")
+    with pytest.raises(RevisionNotFoundError):
+        server.api.list_repo_commits("acme/tickets", revision="v9")
+
+
+def test_the_hub_s_own_command_lists_models_and_files(server: Hub, tmp_path: Path) -> None:
+    environment = {
+        **os.environ,
+        "HF_ENDPOINT": server.endpoint,
+        "HF_TOKEN": server.owner.token,
+        "HF_HOME": str(tmp_path),
+    }
+
+    def ls(*arguments: str) -> str:
+        command = [sys.executable, "-c", "from huggingface_hub.cli.hf import main; main()", "models", "ls", *arguments]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    found = json.loads(ls("--search", "tick", "--author", "acme", "--format", "json"))
+    assert [model["id"] for model in found] == ["acme/tickets"] and "acme" in ls()
+    assert "notes.md" in ls("acme/tickets")

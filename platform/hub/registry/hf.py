@@ -71,7 +71,7 @@ def _entry_not_found(version: ModelVersion, path: str) -> HubError:
     )
 
 
-def _when(moment: datetime) -> str:
+def when(moment: datetime) -> str:
     return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z"
 
 
@@ -159,27 +159,33 @@ class ModelView(HubView):
         version = self.find_version(request, namespace, name, revision)
         files = list(version.files.select_related("blob"))
         with_blobs = request.query_params.get("blobs", "").lower() in {"true", "1"}
-        return JsonResponse(_info(version, files, with_blobs=with_blobs), headers={"X-Repo-Commit": version.commit})
+        card = cards.front_matter(
+            model=version.model, lineage=version.manifest["lineage"], report=version.report, config=version.config
+        )
+        answer = about(version, card) | {"siblings": siblings(files, with_blobs=with_blobs)}
+        return JsonResponse(answer, headers={"X-Repo-Commit": version.commit})
 
 
-def _info(version: ModelVersion, files: list[VersionFile], *, with_blobs: bool) -> dict[str, Any]:
-    model = version.model
-    card = cards.front_matter(
-        model=model, lineage=version.manifest["lineage"], report=version.report, config=version.config
-    )
-    siblings: list[dict[str, Any]] = [{"rfilename": file.path} for file in files]
+def siblings(files: Iterable[VersionFile], *, with_blobs: bool = False) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = [{"rfilename": file.path} for file in files]
     if with_blobs:
-        for sibling, file in zip(siblings, files, strict=True):
+        for sibling, file in zip(found, files, strict=True):
             item = _file_item(file)
             sibling |= {"size": item["size"], "blobId": item["oid"], "lfs": {**item["lfs"], "sha256": file.blob_id}}
+    return found
+
+
+def about(version: ModelVersion, card: dict[str, Any]) -> dict[str, Any]:
+    """What the clients know of a model at a version, but for its files."""
+    model = version.model
     answer = {
         "_id": model.id.hex[:24],
         "id": model.repo_id,
         "modelId": model.repo_id,
         "author": model.workspace.slug,
         "sha": version.commit,
-        "createdAt": _when(model.created_at),
-        "lastModified": _when(version.created_at),
+        "createdAt": when(model.created_at),
+        "lastModified": when(version.created_at),
         "private": True,
         "gated": False,
         "disabled": False,
@@ -189,7 +195,6 @@ def _info(version: ModelVersion, files: list[VersionFile], *, with_blobs: bool) 
         "tags": card["tags"],
         "cardData": card,
         "config": {key: version.config[key] for key in ("architectures", "model_type") if key in version.config},
-        "siblings": siblings,
         "spaces": [],
     }
     if "pipeline_tag" in card:
@@ -223,12 +228,28 @@ def _items(files: Iterable[VersionFile]) -> dict[str, dict[str, Any]]:
 
 
 def _expanded(item: dict[str, Any], version: ModelVersion) -> dict[str, Any]:
-    commit = {"id": version.commit, "title": f"Version {version.number}", "date": _when(version.created_at)}
+    commit = {"id": version.commit, "title": f"Version {version.number}", "date": when(version.created_at)}
     return {**item, "lastCommit": commit}
 
 
-def _flag(value: object) -> bool:
+def flag(value: object) -> bool:
     return str(value).lower() in {"true", "1"}
+
+
+def paged(request: Request, items: Any, most: int = TREE_PAGE) -> tuple[list[Any], dict[str, str]]:
+    """The page of ``items`` that is asked for, of at most ``most``, and the header that leads to the next one."""
+    asked = request.query_params.get("limit", "")
+    # isdecimal is true of digits of every script, and int takes them all.
+    size = min(int(asked), most) if asked.isdecimal() and len(asked) < 10 and int(asked) > 0 else most
+    try:
+        page = Paginator(items, size).page(request.query_params.get("cursor") or 1)
+    except InvalidPage:
+        raise HubError(400, "", Message("cursor must be taken from a Link header.")) from None
+    if not page.has_next():
+        return list(page), {}
+    query = request._request.GET.copy()
+    query["cursor"] = str(page.next_page_number())
+    return list(page), {"Link": f'<{request.build_absolute_uri(request.path)}?{query.urlencode()}>; rel="next"'}
 
 
 class TreeView(HubView):
@@ -240,32 +261,16 @@ class TreeView(HubView):
         if path and items.get(path, {}).get("type") != "directory":
             raise _entry_not_found(version, path)
         inside = f"{path}/" if path else ""
-        recursive = _flag(request.query_params.get("recursive"))
+        recursive = flag(request.query_params.get("recursive"))
         listed = [
             item
             for key, item in items.items()
             if key.startswith(inside) and (recursive or "/" not in key.removeprefix(inside))
         ]
-        pages = Paginator(listed, self._limit(request))
-        try:
-            page = pages.page(request.query_params.get("cursor") or 1)
-        except InvalidPage:
-            raise HubError(400, "", Message("cursor must be taken from a Link header.")) from None
-        expand = _flag(request.query_params.get("expand"))
+        page, link = paged(request, listed)
+        expand = flag(request.query_params.get("expand"))
         chosen = [_expanded(item, version) if expand else item for item in page]
-        response = JsonResponse(chosen, safe=False, headers={"X-Repo-Commit": version.commit})
-        if page.has_next():
-            query = request._request.GET.copy()
-            query["cursor"] = str(page.next_page_number())
-            response.headers["Link"] = f'<{request.build_absolute_uri(request.path)}?{query.urlencode()}>; rel="next"'
-        return response
-
-    @staticmethod
-    def _limit(request: Request) -> int:
-        asked = request.query_params.get("limit", "")
-        if asked.isdecimal() and len(asked) < 10 and int(asked) > 0:
-            return min(int(asked), TREE_PAGE)
-        return TREE_PAGE
+        return JsonResponse(chosen, safe=False, headers={"X-Repo-Commit": version.commit, **link})
 
 
 class PathsInfoView(HubView):
@@ -280,7 +285,7 @@ class PathsInfoView(HubView):
         if not isinstance(paths, list) or len(paths) > MAX_PATHS or not all(isinstance(path, str) for path in paths):
             raise HubError(400, "", Message("paths must be a list of at most {most} paths.", most=MAX_PATHS))
         items = _items(version.files.select_related("blob"))
-        expand = _flag(data.get("expand", ""))
+        expand = flag(data.get("expand", ""))
         found = [items[path.strip("/")] for path in dict.fromkeys(paths) if path.strip("/") in items]
         return JsonResponse(
             [_expanded(item, version) if expand else item for item in found],
@@ -304,7 +309,7 @@ class RefsView(HubView):
             ]
 
         answer: dict[str, Any] = {"branches": refs("heads", heads), "tags": refs("tags", tags), "converts": []}
-        if _flag(request.query_params.get("include_prs")):
+        if flag(request.query_params.get("include_prs")):
             answer["pullRequests"] = []
         return JsonResponse(answer)
 
