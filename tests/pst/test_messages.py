@@ -102,3 +102,10 @@ def test_anything_can_be_recalled(text: str, how: Any) -> None:
     assert found == text
     if isinstance(found, Message):
         assert found.render(CHINESE.get) is not None
+
+
+def test_what_is_recalled_is_bounded_in_all() -> None:
+    """Many values in many messages are no more than many in one."""
+    inner = {"text": "t", "template": "t", "params": {str(number): "x" * 500 for number in range(8)}}
+    found = recall("Some text.", {"template": "t", "params": {str(number): inner for number in range(8)}})
+    assert not isinstance(found, Message)

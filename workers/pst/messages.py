@@ -18,16 +18,16 @@ Standard library only: the library, the workers and the web tier use it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeAlias
 
 LONGEST_VALUE = 500
 """Characters of a text in a hole; the rest is cut."""
 LONGEST_TEMPLATE = 2000
 LONGEST_TEXT = 20_000
-MOST_HOLES = 20
+MOST_VALUES = 50
 DEEPEST = 4
-"""Messages within messages of what was stored or sent."""
+"""Messages within messages; with the values of all of them, the bounds of what was stored or sent."""
 
 Value: TypeAlias = "str | int | float"
 
@@ -92,7 +92,7 @@ def said(text: str) -> dict[str, Any] | None:
 def recall(text: str, how: object) -> str:
     """The message that was ``text`` and ``said(text)``; ``text`` itself where the second is missing or unsound, since
     both may come from elsewhere."""
-    return _recalled(text, how, 0) or text
+    return _recalled(text, how, 0, iter(range(MOST_VALUES))) or text
 
 
 def _value(value: object) -> Value:
@@ -108,18 +108,20 @@ def _nested(value: Value) -> Any:
     return {"text": value.text, **(said(value) or {})} if isinstance(value, Message) else value
 
 
-def _recalled(text: object, how: object, depth: int) -> Message | None:
+def _recalled(text: object, how: object, depth: int, places: Iterator[int]) -> Message | None:
     if not isinstance(text, str) or len(text) > LONGEST_TEXT or not isinstance(how, dict) or depth > DEEPEST:
         return None
     template, params = how.get("template"), how.get("params")
     if not isinstance(template, str) or len(template) > LONGEST_TEMPLATE:
         return None
-    if not isinstance(params, dict) or len(params) > MOST_HOLES:
+    if not isinstance(params, dict):
         return None
     values: dict[str, Value] = {}
     for name, value in params.items():
+        if next(places, None) is None:
+            return None
         if isinstance(value, dict):
-            inner = _recalled(value.get("text"), value, depth + 1)
+            inner = _recalled(value.get("text"), value, depth + 1, places)
             if inner is None:
                 return None
             values[name] = inner
