@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from itertools import takewhile
 from uuid import UUID
 
 from django.conf import settings
@@ -10,6 +11,7 @@ from django.db import transaction
 from django.utils import timezone
 
 from hub.core import parts
+from hub.core.sweeps import each
 from jobs import waiting
 from jobs.models import LEASED, Job
 from jobs.services import attempts, moves
@@ -44,7 +46,7 @@ def expire_leases() -> int:
     if web is None or web.since > whole_lease or web.at < timezone.now().timestamp() - parts.SILENT_SECONDS:
         return 0
     expired = Job.objects.filter(state__in=LEASED, lease_expires_at__lt=timezone.now())
-    return sum(expire_lease(job_id=job_id) for job_id in expired.values_list("id", flat=True))
+    return each("expire_lease", expired.values_list("id", flat=True), lambda job_id: expire_lease(job_id=job_id))
 
 
 def ring_again() -> int:
@@ -55,15 +57,16 @@ def ring_again() -> int:
     """
     limit = timezone.now() - timedelta(seconds=settings.JOB_RING_AGAIN_SECONDS)
     idle = waiting.idle(waiting.online_workers())
-    count = 0
-    for job in Job.objects.waiting().filter(rung_at__lt=limit):
-        if not idle:
-            break
+
+    def ring(job: Job) -> bool:
         ears = waiting.listening(idle, queue=job.queue, workspace_id=job.workspace_id)
-        if ears and _ring_again(job=job):
-            idle.remove(ears[0])
-            count += 1
-    return count
+        if not ears or not _ring_again(job=job):
+            return False
+        idle.remove(ears[0])
+        return True
+
+    waits = Job.objects.waiting().filter(rung_at__lt=limit)
+    return each("ring_again", takewhile(lambda job: idle, waits), ring)
 
 
 @transaction.atomic

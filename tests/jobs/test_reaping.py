@@ -194,3 +194,29 @@ def test_the_task_is_scheduled() -> None:
     app.loader.import_default_modules()
     assert "jobs.reap" in app.tasks
     assert app.conf.beat_schedule["jobs.reap"]["task"] == "jobs.reap"
+
+
+def test_a_job_that_can_not_be_taken_back_keeps_no_other_waiting(
+    owner: Person, rung: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (first, _), (second, _), waits = held(owner), held(owner, "gpu-2"), queued_job(owner)
+    for job in (first, second):
+        let_expire(job)
+    Job.objects.filter(pk=waits.pk).update(rung_at=timezone.now() - timedelta(days=1))
+    worker("idle")
+    fail = reaping.attempts.fail
+
+    def unforeseen(*, job: Job, **more: Any) -> None:
+        if job.pk == first.pk:
+            raise KeyError("something that nobody foresaw")
+        fail(job=job, **more)
+
+    monkeypatch.setattr(reaping.attempts, "fail", unforeseen)
+    rung.clear()
+    reap()
+    states = {job.pk: job.state for job in Job.objects.all()}
+    assert (states[first.pk], states[second.pk]) == ("running", "queued")
+    assert str(waits.pk) in rung, "the sweep went on to what waits"
+    monkeypatch.undo()
+    reap()
+    assert Job.objects.get(pk=first.pk).state == "queued", "the next sweep tries it again"

@@ -31,6 +31,7 @@ from hub.accounts.services import record
 from hub.core.errors import Conflict
 from hub.core.parts import WEBHOOKS
 from hub.core.queue import enqueue
+from hub.core.sweeps import each
 from pst.messages import Message
 
 DEADLINE = 15.0
@@ -185,13 +186,13 @@ async def _send(endpoint: Endpoint, headers: dict[str, str], body: bytes) -> int
 def ring_again() -> int:
     """Ring for every delivery that is due: a retry, or one whose doorbell was lost. Returns how many."""
     due = WebhookDelivery.objects.filter(state=DeliveryState.PENDING, due_at__lte=timezone.now())
-    count = 0
-    for delivery_id in due.values_list("id", flat=True)[:500]:
-        with transaction.atomic():
-            WebhookDelivery.objects.filter(pk=delivery_id).update(due_at=timezone.now() + HELD)
-            enqueue("webhooks.deliver", queue=WEBHOOKS, delivery_id=delivery_id)
-        count += 1
-    return count
+
+    @transaction.atomic
+    def ring(delivery_id: UUID) -> None:
+        WebhookDelivery.objects.filter(pk=delivery_id).update(due_at=timezone.now() + HELD)
+        enqueue("webhooks.deliver", queue=WEBHOOKS, delivery_id=delivery_id)
+
+    return each("ring_webhook", due.values_list("id", flat=True)[:500], ring)
 
 
 def forget_old(*, days: int = 30) -> None:

@@ -22,6 +22,7 @@ from hub.core import storage
 from hub.core.errors import Conflict
 from hub.core.parts import DATASETS
 from hub.core.queue import enqueue
+from hub.core.sweeps import each
 from hub.datasets.formats.problems import Limits, Options, Problem
 from hub.datasets.formats.rows import Row, identity, to_lines
 from hub.datasets.formats.validation import Outcome, validate
@@ -174,10 +175,7 @@ def _record(actor: Actor, dataset: Dataset, action: str, **data: Any) -> None:
 def ring_again() -> int:
     """Ring for every validation that is overdue: its doorbell was lost, or its process died. Returns how many."""
     overdue = Dataset.objects.filter(state=DatasetState.VALIDATING, due_at__lte=timezone.now())
-    for dataset in overdue:
-        with transaction.atomic():
-            _ring(dataset)
-    return len(overdue)
+    return each("ring_dataset", overdue, transaction.atomic(_ring))
 
 
 def validate_dataset(*, dataset_id: UUID) -> Dataset | None:

@@ -25,6 +25,7 @@ from hub.accounts.actor import Actor
 from hub.accounts.models import Role, Workspace
 from hub.core.errors import Conflict, NotFound, TooLarge, UserError
 from hub.core.streams import chunks
+from hub.core.sweeps import each
 from hub.datasets.models import Upload
 from pst.messages import Message
 
@@ -164,8 +165,7 @@ def discard(*, upload: Upload) -> None:
 
 def sweep() -> int:
     """Discard what nobody has continued in time, and files without a row. Returns how many files went."""
-    for upload in Upload.objects.filter(expires_at__lte=timezone.now()):
-        discard(upload=upload)
+    each("discard_upload", Upload.objects.filter(expires_at__lte=timezone.now()), lambda upload: discard(upload=upload))
     known = {path_of(pk).name for pk in Upload.objects.values_list("pk", flat=True)}
     old = timezone.now().timestamp() - _lifetime().total_seconds()
     gone = 0
