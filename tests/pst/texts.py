@@ -8,29 +8,40 @@ from pathlib import Path
 from typing import Any
 
 from tokenizers import Tokenizer
-from tokenizers.models import WordLevel
-from tokenizers.pre_tokenizers import Split
+from tokenizers.models import BPE, WordLevel
+from tokenizers.pre_tokenizers import ByteLevel, Split
 from tokenizers.processors import TemplateProcessing
+from tokenizers.trainers import BpeTrainer
 from transformers import MBartTokenizer, PreTrainedTokenizerFast
 
 from tests.pst.conftest import PLAIN
-from tests.pst.tiny import TWO_STACKS, save_folder
+from tests.pst.tiny import DECODERS, save_folder
 
 WORDS = ["red", "green", "dog", "horse", "saw", "drill", "old", "new"]
 VOCABULARY = ["<pad>", "</s>", "<unk>", "\n", *WORDS]
 
 
 def write_generator(folder: Path, family: str) -> Path:
+    return write_base(folder, family, "generation")
+
+
+def write_base(folder: Path, family: str, task: str) -> Path:
     """A base model's folder. Its end of text is token 1, its padding 0."""
-    changes: dict[str, Any] = {"vocab_size": len(VOCABULARY), "pad_token_id": 0, "eos_token_id": 1, "bos_token_id": 1}
-    if family.startswith("bart"):
-        changes |= {"decoder_start_token_id": 1, "forced_eos_token_id": None}
-    if family.startswith("t5"):
-        changes["num_decoder_layers"] = 2  # transformers' cache fails where the decoder is the deeper stack
-    save_folder(folder, family, "generation", **changes)
     tokenizer = Tokenizer(WordLevel({word: index for index, word in enumerate(VOCABULARY)}, unk_token="<unk>"))
     tokenizer.pre_tokenizer = Split(" ", "removed")
-    if family in TWO_STACKS:
+    if family == "qwen2":  # transformers takes a class of its own for it, which reads bytes whatever the file says
+        tokenizer = Tokenizer(BPE())
+        tokenizer.pre_tokenizer = ByteLevel(add_prefix_space=False)
+        texts = [f"{one} {other}\n" for one in WORDS for other in WORDS]
+        tokenizer.train_from_iterator(texts, BpeTrainer(special_tokens=VOCABULARY[:3], show_progress=False))
+    size = tokenizer.get_vocab_size()
+    changes: dict[str, Any] = {"vocab_size": size, "pad_token_id": 0, "eos_token_id": 1, "bos_token_id": 1}
+    if family.startswith("bart"):
+        changes |= {"decoder_start_token_id": 1, "forced_eos_token_id": None}
+    if family.startswith(("t5", "mt5")):
+        changes["num_decoder_layers"] = 2  # transformers' cache fails where the decoder is the deeper stack
+    save_folder(folder, family, task, **changes)
+    if family not in DECODERS:
         tokenizer.post_processor = TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
     PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,

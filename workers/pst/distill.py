@@ -45,13 +45,19 @@ def start_head(model: nn.Module, teacher: Teacher, specs: Sequence[TensorSpec]) 
                 ours[name].copy_(theirs)
 
 
+def decoder_mask(inputs: Mapping[str, Tensor], gold: Tensor) -> Tensor:
+    """The tokens (n, t) of a decoder's input that count. Where the task gives the decoder no tokens of its own, it reads
+    the source once more, moved by one place: a head is on top of it, and gold answers are no tokens."""
+    return gold != IGNORED if "decoder_input_ids" in inputs else inputs["attention_mask"].bool()
+
+
 def token_masks(inputs: Mapping[str, Tensor], gold: Tensor, rows: int | Tensor, outputs: Any) -> list[Tensor]:
     """For each stack of hidden states (encoder before decoder), its tokens (rows, length) that count, as ones and
     zeros; only the first ``rows`` rows are real."""
     real = (torch.arange(len(gold), device=gold.device) < rows).unsqueeze(1)
     masks = [inputs["attention_mask"].bool() & real]
     if getattr(outputs, "decoder_hidden_states", None) is not None:
-        masks.append((gold != IGNORED) & real)
+        masks.append(decoder_mask(inputs, gold) & real)
     return masks
 
 
@@ -63,8 +69,8 @@ def states_of(outputs: Any) -> list[tuple[Tensor, ...]]:
 
 
 def token_counts(inputs: Mapping[str, Tensor], gold: Tensor, rows: int) -> Tensor:
-    """Tokens (2) of a batch that count: of its inputs, and of its gold answers where these are tokens."""
-    return torch.stack([inputs["attention_mask"][:rows].sum(), (gold[:rows] != IGNORED).sum()])
+    """Tokens (2) of a batch that count: of its inputs, and of what a decoder behind an encoder reads."""
+    return torch.stack([inputs["attention_mask"][:rows].sum(), decoder_mask(inputs, gold)[:rows].sum()])
 
 
 def hidden_distance(outputs: Any, wanted: Any, masks: list[Tensor], tokens: Tensor) -> Tensor:
