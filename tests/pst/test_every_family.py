@@ -31,7 +31,11 @@ def row(task: str, index: int) -> dict[str, Any]:
     if task == "generation":
         return {"source": text, "target": " ".join(reversed(text.split()))}
     label = index % len(LABELS)
-    answers: dict[str, Any] = {"classification": LABELS[label], "regression": index / ROWS, "multilabel": LABELS[label:]}
+    answers: dict[str, Any] = {
+        "classification": LABELS[label],
+        "regression": index / ROWS,
+        "multilabel": LABELS[label:],
+    }
     return {"text": text, "label": answers[task]}
 
 

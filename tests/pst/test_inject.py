@@ -192,6 +192,44 @@ def test_calibration_sees_the_inputs_of_the_dense_model_and_starts_anew() -> Non
     assert any(not torch.equal(one, other) for one, other in zip(first, again, strict=True))
 
 
+@pytest.mark.parametrize("method", ["pst", "wanda"])
+@pytest.mark.parametrize("name", ["bert", "gpt2", "t5"])
+def test_rows_of_one_length_are_calibrated_at_once_and_weights_masked_once(
+    name: str, method: Method, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The statistics are those of rows one by one; what it costs is counted."""
+    model = tiny(name)
+    sites = inject(model, tensors(model.config.to_dict(), 3), settings_of(method))
+    inputs = [tokens(3, length) for length in (6, 4, 9)]
+    for each in inputs if name == "t5" else ():
+        each["input_ids"][:, -1] = 1  # its end of the text
+    rows = [{key: one[None] for key, one in zip(("input_ids", "attention_mask"), both, strict=True)}
+            for each in inputs for both in zip(*each.values(), strict=True)]  # fmt: skip
+    statistics: list[list[Tensor]] = []
+    passes, merges = [0], [0]
+    model.register_forward_pre_hook(lambda module, inputs: passes.__setitem__(0, passes[0] + 1))
+    layer = type(sites[0].layer)
+    whole, told = layer.masked, layer.calibrated
+
+    def masked(self: Any) -> Tensor:
+        merges[0] += 1
+        return whole(self)
+
+    def calibrated(self: Any) -> None:
+        statistics[-1].append(self.squares.clone())
+        told(self)
+
+    monkeypatch.setattr(layer, "masked", masked)
+    monkeypatch.setattr(layer, "calibrated", calibrated)
+    for batches in (rows, inputs):
+        statistics.append([])
+        calibrate(model, sites, batches)
+    assert passes == [9 + 3]
+    assert merges == [2 * len(sites)]
+    for one, other in zip(*statistics, strict=True):
+        torch.testing.assert_close(one, other)
+
+
 def test_the_dense_model_is_left_alone() -> None:
     model = tiny("gpt2")
     before = copy.deepcopy(model.state_dict())

@@ -7,7 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from pst import checkpoint
+from pst import checkpoint, train
 from pst.distill import Teacher
 from pst.errors import TrainingError
 from pst.masks import kept_count, mask_of
@@ -36,6 +36,16 @@ def test_sparsity_is_exact_at_every_step(base: Path, method: Any) -> None:
     assert len(seen) == trainer.total == 16
     assert seen[0] == 0.0
     assert seen[cooldown_start(16, 0.3) :] == [0.9] * (16 - cooldown_start(16, 0.3))
+
+
+def test_calibration_tells_how_far_it_is(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(train, "PROGRESS_SECONDS", -1.0)
+    events: list[dict[str, Any]] = []
+    rows = len(make(base, settings_of(activation_power=0.5), emit=events.append).task.train)
+    told = [(event["type"], event["phase"], event["part"], event["total_steps"]) for event in events]
+    assert set(told) == {("progress", "train", "calibration", rows)}
+    steps = [event["step"] for event in events]
+    assert steps == sorted(steps) and steps[-1] == rows and 1 < len(steps) < rows / 2
 
 
 def test_frozen_weights_are_bit_identical_and_the_rest_moves(base: Path) -> None:

@@ -42,12 +42,10 @@ class _Display:
                 self.progress.remove_task(self.bar)
                 self.bar = None
         elif kind == "progress":
-            words = f"loss {event['loss']:.3f}  sparsity {event['sparsity']:.1%}"
-            if event["metric"] is not None:
-                words += f"  validation {event['metric']:.4g}"
             if self.bar is None:
-                self.bar = self.progress.add_task("", total=event["total_steps"])
-            self.progress.update(self.bar, completed=event["step"], description=words)
+                self.bar = self.progress.add_task("")
+            words = _figures(event)
+            self.progress.update(self.bar, completed=event["step"], total=event["total_steps"], description=words)
         elif kind == "trial":
             values = ", ".join(f"{name} {value}" for name, value in event["values"].items())
             self.console.print(
@@ -57,6 +55,13 @@ class _Display:
             )
         elif kind == "log":
             self.console.print(f"{event['level']}: {event['message']}", markup=False)
+
+
+def _figures(event: dict[str, Any]) -> str:
+    if "part" in event:
+        return str(event["part"])
+    words = f"loss {event['loss']:.3f}  sparsity {event['sparsity']:.1%}"
+    return words if event["metric"] is None else f"{words}  validation {event['metric']:.4g}"
 
 
 def _shown(work: Callable[[Callable[[dict[str, Any]], None]], dict[str, Any]]) -> dict[str, Any]:

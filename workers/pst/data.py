@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -134,6 +134,14 @@ def epoch_batches(lengths: Sequence[int], batch_size: int, seed: int, epoch: int
         bucket = sorted(order[start : start + batch_size * BUCKET_BATCHES], key=lambda row: lengths[row])
         batches += [bucket[at : at + batch_size] for at in range(0, len(bucket), batch_size)]
     return [batches[place] for place in torch.randperm(len(batches), generator=generator).tolist()]
+
+
+def equal_length_batches(lengths: Sequence[Hashable], batch_size: int) -> list[list[int]]:
+    """Row numbers of batches that need no padding: the rows of each are of one length, in order."""
+    members: dict[Hashable, list[int]] = defaultdict(list)
+    for row, length in enumerate(lengths):
+        members[length].append(row)
+    return [rows[at : at + batch_size] for rows in members.values() for at in range(0, len(rows), batch_size)]
 
 
 def length_sorted_batches(lengths: Sequence[int], batch_size: int) -> list[list[int]]:

@@ -200,7 +200,8 @@ def begin_step(sites: Sequence[Site], final: bool) -> None:
 @torch.no_grad()
 def calibrate(model: nn.Module, sites: Sequence[Site], batches: Iterable[Mapping[str, Tensor]]) -> None:
     """Let the layers that weigh their inputs see some: ``batches`` are the model's keyword arguments, on
-    its device. Padding would count as tokens: give rows one by one. What was seen in an earlier call is forgotten."""
+    its device. Padding would count as tokens: the rows of a batch are of one length. What was seen in an earlier call
+    is forgotten. Masked weights are computed once for all batches."""
     layers = [site.layer for site in sites if site.layer.calibrates]
     if not layers:
         return
@@ -211,8 +212,9 @@ def calibrate(model: nn.Module, sites: Sequence[Site], batches: Iterable[Mapping
     training = model.training
     model.eval()
     try:
-        for batch in batches:
-            model(**batch)
+        with frozen(sites):
+            for batch in batches:
+                model(**batch)
     finally:
         model.train(training)
         for hook in hooks:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 import time
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from pst.config import TrainSettings
-from pst.data import epoch_batches, steps_per_epoch
+from pst.data import epoch_batches, equal_length_batches, steps_per_epoch
 from pst.distill import Teacher
 from pst.dropout import quicken
 from pst.errors import TrainingError
@@ -37,6 +37,7 @@ from pst.tasks import Task
 from pst.traits import TRAITS
 
 PROGRESS_SECONDS = 0.5
+CALIBRATED_AT_ONCE = 32  # rows
 CHECKPOINT_SECONDS = 15.0
 DENSE_CHECKPOINT_SECONDS = 60.0  # the dense model's checkpoints are large, and the phase is short
 CHECKPOINT_SHARE = 0.05  # of the time that may go into writing checkpoints
@@ -117,11 +118,21 @@ class Trainer:
         self._loss = torch.zeros((), device=self.device)
         self._failed = torch.full((), -1, device=self.device)  # the first step whose loss was no number
         if self.traits.calibration_rows and sites:
-            rows = self.traits.calibration_rows
-            chosen = task.train[:: max(1, len(task.train) // rows)][:rows]  # rows may be sorted by label
-            inputs = (task.collate([row])[0] for row in chosen)
             with autocast(self.device, settings, training=False):
-                calibrate(model, sites, ({k: v.to(self.device) for k, v in one.items()} for one in inputs))
+                calibrate(model, sites, self._calibration_batches(self.traits.calibration_rows))
+
+    def _calibration_batches(self, count: int) -> Iterator[dict[str, Tensor]]:
+        """Inputs of at most ``count`` training rows, without padding; how far it is is told after each batch."""
+        rows = self.task.train[:: max(1, len(self.task.train) // count)][:count]  # rows may be sorted by label
+        done = 0
+        for batch in equal_length_batches([self.task.length(row) for row in rows], CALIBRATED_AT_ONCE):
+            inputs, _ = self.task.collate([rows[place] for place in batch])
+            yield {name: tensor.to(self.device) for name, tensor in inputs.items()}
+            done += len(batch)
+            now = time.monotonic()
+            if now - self._reported > PROGRESS_SECONDS:
+                self._reported = now
+                self._tell_progress(done, len(rows), part="calibration")
 
     def _optimizer(self, rates: Mapping[str, float]) -> torch.optim.Optimizer:
         by_rate: dict[float, list[nn.Parameter]] = defaultdict(list)
@@ -387,19 +398,18 @@ class Trainer:
         pace = (now - begin) / (self.step - first)
         # The rate of most of what is trained: the head has one of its own.
         peak = max(self.optimizer.param_groups, key=lambda group: sum(map(torch.numel, group["params"])))["peak"]
-        self.hooks.emit(
-            {
-                "type": "progress",
-                "phase": self.phase,
-                "step": self.step,
-                "total_steps": self.total,
-                "loss": float(self._loss),
-                "sparsity": mean_sparsity(self.sites, self.sparsities(self.step - 1)),
-                "learning_rate": peak * self.rate(self.step - 1),
-                "metric": self.metric,
-                "eta_seconds": 0.0 if done else pace * (self.total - self.step),
-            }
+        self._tell_progress(
+            self.step,
+            self.total,
+            loss=float(self._loss),
+            sparsity=mean_sparsity(self.sites, self.sparsities(self.step - 1)),
+            learning_rate=peak * self.rate(self.step - 1),
+            metric=self.metric,
+            eta_seconds=0.0 if done else pace * (self.total - self.step),
         )
+
+    def _tell_progress(self, step: int, total: int, **more: Any) -> None:
+        self.hooks.emit({"type": "progress", "phase": self.phase, "step": step, "total_steps": total, **more})
 
     def _log(self, level: str, message: str) -> None:
         self.hooks.emit({"type": "log", "level": level, "message": message})

@@ -34,7 +34,7 @@ export function ProgressPanel({ job, record }: { job: Job; record: JobRecord }) 
             <Text size="sm" className="figure">
               {steps === null
                 ? phaseName(t, current.phase)
-                : t("jobs.step", {
+                : t(progress.calibrating ? "jobs.calibrating" : "jobs.step", {
                     phase: phaseName(t, current.phase),
                     step: count(progress.step),
                     total: count(progress.total),

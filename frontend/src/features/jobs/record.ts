@@ -148,6 +148,8 @@ function breakLines(record: JobRecord, at: number): void {
 /** What the job's last progress event says. */
 export interface Progress {
   phase: string;
+  /** Rows are read before the first step: they are counted, not steps. */
+  calibrating: boolean;
   step: number | null;
   total: number | null;
   loss: number | null;
@@ -159,6 +161,7 @@ export interface Progress {
 export function progressOf(data: Record<string, unknown>): Progress {
   return {
     phase: textOf(data.phase),
+    calibrating: data.part === "calibration",
     step: numberOf(data.step),
     total: numberOf(data.total_steps),
     loss: numberOf(data.loss),
