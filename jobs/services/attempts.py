@@ -13,20 +13,29 @@ from django.utils.crypto import constant_time_compare
 
 from hub.accounts.actor import Actor
 from hub.accounts.models import ApiToken
+from hub.core import storage
 from hub.core.errors import UserError
+from hub.registry.files import check_paths
 from hub.registry.models import Blob, ModelKind, ModelVersion
 from hub.registry.services import VerifiedFiles, ensure_model, publish, store_blob, verify
 from jobs import transitions
 from jobs.models import Job, JobArtifact, JobEvent
 from jobs.planning import BaseModel
-from jobs.services import lease, moves
+from jobs.services import lease, moves, unused
 from jobs.transitions import Action
 from pst.messages import Message, recall, said
-from pst_client.contract import CheckpointReport, Directive, Event, EventType, FileRef, Finish, JobState
+from pst_client.contract import CheckpointReport, Directive, Event, EventType, FileRef, Finish, JobState, Phase
 
 MAX_DETAIL = 20_000
 MAX_ERROR = 2_000
 MAX_SEQ = 2**31 - 1  # the column's
+
+
+class StoreAgain(UserError):
+    """Passes: a worker sends the file again."""
+
+    status = 503
+    code = "store_again"
 
 
 @transaction.atomic
@@ -64,8 +73,12 @@ def store_artifact(*, actor: Actor, job_id: UUID, token: str, sha256: str, parts
     StaleLease, before and after: the row is not locked while the bytes arrive."""
     _check(actor=actor, job_id=job_id, token=token)
     blob = store_blob(parts=parts, max_bytes=settings.BASE_MODEL_MAX_BYTES, expected_sha256=sha256)
-    with transaction.atomic():
+    # Another job may just have let go of the same bytes: alone, they are seen to be there, and are this job's then.
+    with transaction.atomic(), storage.alone(blob.sha256):
         job = lease.held(actor=actor, job_id=job_id, token=token)
+        blob, _ = Blob.objects.get_or_create(sha256=blob.sha256, defaults={"size": blob.size})
+        if storage.stored_at(blob.sha256) is None:
+            raise StoreAgain(Message("The file was deleted while it was stored; send it again."))
         JobArtifact.objects.get_or_create(job=job, blob=blob)
     return blob
 
@@ -77,13 +90,34 @@ def _check(*, actor: Actor, job_id: UUID, token: str) -> None:
 
 @transaction.atomic
 def save_checkpoint(*, actor: Actor, job_id: UUID, token: str, report: CheckpointReport) -> None:
-    """Remember where the next attempt resumes. The former checkpoint's file is no longer the job's."""
+    """Remember where the next attempt resumes: at the checkpoint that came furthest, whenever it was written. Files of
+    the other are no longer the job's, and are deleted at once where nothing else needs them."""
     job = lease.held(actor=actor, job_id=job_id, token=token)
-    _check_uploaded(job=job, files=[report.file])
-    if job.checkpoint is not None and job.checkpoint["file"]["sha256"] != report.file.sha256:
-        JobArtifact.objects.filter(job=job, blob_id=job.checkpoint["file"]["sha256"]).delete()
+    check_paths([file.path for file in report.needs])
+    _check_uploaded(job=job, files=[report.file, *report.needs])
+    former = None if job.checkpoint is None else CheckpointReport.read(job.checkpoint)
+    if former is not None and _place(former) > _place(report):  # of a phase that was run again
+        _let_go(job=job, files=_files(report) - _files(former))
+        return
+    if former is not None:
+        _let_go(job=job, files=_files(former) - _files(report))
     job.checkpoint = report.model_dump(mode="json")
     job.save(update_fields=["checkpoint"])
+
+
+def _place(report: CheckpointReport) -> tuple[int, int]:
+    return list(Phase).index(report.phase), report.step
+
+
+def _files(report: CheckpointReport) -> set[str]:
+    return {file.sha256 for file in (report.file, *report.needs)}
+
+
+def _let_go(*, job: Job, files: Iterable[str]) -> None:
+    """The job needs these artifacts no more."""
+    gone = list(files)
+    JobArtifact.objects.filter(job=job, blob__in=gone).delete()
+    transaction.on_commit(lambda: unused.delete_at_once(sha256s=gone), robust=True)
 
 
 def finish(*, actor: Actor, job_id: UUID, token: str, report: Finish) -> dict[str, Any]:
@@ -170,6 +204,9 @@ def _succeed(*, job: Job, report: Finish, files: VerifiedFiles, by: str) -> None
         job.version = _publish(job=job, report=report, files=files)
         job.report = report.report
         job.error, job.error_said, job.error_detail = "", None, ""
+        if job.checkpoint is not None:
+            _let_go(job=job, files=_files(CheckpointReport.read(job.checkpoint)))
+            job.checkpoint = None
     moves.move(job=job, action=Action.SUCCEED, by=by)
 
 

@@ -160,6 +160,7 @@ def _spec(*, job: Job) -> JobSpec:
         target=workers_target(job),
         plan={group["name"]: group["sparsity"] for group in job.plan["groups"]},
         checkpoint=None if job.checkpoint is None else FileRef.read(job.checkpoint["file"]),
+        checkpoint_needs=[FileRef.read(file) for file in (job.checkpoint or {}).get("needs", [])],
     )
 
 

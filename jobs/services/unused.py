@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from itertools import islice
 from uuid import UUID
 
@@ -18,6 +18,7 @@ from jobs.models import FINAL, Job, JobArtifact, JobQuerySet
 AT_ONCE = 500
 UNFINISHED = timedelta(days=1)
 """No file takes longer to be written."""
+NEVER = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,16 @@ def delete_unused(*, before: datetime, really: bool = True) -> Unused:
                 files += 1
                 size += chunk[sha256]
     return Unused(files, size)
+
+
+def delete_at_once(*, sha256s: Iterable[str]) -> None:
+    """Delete those of these blobs, which a job has just let go of, that nothing needs. Only what a job uploads under
+    its lease may be among them: whoever stores such content looks, alone, whether it is still there."""
+    for sha256 in sha256s:
+        with storage.alone(sha256):
+            if not _needed([sha256], NEVER):
+                Blob.objects.filter(pk=sha256).delete()  # refuses where a row refers to it that is not known here
+                storage.delete(sha256)
 
 
 def _ended(before: datetime) -> JobQuerySet:

@@ -3,8 +3,8 @@ one by one and every masked weight computed for each, as it was.
 
     PYTHONPATH=workers:. python -m tests.benchmarks.calibration BASE [--rows 128] [--repeats 3] [--threads 2]
 
-BASE is the folder of a base model (MiniLM-L6). The rows are those of the shipped sample. ``cpu_s`` is the processor time
-of all threads. Both ways must find the same scales of inputs.
+BASE is the folder of a base model (MiniLM-L6). The rows are those of the shipped sample. ``cpu_s`` is the processor
+time of all threads. Both ways must find the same scales of inputs.
 """
 
 from __future__ import annotations

@@ -140,9 +140,12 @@ class Worker:
         assert answer.status_code == 201, answer.content
         return {"path": path, **answer.json()}
 
-    def checkpoint(self, job: Job, content: bytes = b"state", *, step: int = 10) -> Response:
+    def checkpoint(
+        self, job: Job, content: bytes = b"state", *, step: int = 10, phase: str = "train", needs: bytes | None = None
+    ) -> Response:
         file = self.uploaded(job, "checkpoint", content)
-        return self.post(job, "checkpoint", {"file": file, "step": step, "phase": "train"})
+        more = [] if needs is None else [self.uploaded(job, "dense/model.safetensors", needs)]
+        return self.post(job, "checkpoint", {"file": file, "needs": more, "step": step, "phase": phase})
 
     def success(self, job: Job) -> dict[str, Any]:
         """Upload a version's files and return the Finish that publishes them."""

@@ -21,7 +21,7 @@ from hub.core import storage
 from hub.registry.models import Blob, VersionFile
 from hub.registry.services import store_blob
 from jobs.models import Job, JobArtifact
-from jobs.services import unused
+from jobs.services import attempts, unused
 from jobs.services.unused import delete_unused
 from jobs.tasks import sweep_files
 from tests.factories.accounts import Person
@@ -138,6 +138,81 @@ def test_checkpoints_go_some_days_after_their_job(owner: Person) -> None:
     assert not path_of(sha256).exists() and not JobArtifact.objects.filter(job=job).exists()
     assert owner.client.post(f"/api/v1/jobs/{job.id}/retry").status_code == 200
     assert gpu.claim(job).json()["spec"]["checkpoint"] is None
+
+
+def sha(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def held_by_disk(*contents: bytes) -> list[bool]:
+    return [path_of(sha(content)).is_file() for content in contents]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_superseded_checkpoint_goes_at_once(owner: Person) -> None:
+    """The order is that of progress, whenever a checkpoint comes; the dense model stays as long as one needs it."""
+    job, other, gpu, gpu_2 = queued_job(owner), queued_job(owner), worker(), worker("gpu-2")
+    gpu.claim(job)
+    gpu_2.claim(other)
+    assert gpu.checkpoint(job, b"dense 5", step=5, phase="dense").status_code == 204
+    assert gpu_2.checkpoint(other, b"another job's", step=1, phase="train", needs=b"teacher").status_code == 204
+    assert gpu.checkpoint(job, b"train 0", step=0, needs=b"teacher").status_code == 204
+    assert held_by_disk(b"dense 5", b"train 0", b"teacher") == [False, True, True]
+    assert gpu.checkpoint(job, b"train 9", step=9, needs=b"teacher").status_code == 204
+    assert held_by_disk(b"train 0", b"train 9", b"teacher") == [False, True, True]
+    assert not Blob.objects.filter(pk=sha(b"train 0")).exists()
+    # A phase that was run again takes nothing from what came further.
+    assert gpu.checkpoint(job, b"dense 7", step=7, phase="dense").status_code == 204
+    assert gpu.checkpoint(job, b"train 3", step=3).status_code == 204
+    assert held_by_disk(b"dense 7", b"train 3", b"train 9", b"teacher") == [False, False, True, True]
+    gpu.release(job)
+    spec = gpu.claim(job).json()["spec"]
+    assert spec["checkpoint"]["sha256"] == sha(b"train 9")
+    assert [(file["path"], file["sha256"]) for file in spec["checkpoint_needs"]] == [
+        ("dense/model.safetensors", sha(b"teacher"))
+    ]
+    # A version that is published goes on from nothing.
+    assert gpu.finish(job, gpu.success(job)).json()["state"] == "succeeded"
+    assert held_by_disk(b"train 9", b"teacher", b"another job's") == [False, True, True]
+    assert Job.objects.get(pk=job.pk).checkpoint is None
+    assert gpu_2.finish(other, gpu_2.success(other)).json()["state"] == "succeeded"
+    assert held_by_disk(b"teacher", b"another job's") == [False, False]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_what_a_checkpoint_shares_with_a_version_stays(owner: Person) -> None:
+    job, gpu = queued_job(owner), worker()
+    gpu.claim(job)
+    end = gpu.success(job)
+    shared = end["files"][1]["sha256"]
+    content = path_of(shared).read_bytes()
+    assert gpu.checkpoint(job, content, step=3).status_code == 204
+    assert gpu.finish(job, end).json()["state"] == "succeeded"
+    assert path_of(shared).is_file()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_what_is_let_go_while_another_job_stores_it_is_sent_again(
+    owner: Person, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the storing of a file and the row that says whose it is, another job lets go of the same bytes."""
+    job, other, gpu, gpu_2 = queued_job(owner), queued_job(owner), worker(), worker("gpu-2")
+    gpu.claim(job)
+    gpu_2.claim(other)
+    gpu.checkpoint(job, b"the same", step=1)
+    store, once = attempts.store_blob, iter([True])
+
+    def stored(**more: Any) -> Blob:
+        blob = store(**more)
+        if next(once, False):
+            assert gpu.checkpoint(job, b"next", step=2).status_code == 204
+        return blob
+
+    monkeypatch.setattr(attempts, "store_blob", stored)
+    answer = gpu_2.upload(other, b"the same")
+    assert (answer.status_code, answer.json()["error"]["code"]) == (503, "store_again")
+    assert gpu_2.upload(other, b"the same").status_code == 201
+    assert held_by_disk(b"the same") == [True]
 
 
 def test_the_command_says_what_it_does(owner: Person) -> None:

@@ -96,10 +96,6 @@ QUICK = {
 }
 
 
-PLAIN = {"threshold": "matrix", "distill_hidden_weight": 0.0, "activation_power": 0.0}
-"""The published selection and no live teacher: what the whole runs of the tests need is the way, not the recipe."""
-
-
 def write_job(folder: Path, base: Path, *, target: dict[str, Any] | None = None, **settings: Any) -> Path:
     """A job folder for the toy task: 96 training and 30 test rows, validation split off by the library."""
     write_rows(folder / "data/train.jsonl", toy_rows(96, 1))
@@ -111,7 +107,7 @@ def write_job(folder: Path, base: Path, *, target: dict[str, Any] | None = None,
         "train": "data/train.jsonl",
         "validation": None,
         "test": "data/test.jsonl",
-        "settings": {**QUICK, **PLAIN, **settings},
+        "settings": {**QUICK, **settings},
         "target": target or {"sparsity": 0.9},
         "plan": None,
     }

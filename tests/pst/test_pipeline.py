@@ -19,8 +19,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-from pst import pipeline, verify
+from pst import dense, pipeline, verify
 from pst.__main__ import main
+from pst.base import open_model, read_config
 from pst.budget import Target, plan
 from pst.config import from_dict
 from pst.encodings import bits
@@ -82,7 +83,8 @@ def test_phases_come_in_order_and_end_in_a_report(done: Done) -> None:
 
 def test_progress_covers_dense_and_train(done: Done) -> None:
     for phase in ("dense", "train"):
-        steps = [e for e in done.events if e["type"] == "progress" and e["phase"] == phase]
+        told = [e for e in done.events if e["type"] == "progress" and e["phase"] == phase]
+        steps = [e for e in told if "part" not in e]  # calibration comes before the first step, and counts rows
         assert steps[0]["step"] == 1
         assert steps[-1]["step"] == steps[-1]["total_steps"]
         assert steps[-1]["eta_seconds"] == 0
@@ -106,7 +108,7 @@ def test_report_counts_are_those_of_the_exported_file(done: Done) -> None:
     for matrix in report["sparsity"]["matrices"]:
         nonzeros = int((bits(state[matrix["name"]]) != 0).sum())
         assert matrix["nonzeros"] == nonzeros
-        assert matrix["sparsity"] == 1 - nonzeros / math.prod(matrix["shape"]) >= 0.9 - 1 / math.prod(matrix["shape"])
+        assert matrix["sparsity"] == 1 - nonzeros / math.prod(matrix["shape"])
     assert len(report["sparsity"]["matrices"]) == 12
     assert report["sparsity"]["reached"] >= report["sparsity"]["target"] - 1e-3
     assert report["bytes"]["expanded"] == (export / "model.safetensors").stat().st_size <= report["bytes"]["dense"]
@@ -190,17 +192,38 @@ def test_an_interrupted_run_ends_bit_equal(done: Done, tmp_path: Path, verify_he
     events.clear()
     report = pipeline.run(folder, emit=events.append, should_stop=lambda: False)
     assert [e["phase"] for e in events if e["type"] == "phase"] == [p for p in PHASES if p != "dense"]
-    assert next(e["step"] for e in events if e["type"] == "progress") == total - 2
+    assert next(e["step"] for e in events if e["type"] == "progress" and "part" not in e) == total - 2
     for name in ("model.safetensors", "sparse/model.sparse.safetensors", "sparse/index.json", "config.json"):
         assert (folder / "export" / name).read_bytes() == (done.folder / "export" / name).read_bytes(), name
     for key in ("metrics", "dense", "sparsity", "agreement", "confusion", "best_step"):
         assert report[key] == done.report[key]
 
 
-def test_a_checkpoint_of_another_spec_is_refused(done: Done, tmp_path: Path, base: Path) -> None:
-    folder = write_job(tmp_path, base, distill=True, seed=1)
-    shutil.copytree(done.folder / "checkpoints", folder / "checkpoints")
-    with pytest.raises(PSTError, match="another spec"):
+def other_rows(folder: Path) -> None:
+    path = folder / "data/train.jsonl"
+    path.write_text(path.read_text() + json.dumps({"text": "one more red", "label": LABELS[0]}) + "\n")
+
+
+def other_weights(folder: Path) -> None:
+    spec = json.loads((folder / "spec.json").read_text())
+    base = shutil.copytree(spec["base_model"], folder / "base")
+    tamper_tensor("embeddings.word_embeddings.weight", (6, 0), "model.safetensors")(base)
+    break_spec({"base_model": str(base)})(folder)
+
+
+def other_settings(folder: Path) -> None:
+    spec = json.loads((folder / "spec.json").read_text())
+    break_spec({"settings": {**spec["settings"], "seed": 1}})(folder)
+
+
+@pytest.mark.parametrize("change", [other_rows, other_weights, other_settings])
+def test_a_checkpoint_of_other_settings_rows_or_weights_is_refused(
+    done: Done, tmp_path: Path, change: Callable[[Path], None]
+) -> None:
+    folder = tmp_path / "job"
+    shutil.copytree(done.folder, folder, ignore=shutil.ignore_patterns("export", "verify"))
+    change(folder)
+    with pytest.raises(PSTError, match="belongs to a run with other settings, rows or base model; remove it"):
         pipeline.run(folder, emit=lambda event: None, should_stop=lambda: False)
 
 
@@ -364,10 +387,16 @@ def test_an_explicit_plan_sets_each_group(base: Path, tmp_path: Path, verify_her
     folder = write_job(tmp_path, base, epochs=2, dense_epochs=1, evaluations=2)
     break_spec({"plan": {"attention": 0.5, "ffn": 0.95}})(folder)
     report = pipeline.run(folder, emit=lambda event: None, should_stop=lambda: False)
+    groups: dict[str, list[dict[str, Any]]] = {"attention": [], "ffn": []}
     for matrix in report["sparsity"]["matrices"]:
-        wanted = 0.5 if "attention" in matrix["name"] else 0.95
-        assert matrix["sparsity"] > wanted - 1e-3  # more where the neurons at its ends are empty
-        assert "attention" not in matrix["name"] or matrix["sparsity"] == pytest.approx(wanted, abs=1e-3)
+        group = "attention" if ".attention." in matrix["name"] else "ffn"
+        groups[group].append(matrix)
+    reached = {
+        group: 1 - sum(m["nonzeros"] for m in members) / sum(math.prod(m["shape"]) for m in members)
+        for group, members in groups.items()
+    }
+    assert reached["attention"] == pytest.approx(0.5, abs=1e-3)
+    assert reached["ffn"] > 0.95 - 1e-3  # more where the neurons at its ends are empty
     assert report["sparsity"]["reached"] > report["sparsity"]["target"] - 1e-3
 
 
@@ -385,7 +414,9 @@ def test_the_student_begins_with_its_teachers_head(
     monkeypatch.setattr(pipeline, "Trainer", Noted)
     folder = write_job(tmp_path, base, epochs=1, dense_epochs=2, evaluations=1, distill_hidden_weight=1.0)
     pipeline.run(folder, emit=lambda event: None, should_stop=lambda: False)
-    teacher = load_file(folder / "dense/model.safetensors")
+    opened = open_model(base, "classification", LABELS, 42)
+    dense.fill(opened.finish(), folder, read_config(base), "classification", opened.origin(base))
+    teacher = opened.model.state_dict()
     head = {name for name in begun if name in teacher}
     assert {name.rpartition(".")[0] for name in head} == {"bert.pooler.dense", "classifier"}
     assert all(torch.equal(begun[name], teacher[name]) for name in head)

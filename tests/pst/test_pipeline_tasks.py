@@ -65,7 +65,8 @@ def test_tasks_with_a_head_run_to_a_verified_export(
     base: Path, tmp_path: Path, task: str, rows: Callable[[int, int], list[dict[str, Any]]], primary: str
 ) -> None:
     method = "magnitude" if task == "regression" else "pst"  # the toy's random embeddings must be trained for numbers
-    folder = write_job(tmp_path, base, target={"sparsity": 0.5}, method=method, epochs=32)
+    taught = {"distill_hidden_weight": 0.0} if task == "regression" else {}  # too few steps for both aims
+    folder = write_job(tmp_path, base, target={"sparsity": 0.5}, method=method, epochs=32, **taught)
     write_rows(folder / "data/train.jsonl", rows(96, 1))
     write_rows(folder / "data/test.jsonl", rows(30, 2))
     change(folder, task=task, labels=LABELS if task == "multilabel" else [])
@@ -117,7 +118,8 @@ def test_generation_runs_to_a_verified_export(tmp_path: Path, family: str) -> No
     assert "dense" not in [event["phase"] for event in events if event["type"] == "phase"]
     assert again["dense"] == report["dense"]
     change(other, settings={**report["settings"], "dense_epochs": 1.0})
-    assert dense.load(other, dense.fingerprint(spec.read(other)), True) is None
+    assert not dense.holds_model(other, dense.fingerprint(spec.read(other)))
+    assert dense.load_answers(other, dense.fingerprint(spec.read(other))) == {}
 
 
 def test_a_trimmed_vocabulary_predicts_the_same(base: Path, tmp_path: Path) -> None:
@@ -198,6 +200,7 @@ def test_a_run_that_goes_on_elsewhere_makes_its_teacher_again(base: Path, tmp_pa
     shutil.rmtree(folder / "dense")
     _, later = run(folder)
     assert "dense" in [event["phase"] for event in later if event["type"] == "phase"]
-    assert next(e["step"] for e in later if e["type"] == "progress" and e["phase"] == "train") > 1
+    steps = [e for e in later if e["type"] == "progress" and e["phase"] == "train" and "part" not in e]
+    assert steps[0]["step"] > 1
     for name in ("model.safetensors", "sparse/model.sparse.safetensors"):
         assert (folder / "export" / name).read_bytes() == (whole / "export" / name).read_bytes()

@@ -152,7 +152,7 @@ def test_a_resumed_trainer_ends_bit_equal(base: Path, tmp_path: Path, method: An
     assert found is not None and found.state["step"] == stop_at
     second = make(base, settings)
     torch.randn(100)  # the generator stands elsewhere in a new process
-    second.load(found.tensors, found.state["trainer"])
+    second.load(found.tensors(), found.state["trainer"])
     second.run()
     for one, other in ((whole.tensors(), second.tensors()), (whole.state(), second.state())):
         assert one.keys() == other.keys()

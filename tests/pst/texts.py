@@ -14,7 +14,6 @@ from tokenizers.processors import TemplateProcessing
 from tokenizers.trainers import BpeTrainer
 from transformers import MBartTokenizer, PreTrainedTokenizerFast
 
-from tests.pst.conftest import PLAIN
 from tests.pst.tiny import DECODERS, save_folder
 
 WORDS = ["red", "green", "dog", "horse", "saw", "drill", "old", "new"]
@@ -97,7 +96,7 @@ def write_text_job(folder: Path, base: Path, *, target: dict[str, Any] | None = 
         "task": "generation",
         "train": "data/train.jsonl",
         "test": "data/test.jsonl",
-        "settings": {**quick, **PLAIN, **settings},
+        "settings": {**quick, **settings},
         "target": target or {"sparsity": 0.5},
     }
     (folder / "spec.json").write_text(json.dumps(spec), "utf-8")

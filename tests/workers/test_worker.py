@@ -138,7 +138,7 @@ def test_a_stopped_worker_gives_its_job_back_and_another_ends_it(start: Start, j
     start("pst_worker", script="long", SPARSEWRIGHT_QUEUES=queue)
     until(job, JobState.SUCCEEDED)
     assert (job.attempt, job.failures) == (2, 0)
-    assert job.report["step"] == job.checkpoint["step"]
+    assert job.report["step"] > 3 and job.checkpoint is None  # a job that succeeded goes on from nothing
 
 
 def test_a_killed_child_is_a_plain_failure_and_one_more_attempt(start: Start, job: Job, queue: str) -> None:

@@ -182,6 +182,31 @@ def test_the_newest_checkpoint_is_uploaded_though_the_child_replaced_it(
     assert list((tmp_path / "uploads").iterdir()) == []
 
 
+def test_what_a_checkpoint_needs_is_uploaded_once(fake: FakePlatform, job_stream: JobStream, tmp_path: Path) -> None:
+    (tmp_path / "dense").mkdir()
+    teacher = tmp_path / "dense/model.safetensors"
+    teacher.write_bytes(b"teacher")
+    sent: list[str] = []
+    answer = fake.__call__
+
+    def counted(request: httpx.Request) -> httpx.Response:
+        if "artifacts" in request.url.path:
+            sent.append(request.url.path.rpartition("/")[2])
+        return answer(request)
+
+    job_stream._leased._http._client._transport.handler = counted  # type: ignore[attr-defined]
+    for step in (1, 2):
+        (tmp_path / str(step)).write_text(f"state {step}")
+        event = {"type": "checkpoint", "path": str(step), "step": step, "phase": "train", "bytes": 7}
+        job_stream.from_child({**event, "needs": ["dense/model.safetensors"]})
+        eventually(lambda step=step: len(fake.checkpoints) == step, seconds=5)
+    job_stream.drain(5)
+    assert len(sent) == 3
+    needs = [report["needs"] for report in fake.checkpoints]
+    assert needs[0] == needs[1] and fake.uploads[needs[0][0]["sha256"]] == b"teacher"
+    assert needs[0][0]["path"] == "dense/model.safetensors" and teacher.is_file()
+
+
 def test_a_talkative_child_does_not_hold_up_its_checkpoints(
     fake: FakePlatform, job_stream: JobStream, tmp_path: Path
 ) -> None:

@@ -192,6 +192,17 @@ class Opened:
         """A tensor of the model, as the source has it, on its device."""
         return self.source.tensor(self._keys[name], self.place.device)
 
+    def origin(self, folder: Path) -> Callable[[str], Tensor | None]:
+        """The float32 tensor on the CPU that the model's folder has for each name of the model; None where it has none.
+        It holds on to no weights. The files are opened anew: what was read before are the model's own tensors, mapped,
+        which training changes."""
+        source, keys = weights_in(folder), self._keys
+
+        def read(name: str) -> Tensor | None:
+            return source.tensor(keys[name], CPU).to(torch.float32) if name in keys else None
+
+        return read
+
     def fill(self, path: str) -> None:
         """Read what the submodule ``path`` still lacks ("": the whole model)."""
         lacking = [parameter for parameter in self.model.get_submodule(path).parameters() if parameter.is_meta]

@@ -1,27 +1,31 @@
-"""What is kept of the dense fine-tuned model: its answers, and where it teaches, its logits or its weights.
+"""What is kept of the dense fine-tuned model: its weights, and its answers.
 
+    dense/model.safetensors      the weights, packed against the base model's
     dense/answers.safetensors    "SPLIT.NAME": the task's answers to each set of rows
-    dense/model.safetensors      the weights, where the student learns from the model itself
 
-Checkpoints hold the answers too. The weights would make them large: a run that goes on elsewhere, from a checkpoint
-alone, fine-tunes the dense model again where it needs them.
+The weights are written first, once. Checkpoints hold the answers, and name the weights among the files that they need
+as long as something is still asked of the model: wherever a run goes on, it does not fine-tune the model again.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import zlib
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
+from pst import packing
 from pst.base import load_state, state_of
 from pst.config import TrainSettings
+from pst.errors import PSTError
+from pst.messages import Message
+from pst.packing import Like, nothing
 from pst.spec import Spec
 from pst.tasks import Answers, Task
 
@@ -41,10 +45,8 @@ SPARSE_ONLY = {
 def fingerprint(spec: Spec) -> str:
     """sha256 of all that the dense model and its answers depend on: settings, labels, base model and rows."""
     settings = {name: value for name, value in asdict(spec.settings).items() if name not in SPARSE_ONLY}
-    digest = hashlib.sha256(json.dumps([spec.task, spec.labels, settings], sort_keys=True).encode())
-    for path in (spec.base_model / "config.json", spec.train, spec.validation, spec.test):
-        digest.update(b"-" if path is None else hashlib.sha256(path.read_bytes()).digest())
-    return digest.hexdigest()
+    content = [spec.task, spec.labels, settings, spec.content()]
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def teaches_live(task: Task, settings: TrainSettings) -> bool:
@@ -67,43 +69,50 @@ def nested(tensors: Mapping[str, Tensor]) -> dict[str, Answers]:
     return result
 
 
-def save(
-    folder: Path,
-    answers: Mapping[str, Answers],
-    key: str,
-    model: nn.Module | None,
-    config: Mapping[str, Any],
-    task: str,
+def save_model(
+    folder: Path, key: str, model: nn.Module, config: Mapping[str, Any], task: str, origin: Like = nothing
 ) -> None:
-    """Write ``folder/dense`` under a fingerprint (``key``); ``model`` is None where its weights are not needed."""
+    """Write the weights under a fingerprint (``key``); answers of another model go."""
     at = folder / FOLDER
     at.mkdir(exist_ok=True)
-    (at / ANSWERS).unlink(missing_ok=True)  # written last: with it, the folder is whole
-    (at / WEIGHTS).unlink(missing_ok=True)
-    if model is not None:
-        state = {name: tensor.detach().cpu().contiguous() for name, tensor in state_of(model, config, task).items()}
-        save_file(state, at / WEIGHTS)
-    partial = at / f"{ANSWERS}.partial"
-    tensors = {name: tensor.contiguous() for name, tensor in flat(answers).items()}
-    save_file(tensors, partial, {"state": json.dumps({"fingerprint": key})})
-    partial.replace(at / ANSWERS)
+    (at / ANSWERS).unlink(missing_ok=True)
+    packing.save(at / WEIGHTS, state_of(model, config, task), {"fingerprint": key}, origin)
 
 
-def load(folder: Path, key: str, weights: bool) -> dict[str, Answers] | None:
-    """The answers in ``folder/dense``; None where it holds none of this fingerprint (``key``), or no wanted weights."""
-    at = folder / FOLDER
-    if weights and not (at / WEIGHTS).is_file():
-        return None
+def save_answers(folder: Path, key: str, answers: Mapping[str, Answers]) -> None:
+    """Write the answers under a fingerprint (``key``)."""
+    packing.save(folder / FOLDER / ANSWERS, flat(answers), {"fingerprint": key})
+
+
+def holds_model(folder: Path, key: str) -> bool:
+    """Whether the folder has the weights of this fingerprint (``key``)."""
     try:
-        with safe_open(at / ANSWERS, framework="pt") as file:
-            state = json.loads((file.metadata() or {})["state"])
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+        return bool(packing.read_state(folder / FOLDER / WEIGHTS)["fingerprint"] == key)
     except (OSError, KeyError, ValueError, SafetensorError):
-        return None  # not there, or damaged: the dense model is fine-tuned again
-    return nested(tensors) if state.get("fingerprint") == key else None
+        return False  # not there, or damaged: the dense model is fine-tuned again
 
 
-def fill(model: nn.Module, folder: Path, config: Mapping[str, Any], task: str) -> nn.Module:
-    """``model`` with the weights of ``folder/dense``, frozen, for answers only."""
-    load_state(model, load_file(folder / FOLDER / WEIGHTS), config, task)
+def load_answers(folder: Path, key: str) -> dict[str, Answers]:
+    """The answers in the folder; none where it holds none of this fingerprint (``key``)."""
+    try:
+        found = packing.load(folder / FOLDER / ANSWERS)
+        if found.state["fingerprint"] != key:
+            return {}
+        return nested({name: found.tensor(name, None) for name in found.stored})
+    except (OSError, KeyError, ValueError, SafetensorError, zlib.error):
+        return {}  # not there, or damaged: the dense model is asked again
+
+
+def fill(model: nn.Module, folder: Path, config: Mapping[str, Any], task: str, origin: Like = nothing) -> nn.Module:
+    """``model`` with the weights of the folder, frozen, for answers only. Raises :class:`PSTError` for a damaged
+    file."""
+    try:
+        found = packing.load(folder / FOLDER / WEIGHTS)
+        state = {name: found.tensor(name, origin(name)) for name in found.stored}
+    except (OSError, KeyError, ValueError, SafetensorError, zlib.error) as error:
+        path = folder / FOLDER / WEIGHTS
+        raise PSTError(
+            Message("The dense model {path} can't be read ({error}); remove it to start over.", path=path, error=error)
+        ) from error
+    load_state(model, state, config, task)
     return model.requires_grad_(False).train(False)

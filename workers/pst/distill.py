@@ -46,8 +46,8 @@ def start_head(model: nn.Module, teacher: Teacher, specs: Sequence[TensorSpec]) 
 
 
 def decoder_mask(inputs: Mapping[str, Tensor], gold: Tensor) -> Tensor:
-    """The tokens (n, t) of a decoder's input that count. Where the task gives the decoder no tokens of its own, it reads
-    the source once more, moved by one place: a head is on top of it, and gold answers are no tokens."""
+    """The tokens (n, t) of a decoder's input that count. Below a task's head the decoder has no tokens of its own: it
+    reads the source once more, moved by one place, and gold answers are no tokens."""
     return gold != IGNORED if "decoder_input_ids" in inputs else inputs["attention_mask"].bool()
 
 

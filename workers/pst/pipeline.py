@@ -31,6 +31,7 @@ from pst.families import architecture, max_tokens, unit_families
 from pst.inject import frozen, inject, learning_rates
 from pst.merge import MergedMatrix, merge, recount
 from pst.messages import Message
+from pst.packing import nothing
 from pst.parallel import ALONE, Peers
 from pst.report.answers import Compared
 from pst.report.carbon import Carbon
@@ -137,9 +138,10 @@ class _Run:
         self.peers.wait()  # nobody writes before all have read
         if "dense" in self.phases and not self._dense_is_known(export_only):
             with self._phase("dense"):
-                self._train_dense(found)
+                self._train_dense(found.pop("dense", None), "train" in found)
         with self._phase("train"):
-            trainer, model = self._trainer(found, taught=not export_only)
+            trainer, model = self._trainer(found.pop("train", None), taught=not export_only)
+            found.clear()
             if not self.settings.compare_dense and self.peers.first and not self.dense:
                 self.dense = self._untrained(trainer, model)
             if not export_only:
@@ -284,61 +286,86 @@ class _Run:
         self._log("info", f"The vocabulary is trimmed from {held:,} to {len(kept.kept):,} tokens.")
         return self.task
 
-    def _resume(self) -> checkpoint.Checkpoint | None:
-        found = checkpoint.newest(self.folder)
-        if found is None:
-            return None
-        if found.state["fingerprint"] != self.spec.fingerprint():
-            raise PSTError(Message("The checkpoint belongs to a run with another spec; remove it to start over."))
-        self.seconds = dict(found.state["seconds"])
-        kept = {name: tensor for name, tensor in found.tensors.items() if name.startswith("dense.")}
-        self.dense = dense.nested({name.removeprefix("dense."): tensor for name, tensor in kept.items()})
-        self._log("info", f"Going on from the checkpoint of step {found.state['step']}.")
-        return found
+    def _resume(self) -> dict[str, checkpoint.Checkpoint]:
+        """The checkpoint of each phase that came furthest."""
+        self.key, self.dense_key = self.spec.fingerprint(), dense.fingerprint(self.spec)
+        found = {phase: checkpoint.newest(self.folder, phase) for phase in checkpoint.PHASES}
+        known = {phase: one for phase, one in found.items() if one is not None}
+        for one in known.values():
+            if one.state["fingerprint"] != self.key:
+                raise PSTError(
+                    Message(
+                        "The checkpoint {path} belongs to a run with other settings, rows or base model; remove it to "
+                        "start over.",
+                        path=one.path,
+                    )
+                )
+        if known:
+            last = max(known.values(), key=lambda one: checkpoint.place(one.state))
+            self.seconds = dict(last.state["seconds"])
+            kept = last.tensors(prefix="dense.")
+            self.dense = dense.nested({name.removeprefix("dense."): tensor for name, tensor in kept.items()})
+            self._log("info", f"Going on from the checkpoint of step {last.state['step']}.")
+        return known
 
     def _dense_is_known(self, export_only: bool) -> bool:
         """Whether an earlier run left the dense model's answers, and its weights if the student learns from them."""
-        live = dense.teaches_live(self.task, self.settings) and not export_only
-        if live or not self.needed.keys() <= self.dense.keys():
-            self.dense = dense.load(self.folder, dense.fingerprint(self.spec), live) or {}
+        if not self._all_answered():
+            self.dense = dense.load_answers(self.folder, self.dense_key)
+        if dense.teaches_live(self.task, self.settings) and not export_only:
+            return self._all_answered() and dense.holds_model(self.folder, self.dense_key)
+        return self._all_answered()
+
+    def _all_answered(self) -> bool:
+        """Whether the dense model has answered all that is asked of it."""
         return self.needed.keys() <= self.dense.keys()
 
     def _open(self, frozen: FrozenWeights = "float32") -> Opened:
         """The base model on its way to the device."""
         opened = self.task.open(self.base, self.settings.seed, Place(self.device, frozen, self.weights))
+        self.origin = nothing if self.weights is not None else opened.origin(self.base)
         self.tensors = matched_specs(opened.model, self.config, len(self.spec.labels), self.spec.task)
         return opened
 
-    def _train_dense(self, found: checkpoint.Checkpoint | None) -> None:
-        """Fine-tune the dense model that the sparse one is compared with, and keep its answers."""
+    def _train_dense(self, found: checkpoint.Checkpoint | None, further: bool) -> None:
+        """Fine-tune the dense model that the sparse one is compared with, unless that has been done, and keep its
+        answers; ``further``: there is a checkpoint of the sparse one already."""
         settings = replace(self.settings, method="dense", weight_decay=0.0)
-        model = self._open().finish()
-        trainer = Trainer(
-            model,
-            [],
-            learning_rates(model, self.tensors, settings),
-            self.task,
-            settings,
-            {},
-            self._hooks(),
-            phase="dense",
-            epochs=settings.dense_epochs,
-            peers=self.peers,
-        )
-        if found is not None and found.state["phase"] == trainer.phase:
-            trainer.load(found.tensors, found.state["trainer"])
-        trainer.run()
-        live, key = dense.teaches_live(self.task, self.settings), dense.fingerprint(self.spec)
+        model: transformers.PreTrainedModel = self._open().finish()
+        if dense.holds_model(self.folder, self.dense_key):
+            dense.fill(model, self.folder, self.config, self.spec.task, self.origin)
+        else:
+            trainer = Trainer(
+                model,
+                [],
+                learning_rates(model, self.tensors, settings),
+                self.task,
+                settings,
+                {},
+                self._hooks(),
+                phase="dense",
+                epochs=settings.dense_epochs,
+                peers=self.peers,
+            )
+            if found is not None:
+                trainer.load(found.tensors(self.origin), found.state["trainer"])
+            trainer.run()
+            if self.peers.first:
+                trainer.load_best()
+                dense.save_model(self.folder, self.dense_key, model, self.config, self.spec.task, self.origin)
+                if not further:
+                    self._save(None)
+            trainer.release()
         if self.peers.first:
-            trainer.load_best()
             self.dense = self._answers(model, self.needed)
             if self.task.name != "generation":
                 self.dense["train"] = self.task.predict(model, self.rows["train"])
-            dense.save(self.folder, self.dense, key, model if live else None, self.config, self.spec.task)
-            self._save(None)
+            dense.save_answers(self.folder, self.dense_key, self.dense)
+            if not further:
+                self._save(None)
         self.peers.wait()
         if not self.peers.first:
-            self.dense = dense.load(self.folder, key, live) or {}
+            self.dense = dense.load_answers(self.folder, self.dense_key)
 
     def _hooks(self) -> Hooks:
         return Hooks(self.emit, self.should_stop, self._save if self.peers.first else None)
@@ -349,7 +376,7 @@ class _Run:
         if not dense.teaches_live(self.task, self.settings):
             return Teacher(logits=self.dense["train"]["logits"])
         model: nn.Module = self._open().finish()
-        return Teacher(model=dense.fill(model, self.folder, self.config, self.spec.task))
+        return Teacher(model=dense.fill(model, self.folder, self.config, self.spec.task, self.origin))
 
     def _trainer(
         self, found: checkpoint.Checkpoint | None, *, taught: bool
@@ -377,21 +404,26 @@ class _Run:
             peers=self.peers,
         )
         torch.manual_seed(settings.seed)  # dropout does not depend on how many numbers the layers drew
-        if found is not None and found.state["phase"] == trainer.phase and found.state["trainer"] is not None:
-            trainer.load(found.tensors, found.state["trainer"])
+        if found is not None and found.state["trainer"] is not None:
+            trainer.load(found.tensors(self.origin), found.state["trainer"])
         return trainer, model
 
     def _save(self, trainer: Trainer | None) -> None:
-        """Write a checkpoint; without a trainer, one that holds the dense results only."""
+        """Write a checkpoint; without a trainer, one of the dense model alone."""
         tensors = {f"dense.{name}": tensor for name, tensor in dense.flat(self.dense).items()}
         state = {
-            "fingerprint": self.spec.fingerprint(),
+            "fingerprint": self.key,
             "phase": "train" if trainer is None else trainer.phase,
             "step": 0 if trainer is None else trainer.step,
             "seconds": self._seconds_now(),
             "trainer": None if trainer is None else trainer.state(),
         }
-        path = checkpoint.save(self.folder, tensors | ({} if trainer is None else trainer.tensors()), state)
+        more = {} if trainer is None else trainer.tensors()
+        path = checkpoint.save(self.folder, tensors | more, state, self.origin)
+        asked = dense.teaches_live(self.task, self.settings) or not self._all_answered()
+        needs = []
+        if state["phase"] == "train" and "dense" in self.phases and asked:
+            needs = [f"{dense.FOLDER}/{dense.WEIGHTS}"]
         self.emit(
             {
                 "type": "checkpoint",
@@ -399,6 +431,7 @@ class _Run:
                 "step": state["step"],
                 "phase": state["phase"],
                 "bytes": path.stat().st_size,
+                "needs": needs,
             }
         )
 

@@ -7,6 +7,7 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, get_args
 
@@ -19,6 +20,8 @@ from pst.traits import TRAITS
 
 SPEC_FILE = "spec.json"
 TASKS: tuple[TaskName, ...] = get_args(TaskName)
+ROWS = ("train", "validation", "test")
+BASE_FILES = ("*.safetensors", "*.json", "*.txt", "*.model", "sparse/*")
 SCORE = ["score"]  # the one output of a regression's head
 
 
@@ -37,9 +40,33 @@ class Spec:
     groups: dict[str, float] | None
 
     def fingerprint(self) -> str:
-        """sha256 of what a checkpoint depends on. Paths are left out: a retried run lies in another folder."""
-        content = [self.task, self.labels, asdict(self.settings), asdict(self.target), self.groups]
+        """sha256 of what a checkpoint depends on: settings, rows and base model. Paths are left out: a retried run lies
+        in another folder."""
+        content = [self.task, self.labels, asdict(self.settings), asdict(self.target), self.groups, self.content()]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+    def content(self) -> dict[str, str]:
+        """sha256 of every file that a run learns from: rows, and the base model's config, tokenizer and weights."""
+        rows = {name: path for name in ROWS if (path := getattr(self, name)) is not None}
+        base = {
+            path.relative_to(self.base_model).as_posix(): path
+            for pattern in BASE_FILES
+            for path in self.base_model.glob(pattern)
+            if path.is_file()
+        }
+        return {name: _sha256(path.resolve()) for name, path in (rows | base).items()}
+
+
+def _sha256(path: Path) -> str:
+    found = path.stat()
+    return _hashed(path, found.st_size, found.st_mtime_ns, found.st_ino)
+
+
+@lru_cache(maxsize=1024)
+def _hashed(path: Path, size: int, changed: int, number: int) -> str:
+    """A file is read once as long as it stays the same."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def read(folder: Path) -> Spec:

@@ -306,9 +306,7 @@ class _Sweep:
 
     def _keep_dense(self, at: Path) -> None:
         pool, own = self._pool(at), at / dense.FOLDER
-        richer = (own / dense.WEIGHTS).is_file() and not (pool / dense.WEIGHTS).is_file()
-        if (own / dense.ANSWERS).is_file() and (richer or not pool.is_dir()):
-            shutil.rmtree(pool, ignore_errors=True)
+        if (own / dense.ANSWERS).is_file() and not pool.is_dir():
             shutil.copytree(own, pool)
 
     def _write(self) -> dict[str, Any]:

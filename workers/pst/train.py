@@ -157,7 +157,7 @@ class Trainer:
             self._ready = True
         if not self.ended:
             self._capture()
-        begin, first = time.monotonic(), self.step
+        begin, first, self._reported = time.monotonic(), self.step, -math.inf
         while self.step < self.total and not self.ended:
             if self._shall_stop():
                 self.checkpoint()

@@ -166,6 +166,7 @@ class JobSpec(Message):
     target: Target
     plan: dict[str, float] = Field(description="Sparsity per group of matrices.")
     checkpoint: FileRef | None = Field(default=None, description="State to resume from.")
+    checkpoint_needs: list[FileRef] = Field(default=[], description="Files of the run's folder that it builds on.")
 
 
 class Lease(Message):
@@ -234,9 +235,13 @@ class EventBatch(Message):
 
 
 class CheckpointReport(Message):
-    """A checkpoint was uploaded as an artifact; a later attempt resumes from it."""
+    """A checkpoint was uploaded as an artifact; a later attempt resumes from the one that came furthest, by phase and
+    step."""
 
     file: FileRef
+    needs: list[FileRef] = Field(
+        default=[], description="Artifacts on which it builds, by their place in the run's folder: the dense model."
+    )
     step: int = Field(ge=0)
     phase: Phase
 

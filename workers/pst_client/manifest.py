@@ -46,10 +46,16 @@ def read(folder: Path, *, commit: str) -> Manifest:
             Message("{path} is no manifest: {error}.", path=folder / MANIFEST, error=error.errors()[0]["msg"])
         ) from None
     for file in manifest.files:
-        path = PurePosixPath(file.path)
-        if path.is_absolute() or ".." in path.parts or "\\" in file.path or "\0" in file.path or not path.parts:
-            raise Damaged(Message("The manifest names the unsafe path {path}.", path=repr(file.path)))
+        inside(folder, file.path)
     return manifest
+
+
+def inside(folder: Path, name: str) -> Path:
+    """The path ``name`` in ``folder``. Raises :class:`Damaged` where it would leave the folder."""
+    path = PurePosixPath(name)
+    if path.is_absolute() or ".." in path.parts or "\\" in name or "\0" in name or not path.parts:
+        raise Damaged(Message("The platform names the unsafe path {path}.", path=repr(name)))
+    return folder / path
 
 
 def is_spared(path: str, manifest: Manifest) -> bool:

@@ -43,7 +43,9 @@ def prepare(platform: Platform, claim: Claim, folder: Path, cache: Path) -> None
                 job_token=claim.job_token,
             )
     if spec.checkpoint is not None:
-        platform.worker.download_artifact(spec.job_id, spec.checkpoint, folder / RESUME_FILE, job_token=claim.job_token)
+        for file, name in [(spec.checkpoint, RESUME_FILE), *((file, file.path) for file in spec.checkpoint_needs)]:
+            target = manifest.inside(folder, name)
+            platform.worker.download_artifact(spec.job_id, file, target, job_token=claim.job_token)
     (folder / "spec.json").write_text(json.dumps(run_spec(spec, base)), encoding="utf-8")
 
 

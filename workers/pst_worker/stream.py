@@ -54,6 +54,8 @@ class JobStream:
         self._waiting: deque[tuple[EventType, datetime, dict[str, Any]]] = deque()
         self._unsent: list[Event] = []
         self._checkpoint: dict[str, Any] | None = None
+        self._held = set(claim.spec.checkpoint_needs)
+        self._hashed: dict[tuple[str, int, int], FileRef] = {}
         self._lock = threading.Lock()
         self._heard = time.monotonic()
         self._something = threading.Event()
@@ -172,8 +174,11 @@ class JobStream:
         path = Path(data["path"])
         file = FileRef(path=path.name, sha256=file_sha256(path), size=path.stat().st_size)
         try:
+            needs = [self._needed(name) for name in data.get("needs", [])]
             self._leased.upload(file, path)
-            self._leased.checkpoint(CheckpointReport(file=file, step=data["step"], phase=Phase(data["phase"])))
+            self._leased.checkpoint(
+                CheckpointReport(file=file, needs=needs, step=data["step"], phase=Phase(data["phase"]))
+            )
         except PlatformError as error:
             with self._lock:
                 if error.passing and self._checkpoint is None:  # else a newer one has come meanwhile
@@ -183,6 +188,20 @@ class JobStream:
             raise
         path.unlink()
         self.add(EventType.CHECKPOINT, {"step": data["step"], "phase": data["phase"], "bytes": file.size})
+
+    def _needed(self, name: str) -> FileRef:
+        """A file on which checkpoints build, uploaded unless the platform has it. Only a new run of the phase that
+        wrote it replaces it, by another of the same place."""
+        path = self._folder / name
+        found = path.stat()
+        key = name, found.st_mtime_ns, found.st_size
+        if key not in self._hashed:
+            self._hashed[key] = FileRef(path=name, sha256=file_sha256(path), size=found.st_size)
+        file = self._hashed[key]
+        if file not in self._held:
+            self._leased.upload(file, path)
+            self._held.add(file)
+        return file
 
     def _send_events(self) -> None:
         """Send one batch: a child that talks faster than it can be told must not hold up its checkpoints."""

@@ -1196,10 +1196,17 @@ export interface components {
         };
         /**
          * CheckpointReport
-         * @description A checkpoint was uploaded as an artifact; a later attempt resumes from it.
+         * @description A checkpoint was uploaded as an artifact; a later attempt resumes from the one that came furthest, by phase and
+         *     step.
          */
         CheckpointReportRequest: {
             file: components["schemas"]["FileRef"];
+            /**
+             * Needs
+             * @description Artifacts on which it builds, by their place in the run's folder: the dense model.
+             * @default []
+             */
+            needs?: components["schemas"]["FileRef"][];
             /** Step */
             step: number;
             phase: components["schemas"]["Phase"];
@@ -2222,6 +2229,12 @@ export interface components {
              * @default null
              */
             checkpoint?: components["schemas"]["FileRef"] | null;
+            /**
+             * Checkpoint Needs
+             * @description Files of the run's folder that it builds on.
+             * @default []
+             */
+            checkpoint_needs?: components["schemas"]["FileRef"][];
         };
         /**
          * JobState
