@@ -64,6 +64,8 @@ class Job(models.Model):
     plan = models.JSONField(help_text="The planner's answer, as it was when the job was submitted.")
     # Null, not empty, for the many jobs without one: only then does the unique constraint leave them alone.
     idempotency_key = models.CharField(max_length=100, null=True, blank=True)  # noqa: DJ001
+    submission_sha256 = models.CharField(max_length=64, blank=True)
+    """Of what was asked for under the key, so that the key of one wish is no answer to another."""
 
     attempt = models.PositiveIntegerField(default=0, help_text="Attempts started so far.")
     failures = models.PositiveIntegerField(default=0, help_text="Attempts that failed so far.")

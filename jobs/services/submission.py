@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
 from dataclasses import asdict
+from typing import Any
 from uuid import UUID
 
 from django.conf import settings as django_settings
@@ -44,9 +47,12 @@ def submit(
     job that it gave before.
 
     Raises NotFound for a data set of another workspace, UserError where it is not ready or the target can't be planned,
-    and Conflict where the model's name is taken by a base model.
+    and Conflict where the model's name is taken by a base model, or the key was used for another submission.
     """
-    if earlier := _earlier(workspace=workspace, key=idempotency_key):
+    asked: dict[str, Any] = {"dataset": str(dataset_id), "base": base.label, "target": target.model_dump(mode="json")}
+    asked |= {"settings": asdict(settings), "name": name, "model_name": model_name, "queue": queue}
+    digest = hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
+    if earlier := _earlier(workspace=workspace, key=idempotency_key, digest=digest):
         return earlier, False
     # Locked, so that it is not read anew or deleted between this check and the job's row.
     dataset = Dataset.objects.visible_to(actor).select_for_update().filter(pk=dataset_id, workspace=workspace).first()
@@ -101,6 +107,7 @@ def submit(
         target=target.model_dump(mode="json"),
         plan=plan or planning.uniform_plan(target, settings),
         idempotency_key=idempotency_key,
+        submission_sha256=digest,
         max_attempts=django_settings.JOB_MAX_ATTEMPTS,
         created_by=actor.user,
     )
@@ -108,7 +115,7 @@ def submit(
         with transaction.atomic():
             job.save(force_insert=True)
     except IntegrityError:
-        if earlier := _earlier(workspace=workspace, key=idempotency_key):
+        if earlier := _earlier(workspace=workspace, key=idempotency_key, digest=digest):
             return earlier, False
         raise
     moves.add_event(
@@ -135,8 +142,19 @@ def submit(
     return job, True
 
 
-def _earlier(*, workspace: Workspace, key: str | None) -> Job | None:
-    return None if key is None else Job.objects.filter(workspace=workspace, idempotency_key=key).first()
+def _earlier(*, workspace: Workspace, key: str | None, digest: str) -> Job | None:
+    job = None if key is None else Job.objects.filter(workspace=workspace, idempotency_key=key).first()
+    if job is not None and job.submission_sha256 not in {digest, ""}:  # empty: submitted before the column was there
+        raise Conflict(
+            Message(
+                "The idempotency key {key} was used for another submission, the job {job}; use a new key.",
+                key=repr(key),
+                job=job.id,
+            ),
+            code="idempotency_key_used",
+            details=[{"field": "idempotency_key", "message": Message("used for another submission")}],
+        )
+    return job
 
 
 def _model_name(name: str) -> str:

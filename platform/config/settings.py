@@ -249,8 +249,9 @@ BASE_MODEL_MAX_BYTES = env.integer("BASE_MODEL_MAX_BYTES", 200 * 1024**3)
 # Fetching a model by name from the public Hub is a user's explicit wish; an installation can forbid it.
 ALLOW_PUBLIC_MODELS = env.flag("ALLOW_PUBLIC_MODELS", True)
 
-# Webhooks reach public addresses only, unless an installation has its receivers in its own network.
-WEBHOOKS_ALLOW_PRIVATE = env.flag("WEBHOOKS_ALLOW_PRIVATE")
+# What a workspace names, receivers of webhooks and its own serving nodes, is called at public addresses only, unless an
+# installation has such in its own network.
+ALLOW_PRIVATE_ADDRESSES = env.flag("ALLOW_PRIVATE_ADDRESSES")
 
 # How jobs and nodes are watched.
 LEASE_SECONDS = env.integer("LEASE_SECONDS", 30)

@@ -6,9 +6,11 @@ from django.views.decorators.csrf import csrf_exempt
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitView
 
 from config import spa
+from hub.accounts.throttles import throttled_sign_in
 from hub.core import health
 
 urlpatterns: list[URLPattern | URLResolver] = [
+    path("admin/login/", throttled_sign_in(admin.site.login)),
     path("admin/", admin.site.urls),
     path("healthz", health.live, name="healthz"),
     path("readyz", health.ready, name="readyz"),

@@ -19,6 +19,15 @@ class Person:
     token: str
     client: APIClient
 
+    def signed_in(self, *, superuser: bool = False) -> APIClient:
+        """The person's browser; ``superuser`` makes them one first."""
+        if superuser:
+            self.user.is_superuser = True
+            self.user.save(update_fields=["is_superuser"])
+        browser = APIClient()
+        browser.force_login(self.user)
+        return browser
+
 
 def bearer(secret: str) -> APIClient:
     client = APIClient()

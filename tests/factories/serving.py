@@ -48,16 +48,19 @@ class FakeNode:
         Node.objects.filter(pk=self.id).update(last_seen_at=timezone.now() - timedelta(seconds=seconds))
 
 
+def register(client: APIClient, **given: Any) -> Any:
+    """What the platform answers to a node that says who it is."""
+    body = {"kind": "serve", "version": "1.0", "url": f"http://{given['name']}:9000", "hardware": {"cores": 2}}
+    return client.post("/api/v1/node/register", body | given)
+
+
 def serving_node(
     name: str, *, secret: str | None = None, workspace: Workspace | None = None, kind: str = "serve"
 ) -> FakeNode:
     """A node with a token of its own unless given; installation-wide unless a workspace is."""
     secret = secret or node_secret(name, workspace=workspace, kind=kind)
     client = bearer(secret)
-    answer = client.post(
-        "/api/v1/node/register",
-        {"name": name, "kind": kind, "version": "1.0", "url": f"http://{name}:9000", "hardware": {"cores": 2}},
-    )
+    answer = register(client, name=name, kind=kind)
     assert answer.status_code == 200, answer.content
     return FakeNode(id=answer.json()["node_id"], secret=secret, client=client)
 

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
+from django.core.cache import cache
+from django.test import Client
 from rest_framework.test import APIClient
 
 from hub.accounts.models import AuditEvent, User, Workspace
 from hub.accounts.services import issue_token
+from hub.accounts.throttles import SignInThrottle
 from tests.factories.accounts import Person, bearer
 
 pytestmark = pytest.mark.django_db
@@ -135,3 +140,20 @@ def test_job_tokens_are_not_people(owner: Person, db: None) -> None:
     _, secret = issue_token(kind="job", name="j", workspace=owner.workspace, subject=uuid.uuid4())  # type: ignore[arg-type]
     assert bearer(secret).get("/api/v1/me").json()["kind"] == "job"
     assert bearer(secret).get("/api/v1/tokens").status_code == 403
+
+
+def test_the_admins_sign_in_is_throttled_with_the_apis(owner: Person, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(SignInThrottle, "THROTTLE_RATES", {"sign_in": "3/min"})
+    cache.delete("throttle_sign_in_198.51.100.7")
+    guess = {"username": "olga", "password": "guess"}
+    api, page = APIClient(REMOTE_ADDR="198.51.100.7"), Client(REMOTE_ADDR="198.51.100.7")
+    for client, path, status in ((api, "/api/v1/session", 401), (page, "/admin/login/", 200)) * 2:
+        answer: Any = client.post(path, guess)
+        if client is page and answer.status_code == 429:
+            break
+        assert answer.status_code == status
+    else:
+        pytest.fail("the fourth attempt was let through")
+    assert api.post("/api/v1/session", guess).status_code == 429
+    assert int(answer["Retry-After"]) > 0
+    assert page.get("/admin/login/").status_code == 200

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
 from datetime import timedelta
 from typing import Any
 
 import pytest
 from celery import current_app
+from django.core.cache import cache
 from django.core.files.storage import default_storage
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.utils import timezone
@@ -315,3 +317,14 @@ def test_explicit_delimiter_and_header(owner: Person) -> None:
     validate(answer.json()["id"])
     dataset = owner.client.get(f"{URL}/{answer.json()['id']}").json()
     assert dataset["found"]["columns"] == ["column_1", "column_2"] and dataset["labels"] == ["1", "2", "label"]
+
+
+def test_a_validation_that_died_with_its_process_is_rung_for_at_once(owner: Person, rung: list[Any]) -> None:
+    """It once waited until any validation must be over: 15 minutes."""
+    dataset = uploaded(owner)
+    begun = timezone.now() - timedelta(seconds=40)
+    Dataset.objects.filter(pk=dataset.pk).update(attempts=1, due_at=begun + services.TAKES_AT_MOST)
+    assert services.ring_again() == 0, "the process that validates is older than this"
+    cache.set("part:datasets", [time.time(), time.time() - 10])
+    assert services.ring_again() == 1
+    assert services.ring_again() == 0, "it has been rung for"

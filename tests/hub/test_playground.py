@@ -15,7 +15,7 @@ from hub.serving import playground
 from hub.serving.models import Node
 from tests.factories.accounts import Person, bearer, person
 from tests.factories.jobs import base_model
-from tests.factories.serving import Answering, FakeNode, serving_node
+from tests.factories.serving import Answering, FakeNode, register, serving_node
 
 pytestmark = pytest.mark.django_db(transaction=True)
 QUESTION = {"inputs": [{"text": "where is my parcel"}]}
@@ -122,5 +122,35 @@ def test_a_node_that_hangs_or_is_gone(
 @pytest.mark.parametrize("host", ["169.254.169.254", "[fe80::1]", "[::ffff:169.254.169.254]"])
 def test_link_local_addresses_are_never_called(host: str) -> None:
     with pytest.raises(RefusedAddress):
-        resolve(f"http://{host}/latest", inner=True)
-    assert resolve("http://10.0.0.7:9000/v1", inner=True).ip == "10.0.0.7"
+        resolve(f"http://{host}/latest", trusted=True)
+    assert resolve("http://10.0.0.7:9000/v1", trusted=True).ip == "10.0.0.7"
+
+
+def test_a_workspaces_node_is_called_at_public_addresses_alone(
+    owner: Person, address: str, answering: Answering
+) -> None:
+    """Else an owner makes the platform call what only it can reach; a node of the installation was named by its own."""
+    Node.objects.update(workspace=owner.workspace)
+    refused = owner.client.post(address, QUESTION)
+    assert refused.status_code == 502 and "not a public address" in refused.json()["error"]["message"]
+    assert answering.asked == []
+    Node.objects.update(workspace=None)
+    assert owner.client.post(address, QUESTION).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://127.0.0.1:8000/api/v1/session?x=",
+        "http://127.0.0.1:8000/x#",
+        "http://a@b/",
+        "http://host/../admin",
+        "http://host/a/./b",
+        "http://host\\evil/",
+        "gopher://host/",
+        "http://host/a b",
+    ],
+)
+def test_a_nodes_address_hides_nothing(node: FakeNode, url: str) -> None:
+    assert register(node.client, name="edge-1", url=url).status_code == 400
+    assert register(node.client, name="edge-1", url="https://models.example/serve/eu-1").status_code == 200

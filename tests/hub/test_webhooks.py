@@ -14,6 +14,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
+from django.core.cache import cache
+from django.db import connection
 from django.utils import timezone
 
 from hub.accounts import webhooks
@@ -66,7 +68,7 @@ class Handler(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def receiver(settings: Any) -> Iterator[Receiver]:
-    settings.WEBHOOKS_ALLOW_PRIVATE = True
+    settings.ALLOW_PRIVATE_ADDRESSES = True
     server = Receiver()
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
@@ -168,7 +170,7 @@ def test_attempts_that_died_are_counted(owner: Person, receiver: Receiver) -> No
 
 
 def test_a_receiver_that_is_gone(owner: Person, settings: Any) -> None:
-    settings.WEBHOOKS_ALLOW_PRIVATE = True
+    settings.ALLOW_PRIVATE_ADDRESSES = True
     make(owner, "http://127.0.0.1:9/")
     notify(owner)
     delivery = WebhookDelivery.objects.get()
@@ -201,7 +203,7 @@ def test_private_addresses_are_refused_at_creation_and_at_delivery(
     owner: Person, receiver: Receiver, settings: Any
 ) -> None:
     body = make(owner, receiver.url)
-    settings.WEBHOOKS_ALLOW_PRIVATE = False
+    settings.ALLOW_PRIVATE_ADDRESSES = False
     refused = owner.client.post(URL, {"url": receiver.url, "events": ["job.failed"]})
     assert refused.status_code == 400 and refused.json()["error"]["code"] == "address_refused"
     notify(owner)
@@ -223,6 +225,9 @@ def test_private_addresses_are_refused_at_creation_and_at_delivery(
         "http://192.168.0.1:8080/",
         "http://0.0.0.0/",
         "http://[fe80::1]/",
+        "http://[fec0::1]/",
+        "http://[fd00:ec2::254]/",
+        "http://100.100.100.200/",
         "ftp://93.184.216.34/",
         "file:///etc/passwd",
         "//93.184.216.34/",
@@ -255,6 +260,8 @@ def test_refused_addresses(url: str) -> None:
         ("2002:7f00:1::", False),
         ("::ffff:93.184.216.34", True),
         ("::", False),
+        ("fec0::1", False),
+        ("feff:ffff::1", False),
     ],
 )
 def test_public_addresses(address: str, public: bool) -> None:
@@ -265,6 +272,52 @@ def test_the_checked_address_is_the_one_called() -> None:
     endpoint = resolve("https://93.184.216.34:8443/hook?x=1")
     assert endpoint.url == "https://93.184.216.34:8443/hook?x=1" and endpoint.authority == "93.184.216.34:8443"
     assert resolve("http://[2606:4700::1111]").url == "http://[2606:4700::1111]:80/"
+
+
+def test_a_name_server_that_does_not_answer_holds_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = threading.Event()
+    monkeypatch.setattr("hub.accounts.addresses.LOOK_UP_SECONDS", 0.1)
+    monkeypatch.setattr("hub.accounts.addresses.socket.getaddrinfo", lambda *_, **__: asked.wait(30))
+    try:
+        with pytest.raises(RefusedAddress, match="could not be looked up in time"):
+            resolve("http://slow.example/")
+    finally:
+        asked.set()
+
+
+def test_names_are_looked_up_outside_transactions(owner: Person, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a slow name server holds the database, which on SQLite has one writer."""
+    depth = len(connection.savepoint_ids)
+    inside = []
+
+    def look(*_: object, **__: object) -> Any:
+        inside.append(len(connection.savepoint_ids) > depth)
+        return [(2, 1, 6, "", ("93.184.216.34", 443))]
+
+    monkeypatch.setattr("hub.accounts.addresses.socket.getaddrinfo", look)
+    make(owner, "https://receiver.example/")
+    assert inside == [False]
+
+
+def test_a_workspace_has_two_calls_at_a_time(owner: Person, outsider: Person, receiver: Receiver) -> None:
+    """One owner's slow receivers leave the threads to the others."""
+    make(owner, receiver.url)
+    make(outsider, receiver.url)
+    slots = [webhooks._slot(owner.workspace.id) for _ in range(webhooks.CALLS_OF_A_WORKSPACE)]
+    assert all(slots) and webhooks._slot(owner.workspace.id) is None
+    for someone in (owner, outsider):
+        notify(someone)
+    held, other = (WebhookDelivery.objects.get(webhook__workspace=who.workspace) for who in (owner, outsider))
+    for delivery in (held, other):
+        deliver(str(delivery.id))
+        delivery.refresh_from_db()
+    assert (held.state, held.attempts) == (DeliveryState.PENDING, 0)
+    assert held.due_at <= timezone.now() + webhooks.FULL
+    assert other.state == DeliveryState.DELIVERED
+    cache.delete(str(slots[0]))
+    deliver(str(held.id))
+    held.refresh_from_db()
+    assert held.state == DeliveryState.DELIVERED
 
 
 def test_owners_alone_have_webhooks(owner: Person, outsider: Person, receiver: Receiver) -> None:

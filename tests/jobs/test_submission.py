@@ -358,3 +358,15 @@ def test_a_list_of_jobs_reads_no_report(owner: Person) -> None:
     for column in ("report", "manifest", "finish", "error_detail", "errors"):
         assert f'"{column}",' not in chosen and not chosen.endswith(f'"{column}"')
     assert len(queries) < 12
+
+
+def test_a_key_of_another_submission_is_a_conflict(owner: Person) -> None:
+    body = submission(owner, idempotency_key="monday")
+    first = owner.client.post("/api/v1/jobs", body)
+    assert first.status_code == 201
+    again = owner.client.post("/api/v1/jobs", body)
+    assert again.status_code == 200 and again.json()["id"] == first.json()["id"]
+    for changed in ({"name": "another"}, {"target": {"sparsity": 0.8}}, {"settings": {"epochs": 3}}, {"queue": "gpu"}):
+        answer = owner.client.post("/api/v1/jobs", body | changed)
+        assert answer.status_code == 409 and answer.json()["error"]["code"] == "idempotency_key_used"
+    assert Job.objects.count() == 1

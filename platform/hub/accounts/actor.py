@@ -44,7 +44,8 @@ class Actor:
 
     @property
     def runs_installation(self) -> bool:
-        return self.user is not None and self.user.is_superuser and self.acts_fully
+        """A superuser who is signed in: a token belongs to one workspace and reaches no further."""
+        return self.user is not None and self.user.is_superuser and self.token is None
 
     def may(self, workspace_id: UUID, role: Role) -> bool:
         held = self.roles.get(workspace_id)

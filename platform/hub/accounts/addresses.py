@@ -1,11 +1,12 @@
-"""Where the platform may call. Webhooks go to public addresses by http or https, so that it cannot be made to call its
-own network, in which its serving nodes are. The address that was checked is the one that is called: a name that
-resolves differently a moment later gains nothing."""
+"""Where the platform may call: whatever a workspace names has a public address, so that the platform cannot be made to
+call its own network. The address that was checked is the one that is called: a name that resolves differently a moment
+later gains nothing."""
 
 from __future__ import annotations
 
 import ipaddress
 import socket
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -15,6 +16,9 @@ from hub.core.errors import UserError
 from pst.messages import Message
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+METADATA = {ipaddress.ip_address("fd00:ec2::254"), ipaddress.ip_address("100.100.100.200")}
+LOOK_UP_SECONDS = 5.0
+LOOK_UPS = ThreadPoolExecutor(16, "look-up")
 NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 
 
@@ -43,10 +47,11 @@ class Endpoint:
         return f"{self.scheme}://{ip}:{self.port}{self.path}"
 
 
-def resolve(url: str, *, inner: bool = False) -> Endpoint:
+def resolve(url: str, *, trusted: bool = False) -> Endpoint:
     """Where ``url`` leads now. Raises RefusedAddress with a sentence when it may not be called.
 
-    ``inner``: it may lie in the platform's own network, but for link-local addresses: behind them clouds keep secrets.
+    ``trusted``: whoever runs the installation named it, so it may lie in the platform's own network, but for the
+    addresses behind which clouds keep secrets. Call it outside a transaction: a name server may take its time.
     """
     try:
         parts = urlsplit(url)
@@ -62,39 +67,42 @@ def resolve(url: str, *, inner: bool = False) -> Endpoint:
             Message("The address must not carry a user name or password; check the signature instead.")
         )
     port = port or (443 if parts.scheme == "https" else 80)
-    try:
-        answers = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    except OSError:
-        raise RefusedAddress(Message("The host {host} cannot be found.", host=host)) from None
-    found = [str(answer[4][0]).partition("%")[0] for answer in answers]
-    if inner:
-        for ip in found:
-            if _is_link_local(ipaddress.ip_address(ip)):
-                raise RefusedAddress(
-                    Message(
-                        "The host {host} leads to the link-local address {ip}, which is never called.", host=host, ip=ip
-                    )
+    for ip in (found := _look_up(host, port)):
+        # One bad address among several is refused too: nobody knows which one a retry would take.
+        address = ipaddress.ip_address(ip)
+        if is_of_the_machine(address):
+            raise RefusedAddress(
+                Message(
+                    "The host {host} leads to the link-local address {ip}, which is never called.", host=host, ip=ip
                 )
-    elif not settings.WEBHOOKS_ALLOW_PRIVATE:
-        # One private address among several is refused too: nobody knows which one a retry would take.
-        for ip in found:
-            if not is_public(ipaddress.ip_address(ip)):
-                raise RefusedAddress(
-                    Message(
-                        "The host {host} leads to {ip}, which is not a public address; an administrator "
-                        "can allow such receivers with SPARSEWRIGHT_WEBHOOKS_ALLOW_PRIVATE.",
-                        host=host,
-                        ip=ip,
-                    )
+            )
+        if not (trusted or settings.ALLOW_PRIVATE_ADDRESSES or is_public(address)):
+            raise RefusedAddress(
+                Message(
+                    "The host {host} leads to {ip}, which is not a public address; an administrator "
+                    "can allow such addresses with SPARSEWRIGHT_ALLOW_PRIVATE_ADDRESSES.",
+                    host=host,
+                    ip=ip,
                 )
+            )
     path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     return Endpoint(parts.scheme, host, port, found[0], path)
 
 
-def _is_link_local(address: Address) -> bool:
-    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
-        return address.ipv4_mapped.is_link_local
-    return address.is_link_local
+def _look_up(host: str, port: int) -> list[str]:
+    try:
+        answers = LOOK_UPS.submit(socket.getaddrinfo, host, port, type=socket.SOCK_STREAM).result(LOOK_UP_SECONDS)
+    except TimeoutError:
+        raise RefusedAddress(Message("The host {host} could not be looked up in time.", host=host)) from None
+    except OSError:
+        raise RefusedAddress(Message("The host {host} cannot be found.", host=host)) from None
+    return [str(answer[4][0]).partition("%")[0] for answer in answers]
+
+
+def is_of_the_machine(address: Address) -> bool:
+    """Link-local, or another address at which clouds tell a machine its secrets; also within an IPv6 one."""
+    carried = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return (carried or address).is_link_local or address in METADATA
 
 
 def is_public(address: Address) -> bool:
@@ -107,4 +115,6 @@ def is_public(address: Address) -> bool:
             return False
         if address.ipv4_mapped is not None:
             return True
+        if address.is_site_local:  # fec0::/10, which ipaddress counts as global
+            return False
     return address.is_global and not address.is_multicast and not address.is_reserved

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import wraps
 from typing import TYPE_CHECKING
 
+from django.http import HttpRequest, HttpResponse
+from django.http.response import HttpResponseBase
 from rest_framework.request import Request
 from rest_framework.throttling import SimpleRateThrottle
 
@@ -36,3 +40,24 @@ class SignInThrottle(SimpleRateThrottle):
 
     def get_cache_key(self, request: Request, view: APIView) -> str:
         return self.cache_format % {"scope": self.scope, "ident": self.get_ident(request)}
+
+
+def throttled_sign_in(view: Callable[..., HttpResponseBase]) -> Callable[..., HttpResponseBase]:
+    """A sign-in page that is no view of the API, with the API's limit: they share one count."""
+
+    @wraps(view)
+    def limited(request: HttpRequest, *args: object, **kwargs: object) -> HttpResponseBase:
+        from rest_framework.views import APIView  # it imports this module through its settings
+
+        throttle = SignInThrottle()
+        if request.method == "POST" and not throttle.allow_request(Request(request), APIView()):
+            wait = int(throttle.wait() or 0) + 1
+            return HttpResponse(
+                f"Too many attempts to sign in; try again in {wait} seconds.\n",
+                status=429,
+                content_type="text/plain",
+                headers={"Retry-After": str(wait)},
+            )
+        return view(request, *args, **kwargs)
+
+    return limited

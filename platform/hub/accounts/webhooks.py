@@ -7,26 +7,26 @@ A delivery is a POST of ``{"id", "event", "workspace", "at", "data"}`` with the 
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import hmac
 import json
 import secrets
 import time
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
-import httpx
+from django.core.cache import cache
 from django.db import transaction
 from django.db.models import F
 from django.utils import timezone
 
 from hub.accounts.actor import Actor
-from hub.accounts.addresses import Endpoint, RefusedAddress, resolve
+from hub.accounts.addresses import RefusedAddress, resolve
 from hub.accounts.models import DeliveryState, Role, Webhook, WebhookDelivery, Workspace
+from hub.accounts.outbound import CallFailed, TookTooLong, post
 from hub.accounts.services import record
 from hub.core.errors import Conflict
 from hub.core.parts import WEBHOOKS
@@ -40,6 +40,10 @@ WAITS = [timedelta(seconds=10), timedelta(minutes=1), timedelta(minutes=10), tim
 """Pauses before the second and later attempts; then a delivery has failed."""
 HELD = timedelta(seconds=60)
 """How long an attempt may take before another worker tries."""
+CALLS_OF_A_WORKSPACE = 2
+"""At a time: no workspace's slow receivers take all the threads there are."""
+FULL = timedelta(seconds=5)
+"""When a delivery is looked at again whose workspace has its calls under way."""
 MOST = 20
 """Webhooks per workspace."""
 
@@ -65,11 +69,15 @@ def notify(*, workspace: Workspace, event: str, payload: dict[str, Any]) -> None
             enqueue("webhooks.deliver", queue=WEBHOOKS, delivery_id=delivery.id)
 
 
-@transaction.atomic
 def create_webhook(*, actor: Actor, workspace: Workspace, url: str, events: Sequence[str]) -> Webhook:
     """Let ``url`` be told of ``events``. Raises RefusedAddress, and Conflict when there are too many."""
     actor.require(workspace, Role.OWNER)
     resolve(url)
+    return _create_webhook(actor=actor, workspace=workspace, url=url, events=events)
+
+
+@transaction.atomic
+def _create_webhook(*, actor: Actor, workspace: Workspace, url: str, events: Sequence[str]) -> Webhook:
     if Webhook.objects.filter(workspace=workspace).count() >= MOST:
         raise Conflict(Message("A workspace can have {most} webhooks; delete one first.", most=MOST))
     webhook = Webhook(
@@ -120,6 +128,24 @@ def deliver(*, delivery_id: UUID) -> None:
     if delivery.attempts > len(WAITS):  # the last attempt died with its process
         WebhookDelivery.objects.filter(pk=delivery_id).update(state=DeliveryState.FAILED)
         return
+    slot = _slot(delivery.webhook.workspace_id)
+    if slot is None:  # the workspace has its share of calls under way
+        WebhookDelivery.objects.filter(pk=delivery_id).update(due_at=now + FULL)
+        return
+    try:
+        _try(delivery, now)
+    finally:
+        cache.delete(slot)
+
+
+def _slot(workspace_id: UUID) -> str | None:
+    """The key of one of the workspace's calls at a time, taken; None where none is free."""
+    keys = (f"webhook:{workspace_id}:{number}" for number in range(CALLS_OF_A_WORKSPACE))
+    return next((key for key in keys if cache.add(key, 1, timeout=HELD.total_seconds())), None)
+
+
+def _try(delivery: WebhookDelivery, now: datetime) -> None:
+    delivery_id = delivery.pk
     # Whoever raises the count tries; a second doorbell finds it raised.
     mine = WebhookDelivery.objects.filter(
         pk=delivery_id, state=DeliveryState.PENDING, attempts=delivery.attempts
@@ -149,43 +175,27 @@ def _post(delivery: WebhookDelivery) -> tuple[int | None, str]:
     }
     body = json.dumps(message, ensure_ascii=False).encode()
     timestamp = str(int(time.time()))
+    headers = {
+        "User-Agent": "sparsewright-webhooks",
+        "X-Sparsewright-Event": delivery.event,
+        "X-Sparsewright-Delivery": str(delivery.id),
+        "X-Sparsewright-Timestamp": timestamp,
+        "X-Sparsewright-Signature": signature(secret=webhook.secret, timestamp=timestamp, body=body),
+    }
     try:
-        endpoint = resolve(webhook.url)
-        headers = {
-            "Host": endpoint.authority,
-            "Content-Type": "application/json",
-            "User-Agent": "sparsewright-webhooks",
-            "X-Sparsewright-Event": delivery.event,
-            "X-Sparsewright-Delivery": str(delivery.id),
-            "X-Sparsewright-Timestamp": timestamp,
-            "X-Sparsewright-Signature": signature(secret=webhook.secret, timestamp=timestamp, body=body),
-        }
-        code = asyncio.run(_send(endpoint, headers, body))
+        code, _ = post(webhook.url, body, headers, trusted=False, seconds=DEADLINE)
     except RefusedAddress as error:
         return None, error.message
-    except (TimeoutError, httpx.TimeoutException):
+    except TookTooLong:
         return None, f"The receiver did not answer within {DEADLINE:g} seconds."
-    except (httpx.HTTPError, httpx.InvalidURL) as error:
-        return None, f"{type(error).__name__}: {error}"
+    except CallFailed as error:
+        return None, str(error)
     return code, "" if 200 <= code < 300 else f"The receiver answered {code}."
-
-
-async def _send(endpoint: Endpoint, headers: dict[str, str], body: bytes) -> int:
-    """POST and return the status. Asynchronous for the deadline's sake: httpx alone limits each read, not their sum."""
-    # No proxy from the environment and no redirect: both would lead elsewhere than the address that was checked.
-    async with (
-        asyncio.timeout(DEADLINE),
-        httpx.AsyncClient(timeout=DEADLINE, trust_env=False, follow_redirects=False) as client,
-        client.stream(
-            "POST", endpoint.url, content=body, headers=headers, extensions={"sni_hostname": endpoint.host}
-        ) as response,
-    ):
-        return response.status_code
 
 
 def ring_again() -> int:
     """Ring for every delivery that is due: a retry, or one whose doorbell was lost. Returns how many."""
-    due = WebhookDelivery.objects.filter(state=DeliveryState.PENDING, due_at__lte=timezone.now())
+    due = WebhookDelivery.objects.filter(state=DeliveryState.PENDING, due_at__lte=timezone.now()).order_by("due_at")
 
     @transaction.atomic
     def ring(delivery_id: UUID) -> None:

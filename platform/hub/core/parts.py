@@ -35,9 +35,9 @@ class Heard:
     since: float
 
 
-def beat(part: str) -> None:
-    """Say that the part is at work. Raises what the cache raises."""
-    now, before = time.time(), heard(part)
+def beat(part: str, *, anew: bool = False) -> None:
+    """Say that the part is at work, ``anew`` where its process has just begun. Raises what the cache raises."""
+    now, before = time.time(), None if anew else heard(part)
     since = before.since if before is not None and now - before.at < GAP_SECONDS else now
     cache.set(f"part:{part}", [now, since], timeout=None)
 
@@ -62,10 +62,14 @@ def silent() -> dict[str, str]:
 def beating(part: str) -> threading.Thread:
     """A thread that says every :data:`BEAT_SECONDS` that this process is at work and has its database."""
 
+    anew = True
+
     def say() -> None:
+        nonlocal anew
         with connection.cursor() as cursor:
             cursor.execute("SELECT 1")
-        beat(part)
+        beat(part, anew=anew)
+        anew = False
 
     return supervised(f"beat-{part}", say, seconds=BEAT_SECONDS)
 

@@ -4,23 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path, PurePath
 from typing import Any
 from uuid import UUID
 
 from django.conf import settings
 from django.db import transaction
-from django.db.models import PROTECT, F
+from django.db.models import PROTECT, F, Q
 from django.utils import timezone
 
 from hub.accounts.actor import Actor
 from hub.accounts.models import Role, Workspace
 from hub.accounts.services import record
 from hub.accounts.webhooks import WebhookEvent, notify
-from hub.core import storage
+from hub.core import parts, storage
 from hub.core.errors import Conflict
-from hub.core.parts import DATASETS
 from hub.core.queue import enqueue
 from hub.core.sweeps import each
 from hub.datasets.formats.problems import Limits, Options, Problem
@@ -158,7 +157,7 @@ def _refuse_in_use(dataset: Dataset, what: Message) -> None:
 def _ring(dataset: Dataset) -> None:
     dataset.due_at = timezone.now() + RING_AGAIN
     Dataset.objects.filter(pk=dataset.pk).update(due_at=dataset.due_at)
-    enqueue("datasets.validate", queue=DATASETS, dataset_id=dataset.id)
+    enqueue("datasets.validate", queue=parts.DATASETS, dataset_id=dataset.id)
 
 
 def _record(actor: Actor, dataset: Dataset, action: str, **data: Any) -> None:
@@ -174,8 +173,13 @@ def _record(actor: Actor, dataset: Dataset, action: str, **data: Any) -> None:
 
 def ring_again() -> int:
     """Ring for every validation that is overdue: its doorbell was lost, or its process died. Returns how many."""
-    overdue = Dataset.objects.filter(state=DatasetState.VALIDATING, due_at__lte=timezone.now())
-    return each("ring_dataset", overdue, transaction.atomic(_ring))
+    now, part = timezone.now(), parts.heard(parts.DATASETS)
+    overdue = Q(due_at__lte=now)
+    if part is not None:  # begun, which puts it off for long, before the process that validates
+        begun = datetime.fromtimestamp(part.since, UTC)
+        overdue |= Q(due_at__gt=now + RING_AGAIN, due_at__lt=begun + TAKES_AT_MOST)
+    found = Dataset.objects.filter(overdue, state=DatasetState.VALIDATING)
+    return each("ring_dataset", found, transaction.atomic(_ring))
 
 
 def validate_dataset(*, dataset_id: UUID) -> Dataset | None:

@@ -6,18 +6,17 @@ nothing with it but ask the same deployment.
 
 from __future__ import annotations
 
-import asyncio
 import json
 import time
 from datetime import timedelta
 from typing import Any
 
-import httpx
 import structlog
 from pydantic import BaseModel, ValidationError
 
 from hub.accounts.actor import Actor
-from hub.accounts.addresses import Endpoint, RefusedAddress, resolve
+from hub.accounts.addresses import RefusedAddress
+from hub.accounts.outbound import CallFailed, TookTooLong, post
 from hub.core.errors import Conflict, UserError
 from hub.serving import callers
 from hub.serving.models import Deployment, HeldState, Placement
@@ -95,16 +94,21 @@ def ask(*, actor: Actor, deployment: Deployment, question: dict[str, Any]) -> An
 def _ask_node(placement: Placement, name: str, question: dict[str, Any], secret: str) -> Answer:
     node = placement.node
     began = time.perf_counter()
+    # A node of the whole installation was named by whoever runs it; one of a workspace, by its owners.
+    trusted = node.workspace_id is None
+    headers = {"Authorization": f"Bearer {secret}"}
+    url = f"{node.url.rstrip('/')}/v1/models/{name}/predict"
     try:
-        endpoint = resolve(f"{node.url.rstrip('/')}/v1/models/{name}/predict", inner=True)
-        status, body = asyncio.run(_post(endpoint, json.dumps(question).encode(), secret))
+        status, body = post(
+            url, json.dumps(question).encode(), headers, trusted=trusted, seconds=DEADLINE, max_bytes=MOST_BYTES
+        )
     except RefusedAddress as error:
         raise NodeTrouble(Message("The node {node} can't be asked: {why}", node=node.name, why=error.message)) from None
-    except (TimeoutError, httpx.TimeoutException):
+    except TookTooLong:
         raise NodeTrouble(
             Message("The node {node} did not answer within {deadline:g} seconds.", node=node.name, deadline=DEADLINE)
         ) from None
-    except (httpx.HTTPError, httpx.InvalidURL):
+    except CallFailed:
         raise NodeTrouble(Message("The node {node} can't be reached at {url}.", node=node.name, url=node.url)) from None
     elapsed = (time.perf_counter() - began) * 1000
     if status == 400:
@@ -137,27 +141,3 @@ def _message(body: bytes) -> str:
     if not isinstance(message, str):
         return ""
     return recall(message, how) if len(message) <= MAX_MESSAGE else message[:MAX_MESSAGE]
-
-
-async def _post(endpoint: Endpoint, body: bytes, secret: str) -> tuple[int, bytes]:
-    """POST and return the status and the first bytes of the answer. Asynchronous for the deadline's sake."""
-    headers = {
-        "Host": endpoint.authority,
-        "Authorization": f"Bearer {secret}",
-        "Content-Type": "application/json",
-    }
-    # No proxy from the environment and no redirect: both would lead elsewhere than the address that was checked.
-    async with (
-        asyncio.timeout(DEADLINE),
-        httpx.AsyncClient(timeout=DEADLINE, trust_env=False, follow_redirects=False) as client,
-        client.stream(
-            "POST", endpoint.url, content=body, headers=headers, extensions={"sni_hostname": endpoint.host}
-        ) as response,
-    ):
-        parts, size = [], 0
-        async for part in response.aiter_bytes():
-            size += len(part)
-            if size > MOST_BYTES:
-                raise httpx.HTTPError("the answer is too long")
-            parts.append(part)
-        return response.status_code, b"".join(parts)

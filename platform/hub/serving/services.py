@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import structlog
 from django.core.exceptions import ValidationError
 from django.db import transaction
@@ -25,11 +27,11 @@ MAX_MESSAGE = 500
 
 
 def _check_address(url: str) -> None:
-    # A node's address is often a plain host name of an inner network, which Django's validator refuses: it is told
-    # apart by its scheme and length alone.
-    if not url.startswith(("http://", "https://")) or len(url) > 200 or any(ord(c) <= 32 for c in url):
+    # A node's address is often a plain host name of an inner network, which Django's validator refuses. A path may be
+    # that of a proxy before it; a query or a fragment would hide what the platform adds.
+    if len(url) > 200 or not re.fullmatch(r"https?://[^\s/?#@\\]+(/(?!\.\.?(/|$))[A-Za-z0-9._~-]+)*/?", url):
         raise UserError(
-            Message("url must be an http:// or https:// address of at most 200 characters."),
+            Message("url must be an http:// or https:// address of at most 200 characters, without a query."),
             details=[{"field": "url", "message": Message("not an address")}],
         )
 
