@@ -78,3 +78,13 @@ def test_a_process_may_have_any_name(monkeypatch: pytest.MonkeyPatch, tmp_path: 
     page = os.sysconf("SC_PAGE_SIZE")
     assert hardware.session_bytes(4) == 2 * 24 * page
     assert hardware.session_bytes(8) == 24 * page
+
+
+def test_a_sessions_processor_time_counts_what_it_waited_for() -> None:
+    code = "import subprocess, sys, time; subprocess.run([sys.executable, '-c', 'sum(range(20_000_000))'])\n"
+    code += "print('ready', flush=True); time.sleep(60)"
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, start_new_session=True) as process:
+        assert process.stdout is not None and process.stdout.readline() == b"ready\n"
+        assert hardware.session_seconds(process.pid) > 0.1
+        process.kill()
+    assert hardware.session_seconds(process.pid) == 0

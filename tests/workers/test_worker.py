@@ -198,6 +198,18 @@ def test_a_busy_worker_takes_no_message_from_an_idle_one(
     until(jobs[2], JobState.RUNNING, seconds=10)
 
 
+def test_a_training_process_that_stands_still_is_ended(start: Start, job: Job, queue: str) -> None:
+    """It was stopped, or waits for a lock: it once stayed running for ever."""
+    worker = start("pst_worker", script="long", SPARSEWRIGHT_QUEUES=queue, SPARSEWRIGHT_STUCK_SECONDS="2")
+    eventually(lambda: Job.objects.get(pk=job.pk).checkpoint is not None)
+    child = worker.job_child()
+    assert child is not None
+    child.suspend()
+    until(job, JobState.SUCCEEDED, seconds=60)
+    messages = [event.data.get("message", "") for event in job.events.filter(type=EventType.STATE.value)]
+    assert any("stood still for 2 seconds" in message for message in messages), messages
+
+
 def test_a_job_whose_message_was_lost_is_found(start: Start, job: Job, queue: str) -> None:
     client = redis.Redis.from_url(VALKEY.platform_url.replace("redis+socket", "unix"))
     assert client.delete(f"{DOORBELL_PREFIX}{queue}") == 1

@@ -7,6 +7,7 @@ import platform
 import re
 import shutil
 import subprocess
+from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -67,13 +68,21 @@ def processor() -> str:
 def session_bytes(session: int) -> int | None:
     """Resident bytes of the processes of a session, pages that they share counted for each; None where the system
     does not tell (no /proc), or when the session has ended."""
-    pages = 0
+    return sum(int(fields[21]) for fields in _of_session(session)) * os.sysconf("SC_PAGE_SIZE") or None
+
+
+def session_seconds(session: int) -> float:
+    """Seconds of processor time that the processes of a session have used, those that they waited for included."""
+    return sum(int(ticks) for fields in _of_session(session) for ticks in fields[11:15]) / os.sysconf("SC_CLK_TCK")
+
+
+def _of_session(session: int) -> Iterator[list[str]]:
+    """The fields of /proc/PID/stat from the third on (state ppid pgrp session ...) of each process of the session."""
     for folder in PROC.glob("[0-9]*"):
-        # pid (name) state ppid pgrp session ...: a name may hold anything, brackets too
+        # A process's name may hold anything, brackets too.
         fields = machine.read(folder / "stat").rpartition(")")[2].split()
         if len(fields) > 21 and int(fields[3]) == session:
-            pages += int(fields[21])
-    return pages * os.sysconf("SC_PAGE_SIZE") or None
+            yield fields
 
 
 def gpus() -> list[dict[str, Any]]:

@@ -100,7 +100,8 @@ class Agent:
         folder = self._root / "jobs" / f"{job_id}-{claim.spec.attempt}"
         self._job = job_id
         try:
-            Attempt(self._platform, claim, folder, self._settings.work_dir / "cache", self._stopping).run()
+            cache, stuck = self._settings.work_dir / "cache", self._settings.stuck_seconds
+            Attempt(self._platform, claim, folder, cache, self._stopping, stuck).run()
         finally:
             self._job = None
             log.info("job %s, attempt %d, is over", job_id, claim.spec.attempt)

@@ -23,6 +23,7 @@ from pst_worker.child import Child
 from pst_worker.inputs import prepare
 from pst_worker.meter import Meter
 from pst_worker.stream import PATIENCE_SECONDS, JobStream, LeaseLost
+from pst_worker.watchdog import Watchdog
 
 log = logging.getLogger(__name__)
 
@@ -45,16 +46,27 @@ class Reason(Enum):
 class Attempt:
     """Runs in one thread; ``stopping`` is set from outside when the worker itself must end."""
 
-    def __init__(self, platform: Platform, claim: Claim, folder: Path, cache: Path, stopping: threading.Event) -> None:
+    def __init__(
+        self,
+        platform: Platform,
+        claim: Claim,
+        folder: Path,
+        cache: Path,
+        stopping: threading.Event,
+        stuck_seconds: float,
+    ) -> None:
         self._platform = platform
         self._claim = claim
         self._folder = folder
         self._cache = cache
         self._stopping = stopping
+        self._stuck_seconds = stuck_seconds
         self._leased = Leased(platform.http, claim.spec.job_id, claim.lease.token)
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         self._stream = JobStream(self._leased, claim, folder)
+        self._watchdog: Watchdog | None = None
+        self._stuck = False
 
     def run(self) -> None:
         """Do the job, tell the platform how it ended, and leave no file behind. What goes wrong with the job or with
@@ -81,7 +93,7 @@ class Attempt:
             self._finish(_failed(error.message, retriable=error.passing))
             return
         fetching.result()
-        child = Child(self._folder, self._stream.from_child, processes=max(1, len(hardware.gpus())))
+        child = Child(self._folder, self._from_child, processes=max(1, len(hardware.gpus())))
         try:
             with Meter(self._stream, child.pid):
                 reason = self._watch(child)
@@ -120,6 +132,7 @@ class Attempt:
         """Wait for the child's end; returns why it was made to end, if it was. Raises LeaseLost."""
         asked: Reason | None = None
         deadline = float("inf")
+        self._watchdog = watchdog = Watchdog(child.pid, self._stuck_seconds)
         while not child.wait(POLL_SECONDS):
             reason = self._reason()
             if reason is Reason.CANCEL:
@@ -129,10 +142,19 @@ class Attempt:
             if reason is not None and asked is None:
                 asked, deadline = reason, time.monotonic() + CHECKPOINT_SECONDS
                 child.stop()
-            if time.monotonic() > deadline:
+            if watchdog.stuck():
+                log.error("the child has stood still for %.0f s and is killed", self._stuck_seconds)
+                self._stuck = True
+                child.kill()
+            elif time.monotonic() > deadline:
                 log.warning("the child wrote no checkpoint in %.0f s and is killed", CHECKPOINT_SECONDS)
                 child.kill()
         return asked
+
+    def _from_child(self, event: dict[str, Any]) -> None:
+        if self._watchdog is not None:
+            self._watchdog.heard()
+        self._stream.from_child(event)
 
     def _conclude(self, outcome: dict[str, Any], reason: Reason | None) -> None:
         kind = outcome["outcome"]
@@ -140,6 +162,13 @@ class Attempt:
             self._publish(outcome["report"])
         elif reason is Reason.CANCEL or (reason is not None and kind in ("stopped", "died")):
             self._stop_early(reason)
+        elif self._stuck:
+            sentence = Message(
+                "The training process stood still for {seconds:g} seconds, without progress and without using the "
+                "processor, and was ended.",
+                seconds=self._stuck_seconds,
+            )
+            self._finish(_failed(sentence, detail=outcome.get("detail"), retriable=True))
         elif kind == "stopped":
             sentence = Message("The training process was told to stop by something outside this worker.")
             self._finish(_failed(sentence, retriable=True))

@@ -18,6 +18,8 @@ class Settings:
     queues: tuple[str, ...]
     node_name: str
     work_dir: Path
+    stuck_seconds: float
+    """A training process that stands still for so long is ended."""
 
 
 def from_environment(environ: Mapping[str, str] = os.environ) -> Settings:
@@ -27,6 +29,9 @@ def from_environment(environ: Mapping[str, str] = os.environ) -> Settings:
         raise SettingsMissing(
             f"{PREFIX}QUEUES names no queue: give at least one, or leave it out for the queue default."
         )
+    stuck = environ.get(PREFIX + "STUCK_SECONDS", "").strip() or "300"
+    if not stuck.isdigit() or int(stuck) == 0:
+        raise SettingsMissing(f"{PREFIX}STUCK_SECONDS is {stuck!r}; it must be a whole number of seconds.")
     return Settings(
         url=platform_url(environ),
         node_token=required(environ, "NODE_TOKEN", "a node token, made on the platform"),
@@ -34,4 +39,5 @@ def from_environment(environ: Mapping[str, str] = os.environ) -> Settings:
         queues=queues,
         node_name=node_name(environ, "worker"),
         work_dir=Path(environ.get(PREFIX + "WORK_DIR") or Path.home() / ".cache" / "sparsewright" / "worker").resolve(),
+        stuck_seconds=float(stuck),
     )

@@ -27,7 +27,8 @@ BATCH = 200
 MOST_WAITING = 5_000
 FLUSH_SECONDS = 0.5
 LONGEST_HEARTBEAT_SECONDS = 3.0
-PATIENCE_SECONDS = 600.0
+PATIENCE_SECONDS = 24 * 3600.0
+"""How long a job goes on, and its end waits to be told, while the platform is away: it ends no lease for that time."""
 """How long a platform may be silent before the job is given up."""
 
 CURVES = frozenset({EventType.PROGRESS, EventType.RESOURCES})
