@@ -154,3 +154,15 @@ def test_a_workspaces_node_is_called_at_public_addresses_alone(
 def test_a_nodes_address_hides_nothing(node: FakeNode, url: str) -> None:
     assert register(node.client, name="edge-1", url=url).status_code == 400
     assert register(node.client, name="edge-1", url="https://models.example/serve/eu-1").status_code == 200
+
+
+def test_a_node_is_asked_where_the_platform_reaches_it(
+    owner: Person, address: str, node: FakeNode, answering: Answering
+) -> None:
+    """Callers come by a public name, which need not lead anywhere from within."""
+    public = "https://models.example/serve"
+    assert register(node.client, name="edge-1", url=public, inner_url=answering.url).status_code == 200
+    assert owner.client.post(address, QUESTION).status_code == 200
+    [placement] = owner.client.get(address.removesuffix("/predict")).json()["placements"]
+    assert placement["url"] == public
+    assert register(node.client, name="edge-1", url=public, inner_url="http://h/?x=").status_code == 400

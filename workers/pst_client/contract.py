@@ -274,6 +274,9 @@ class NodeRegistration(Message):
     version: str
     queues: list[str] = []
     url: str | None = Field(default=None, description="Where a serving node answers predictions.")
+    inner_url: str | None = Field(
+        default=None, description="Where the platform reaches the node, if elsewhere than callers do."
+    )
     hardware: dict[str, Any] = {}
 
 

@@ -136,6 +136,7 @@ class Node:
                 kind="serve",
                 version=hardware.version(),
                 url=self._url,
+                inner_url=self._settings.inner_url,
                 hardware=hardware.describe(),
             )
         )

@@ -18,6 +18,8 @@ class Settings:
     cache_dir: Path
     public_url: str | None
     """Where callers reach this node; None: the address that it listens on."""
+    inner_url: str | None = None
+    """Where the platform reaches it, if elsewhere."""
     measures: bool = True
     """Whether the node measures itself when it is quiet."""
 
@@ -30,6 +32,7 @@ def from_environment(environ: Mapping[str, str] = os.environ) -> Settings:
         node_name=node_name(environ, "serve"),
         cache_dir=cache_dir(environ),
         public_url=environ.get(PREFIX + "NODE_URL", "").strip() or None,
+        inner_url=environ.get(PREFIX + "NODE_INNER_URL", "").strip() or None,
         measures=environ.get(PREFIX + "MEASURE", "").strip().lower() not in {"0", "off", "no"},
     )
 

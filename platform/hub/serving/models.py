@@ -46,6 +46,8 @@ class Node(models.Model):
     version = models.CharField(max_length=40)
     queues = models.JSONField(default=list)
     url = models.URLField(blank=True)
+    inner_url = models.URLField(blank=True)
+    """Where the platform asks the node; empty: where everybody does."""
     hardware = models.JSONField(default=dict)
     load = models.JSONField(default=dict)
     profile = models.JSONField(null=True, blank=True, help_text="A NodeProfile: what it measured of itself.")

@@ -97,7 +97,7 @@ def _ask_node(placement: Placement, name: str, question: dict[str, Any], secret:
     # A node of the whole installation was named by whoever runs it; one of a workspace, by its owners.
     trusted = node.workspace_id is None
     headers = {"Authorization": f"Bearer {secret}"}
-    url = f"{node.url.rstrip('/')}/v1/models/{name}/predict"
+    url = f"{(node.inner_url or node.url).rstrip('/')}/v1/models/{name}/predict"
     try:
         status, body = post(
             url, json.dumps(question).encode(), headers, trusted=trusted, seconds=DEADLINE, max_bytes=MOST_BYTES

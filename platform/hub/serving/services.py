@@ -49,9 +49,9 @@ def register_node(*, token: ApiToken, registration: NodeRegistration) -> Node:
             Message("version has at most 40 characters."),
             details=[{"field": "version", "message": Message("too long")}],
         )
-    if registration.url:
-        _check_address(registration.url)
-    elif registration.kind == NodeKind.SERVE.value:
+    for url in filter(None, (registration.url, registration.inner_url)):
+        _check_address(url)
+    if not registration.url and registration.kind == NodeKind.SERVE.value:
         raise UserError(
             Message("A serving node must say where it answers: send url."),
             details=[{"field": "url", "message": Message("required")}],
@@ -66,6 +66,7 @@ def register_node(*, token: ApiToken, registration: NodeRegistration) -> Node:
             "version": registration.version,
             "queues": registration.queues,
             "url": registration.url or "",
+            "inner_url": registration.inner_url or "",
             "hardware": registration.hardware,
             "load": {},
             "registered_at": now,
