@@ -10,6 +10,9 @@ from pathlib import Path
 from pst_client.environment import PREFIX, SettingsMissing, node_name, platform_url, required
 
 
+STUCK_SECONDS = 300
+
+
 @dataclass(frozen=True)
 class Settings:
     url: str
@@ -18,7 +21,7 @@ class Settings:
     queues: tuple[str, ...]
     node_name: str
     work_dir: Path
-    stuck_seconds: float
+    stuck_seconds: float = STUCK_SECONDS
     """A training process that stands still for so long is ended."""
 
 
@@ -29,7 +32,7 @@ def from_environment(environ: Mapping[str, str] = os.environ) -> Settings:
         raise SettingsMissing(
             f"{PREFIX}QUEUES names no queue: give at least one, or leave it out for the queue default."
         )
-    stuck = environ.get(PREFIX + "STUCK_SECONDS", "").strip() or "300"
+    stuck = environ.get(PREFIX + "STUCK_SECONDS", "").strip() or str(STUCK_SECONDS)
     if not stuck.isdigit() or int(stuck) == 0:
         raise SettingsMissing(f"{PREFIX}STUCK_SECONDS is {stuck!r}; it must be a whole number of seconds.")
     return Settings(

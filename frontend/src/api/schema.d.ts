@@ -2629,6 +2629,12 @@ export interface components {
              */
             url?: string | null;
             /**
+             * Inner Url
+             * @description Where the platform reaches the node, if elsewhere than callers do.
+             * @default null
+             */
+            inner_url?: string | null;
+            /**
              * Hardware
              * @default {}
              */
