@@ -180,3 +180,16 @@ def test_a_model_stored_element_by_element(tmp_path: Path) -> None:
     assert state_of(model, read_config(base)).keys() == read_sparse(tmp_path / "out/sparse").keys()
     assert AutoTokenizer.from_pretrained(tmp_path / "out").model_max_length == 16
     assert sizes.expanded == (tmp_path / "out/model.safetensors").stat().st_size
+
+
+def test_labels_are_listed_by_their_number(tmp_path: Path) -> None:
+    """Not 0, 1, 10, 11, 2: code that takes them in order would name others."""
+    labels = [f"class {index}" for index in range(12)]
+    model = load_model(write_base(tmp_path / "base"), "classification", labels, 0)
+    huggingface.export(model, tmp_path / "base", labels, torch.float32, 16, tmp_path / "export")
+    text = (tmp_path / "export/config.json").read_text()
+    config = json.loads(text)
+    assert list(config["id2label"].items()) == [(str(index), label) for index, label in enumerate(labels)]
+    assert list(config["label2id"].items()) == [(label, index) for index, label in enumerate(labels)]
+    assert list(config) == sorted(config)
+    assert list(AutoConfig.from_pretrained(tmp_path / "export").id2label.values()) == labels

@@ -15,7 +15,9 @@ from typing import Any
 import pytest
 import torch
 import transformers
+from safetensors import SafetensorError
 
+from hub.registry.cards import asking
 from pst import dense, pipeline, spec, verify
 from pst.__main__ import main
 from pst.report import timing
@@ -90,7 +92,9 @@ def test_tasks_with_a_head_run_to_a_verified_export(
 
 @pytest.mark.parametrize("family", ["gpt2", "t5"])
 def test_generation_runs_to_a_verified_export(tmp_path: Path, family: str) -> None:
-    folder = write_text_job(tmp_path / "job", write_generator(tmp_path / "base", family), distill_hidden_weight=1.0)
+    base = write_generator(tmp_path / "base", family)
+    (base / "chat_template.jinja").write_text("{% for message in messages %}{{ message.content }}{% endfor %}")
+    folder = write_text_job(tmp_path / "job", base, distill_hidden_weight=1.0)
     report, events = run(folder)
     assert (report["task"], report["primary"]) == ("generation", "bleu")
     assert report["verify"]["ok"]
@@ -111,6 +115,15 @@ def test_generation_runs_to_a_verified_export(tmp_path: Path, family: str) -> No
     assert (served.task, tuple(served.labels)) == ("generation", ())
     said = served.predict([Input(sample["source"]) for sample in report["samples"]])
     assert said == [sample["text"] for sample in report["samples"]]
+    card = asking(str(export), json.loads((export / "config.json").read_text()))
+    code = card.partition("```python\n")[2].partition("```")[0]
+    for sample in report["samples"][:3]:
+        told = io.StringIO()
+        with contextlib.redirect_stdout(told):
+            exec(code.replace("Your text", sample["source"]), {})
+        assert told.getvalue().rstrip("\n") == sample["text"], "the card's example gives the node's text"
+    assert json.loads((export / "tokenizer_config.json").read_text()).get("chat_template") is None
+    assert not (export / "chat_template.jinja").exists()
     # another job of the same dense model takes it over
     other = write_text_job(tmp_path / "other", tmp_path / "base", target={"sparsity": 0.7}, distill_hidden_weight=1.0)
     (folder / "dense").rename(other / "dense")
@@ -120,6 +133,38 @@ def test_generation_runs_to_a_verified_export(tmp_path: Path, family: str) -> No
     change(other, settings={**report["settings"], "dense_epochs": 1.0})
     assert not dense.holds_model(other, dense.fingerprint(spec.read(other)))
     assert dense.load_answers(other, dense.fingerprint(spec.read(other))) == {}
+
+
+def test_a_byte_order_mark_is_no_text(base: Path, tmp_path: Path) -> None:
+    folder = write_job(tmp_path, base, epochs=1, dense_epochs=1, evaluations=1)
+    for path in (folder / "spec.json", folder / "data/train.jsonl"):
+        path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert pipeline.run(folder, emit=lambda event: None, should_stop=lambda: False, quick=True)["rows"]["train"] == 78
+
+
+@pytest.mark.parametrize("name", ["spec.json", "data/train.jsonl"])
+def test_a_latin_1_file_is_one_plain_sentence(
+    base: Path, tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = write_job(tmp_path, base)
+    (folder / name).write_bytes((folder / name).read_bytes().replace(b"colour", b"caf\xe9"))
+    (folder / name).write_bytes((folder / name).read_bytes().replace(b"the ", b"th\xe9 "))
+    assert main(["train", str(folder)]) == 1
+    error = " ".join(capsys.readouterr().err.split())
+    assert "error: " in error and "utf-8" in error.lower() and "Traceback" not in error
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"),
+    SafetensorError("I/O error: No space left on device (os error 28)")])  # fmt: skip
+def test_a_full_disk_is_one_plain_sentence(
+    tmp_path: Path, error: Exception, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(*arguments: Any, **more: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(pipeline, "run", full)
+    assert main(["train", str(tmp_path)]) == 1
+    assert f"error: The disk of {tmp_path} is full: free some space" in capsys.readouterr().err.replace("\n", " ")
 
 
 def test_a_trimmed_vocabulary_predicts_the_same(base: Path, tmp_path: Path) -> None:
@@ -160,7 +205,8 @@ def bert(folder: Path) -> None:
 @pytest.mark.parametrize(
     "spoil,words",
     [
-        (long_target, "train.jsonl, line 61: the target has 61 tokens, more than the model's context of 40"),
+        (long_target, "train.jsonl, line 61: the target “dog dog dog"),
+        (long_target, "dog …” has 61 tokens, more than the model's context of 40; shorten or remove it."),
         (bert, "a model of type bert has no head for generation"),
         (
             lambda folder: change(folder, task="regression"),

@@ -51,7 +51,7 @@ def read_objects(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     """("FILE, line N", object) of each line of a JSON lines file. Raises :class:`PSTError` naming file and line, also
     for a file without rows."""
     try:
-        lines = path.read_text("utf-8").split("\n")
+        lines = path.read_text("utf-8-sig").split("\n")
     except FileNotFoundError:
         raise PSTError(Message("The data file {path} does not exist.", path=path)) from None
     except UnicodeDecodeError as error:

@@ -72,7 +72,7 @@ def _hashed(path: Path, size: int, changed: int, number: int) -> str:
 def read(folder: Path) -> Spec:
     """Read ``folder/spec.json``. Raises :class:`PSTError` naming the entry that is wrong."""
     try:
-        value = json.loads((folder / SPEC_FILE).read_text("utf-8"))
+        value = json.loads((folder / SPEC_FILE).read_text("utf-8-sig"))
     except (OSError, ValueError) as error:
         raise PSTError(Message("{path} can't be read: {error}", path=folder / SPEC_FILE, error=error)) from error
     if not isinstance(value, dict):

@@ -177,7 +177,7 @@ class _Sweep:
     def _base_spec(self) -> dict[str, Any]:
         """spec.json with absolute paths, so that a trial's folder can lie elsewhere."""
         specs.read(self.folder)  # its messages are better than any here
-        content: dict[str, Any] = json.loads((self.folder / specs.SPEC_FILE).read_text("utf-8"))
+        content: dict[str, Any] = json.loads((self.folder / specs.SPEC_FILE).read_text("utf-8-sig"))
         for name in PATHS:
             if content.get(name) is not None:
                 content[name] = str((self.folder / content[name]).resolve())

@@ -163,6 +163,37 @@ def _report_rows(report: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     return rows
 
 
+def asking(repo: str, config: Mapping[str, Any]) -> str:
+    """How a model that writes texts is asked, with an example that gives the text of the serving nodes."""
+    start = "tokenizer = AutoTokenizer.from_pretrained(repo)"
+    end = "print(tokenizer.decode(answer, skip_special_tokens=True).strip())"
+    if config.get("is_encoder_decoder"):
+        said, kind = "The encoder reads the source as it is.", "AutoModelForSeq2SeqLM"
+        lines = ['inputs = tokenizer(source, truncation=True, return_tensors="pt")', "ids = inputs.input_ids"]
+        lines.append("answer = model.generate(input_ids=ids, attention_mask=inputs.attention_mask)[0]")
+    else:
+        said, kind = "The model has learned to go on after the source and a line break.", "AutoModelForCausalLM"
+        lines = [
+            "ids = tokenizer(source).input_ids",
+            "if len(ids) > 1 and ids[-1] == tokenizer.eos_token_id:",
+            "    ids = ids[:-1]",
+            r'ids += tokenizer("\n", add_special_tokens=False).input_ids',
+            "answer = model.generate(input_ids=torch.tensor([ids]))[0, len(ids) :]",
+        ]
+    code = [
+        "import torch",
+        f"from transformers import {kind}, AutoTokenizer",
+        "",
+        f'repo, source = "{repo}", "Your text"',
+        f"{start}",
+        f"model = {kind}.from_pretrained(repo, dtype=torch.float32)",
+        *lines,
+        end,
+    ]
+    example = "\n".join(code)
+    return f"## How it is asked\n\n{said} There is no chat template.\n\n```python\n{example}\n```\n"
+
+
 def card(
     *, model: Model, number: int, lineage: Mapping[str, Any], report: Mapping[str, Any], config: Mapping[str, Any]
 ) -> str:
@@ -177,6 +208,8 @@ def card(
             f"A sparse {_task(report)[2]}. `model.safetensors` has the dense layout with zeros and loads in plain "
             "transformers; `sparse/` holds the same weights in the compact format that the serving nodes run.\n"
         )
+        if report.get("task") == "generation":
+            parts.append(asking(model.repo_id, config))
     if rows := _report_rows(report):
         lines = [f"| {' | '.join(map(_cell, row))} |" for row in rows]
         parts.append("\n".join(["## Report\n", "| | dense | this version |", "|---|---:|---:|", *lines]) + "\n")

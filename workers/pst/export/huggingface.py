@@ -81,6 +81,7 @@ def export(
     _write_config(model, labels, storage, partial)
     tokenizer = load_tokenizer(base)
     tokenizer.model_max_length = min(max_length, int(tokenizer.model_max_length))
+    tokenizer.chat_template = None  # no template of the base model's is what was trained
     tokenizer.save_pretrained(partial)
     if task == "generation" and model.generation_config is not None:
         model.generation_config.save_pretrained(partial)
@@ -98,4 +99,6 @@ def _write_config(model: PreTrainedModel, labels: Sequence[str], storage: torch.
     if labels:
         config["id2label"] = {str(index): label for index, label in enumerate(labels)}
         config["label2id"] = {label: index for index, label in enumerate(labels)}
-    (folder / "config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", "utf-8")
+    # Sorted by hand: json would sort the indices of labels as text, 0, 1, 10, 11, 2, and many read them in order.
+    content = json.dumps({name: config[name] for name in sorted(config)}, indent=2)
+    (folder / "config.json").write_text(content + "\n", "utf-8")

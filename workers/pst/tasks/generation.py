@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 import torch
@@ -31,6 +32,7 @@ from pst.messages import Message
 from pst.tasks.scores import Measure, Measured
 
 SEPARATOR = "\n"
+SHOWN = 80  # characters of a text that a message names
 BATCH = 32
 MOST_AT_ONCE = 512
 LOGITS, CACHE = 0.125, 0.5  # shares of a GPU's free memory; while it trains, some of that is a CUDA graph's
@@ -110,7 +112,13 @@ class Generation(Measured):
         for row, target in zip(rows, targets, strict=True):
             tokens, limit = len(target), self.settings.max_target_length
             if tokens > limit:
-                place = Message("{place}: the target", place=row.place) if row.place else Message("A target")
+                # The text itself: the lines of a job's rows are not those of the user's own file.
+                text = shorten(row.references[0], SHOWN, placeholder=" …")
+                place = (
+                    Message("{place}: the target “{text}”", place=row.place, text=text)
+                    if row.place
+                    else Message("The target “{text}”", text=text)
+                )
                 room = self.context if self.two_stacks else self.context - len(self.separator) - 1
                 where = (
                     Message("the model's context of {context}", context=self.context)
