@@ -237,7 +237,7 @@ def test_a_run_that_goes_on_elsewhere_makes_its_teacher_again(base: Path, tmp_pa
     events: list[dict[str, Any]] = []
 
     def stop() -> bool:
-        return sum(event["type"] == "progress" and event["phase"] == "train" for event in events) > 0
+        return any(e["type"] == "progress" and e["phase"] == "train" and "part" not in e for e in events)
 
     with pytest.raises(pipeline.Stopped):
         pipeline.run(folder, emit=events.append, should_stop=stop)
