@@ -9,7 +9,6 @@ from pathlib import Path
 
 from pst_client.environment import PREFIX, SettingsMissing, node_name, platform_url, required
 
-
 STUCK_SECONDS = 300
 
 
