@@ -16,7 +16,8 @@ from typing import IO
 from pst_client.contract import DOORBELL_PREFIX
 from pst_worker.doorbell import COMMANDS
 
-START_SECONDS = 20.0
+START_SECONDS = 120.0
+"""A busy machine takes its time."""
 
 
 class ServiceError(RuntimeError):
@@ -141,7 +142,12 @@ class Postgres:
             user=user.pw_uid if user else None,
             group=user.pw_gid if user else None,
             extra_groups=[] if user else None,
-            env={"PATH": os.environ.get("PATH", ""), "LC_ALL": "C", "HOME": str(self.folder)},
+            env={
+                "PATH": os.environ.get("PATH", ""),
+                "LC_ALL": "C",
+                "HOME": str(self.folder),
+                "PGCTLTIMEOUT": f"{START_SECONDS:.0f}",
+            },
         )
         if done.returncode:
             raise ServiceError(
