@@ -101,7 +101,7 @@ def plan_of(
     """The planner's answer as JSON; None for a public model, whose sizes are unknown until a worker has fetched it.
 
     Raises NotFound for a node that may not serve the workspace, and UserError: code ``budget_unreachable`` with the
-    least that can be reached, ``no_profile``, or ``invalid``.
+    least that can be reached, ``budget_met`` where nothing would be removed, ``no_profile``, or ``invalid``.
     """
     if base.version is None:
         if target.sparsity is None or any(getattr(target, name) is not None for name in (*BUDGETS, "groups")):
@@ -130,11 +130,12 @@ def plan_of(
         )
     except budget.BudgetError as error:
         field = f"target.{error.field}" if error.field in budget.Target.__dataclass_fields__ else error.field
-        raise UserError(
-            str(error),
-            code="budget_unreachable" if error.field in BUDGETS else "invalid",
-            details=[{"field": field, "message": error.message}],
-        ) from None
+        details = [{"field": field, "message": error.message}]
+        if error.remedy:
+            details.append({"field": "settings.structure", "message": error.remedy})
+        unmet = "budget_unreachable" if error.field in BUDGETS else "invalid"
+        code = "budget_met" if isinstance(error, budget.BudgetMet) else unmet
+        raise UserError(str(error), code=code, details=details) from None
     plan = found.to_dict()
     plan["notes_said"] = [said(note) for note in found.notes]
     if node is not None and plan["time"] is not None:

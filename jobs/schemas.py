@@ -118,7 +118,12 @@ class JobPlan(BaseModel):
     total_params: int | None = None
     dense_bytes: int | None = None
     sparse_bytes: int | None = None
-    memory_bytes: int | None = None
+    fixed_bytes: int | None = Field(None, description="Of the compact file, what is not pruned, and the header.")
+    int8_embeddings_bytes: int | None = Field(
+        None, description="The compact file if embeddings were stored in 8 bits; null where they are."
+    )
+    memory_bytes: int | None = Field(None, description="Of a serving node, for one replica with the model loaded.")
+    dense_memory_bytes: int | None = Field(None, description="The same of the dense model.")
     trainable_params: int | None = None
     training_memory_bytes: int | None = Field(
         None, description="Of one training process on a CPU, with rows of full length."

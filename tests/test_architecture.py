@@ -212,6 +212,7 @@ def test_the_web_tier_never_loads_torch() -> None:
         "pst.latency",
         "pst.messages",
         "pst.sizes",
+        "pst.target",
         "pst.training_memory",
         "pst.traits",
     }

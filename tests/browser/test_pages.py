@@ -310,9 +310,9 @@ def test_a_time_is_planned_on_a_node(tab: Tab) -> None:
     expect(page.get_by_text("--min-speedup 1.2")).to_be_visible()
     tab.check("job-time")
     page.get_by_role("textbox", name="Speed-up").fill("5000")
-    expect(plan.get_by_text("a speed-up of 5000 can't be met")).to_be_visible()
+    expect(plan.get_by_text("a speed-up of 5,000 can't be met")).to_be_visible()
     page.get_by_role("button", name="简体中文").click()
-    expect(plan.get_by_text("无法达到 5000 倍加速")).to_be_visible()
+    expect(plan.get_by_text("无法达到 5,000 倍加速")).to_be_visible()
 
 
 def test_an_alias_moves_after_it_is_said_what_follows(tab: Tab) -> None:

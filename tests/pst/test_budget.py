@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -13,6 +15,7 @@ from transformers import AutoConfig, AutoModelForSequenceClassification
 from pst.base import matched_specs, state_of
 from pst.budget import ENGINE_OVERHEAD_BYTES, BudgetError, Plan, Target, plan
 from pst.config import Method, Structure, TrainSettings
+from pst.errors import BudgetMet
 from pst.families import tensors, unit_families
 from pst.formats import write_sparse
 from pst.inject import inject, learning_rates, select_all
@@ -204,7 +207,8 @@ def test_two_of_four_is_half() -> None:
     assert half.sparsity == 0.5
     least = plan(CONFIG, Target(max_bytes=half.sparse_bytes), num_labels=3, settings=settings)
     assert (least.sparsities(), least.binding) == ({"attention": 0.5, "ffn": 0.5}, "max_bytes")
-    assert plan(CONFIG, Target(max_bytes=10**9), num_labels=3, settings=settings).sparsity == 0
+    with pytest.raises(BudgetMet):
+        plan(CONFIG, Target(max_bytes=10**9), num_labels=3, settings=settings)
     with pytest.raises(BudgetError, match="at 50% sparsity"):
         plan(CONFIG, Target(max_bytes=half.sparse_bytes - 1), num_labels=3, settings=settings)
     for target, field in ((Target(sparsity=0.9), "sparsity"), (Target(groups={"ffn": 0.9}), "groups")):
@@ -270,9 +274,43 @@ def test_the_tightest_limit_binds() -> None:
     assert plan(CONFIG, Target(sparsity=0.95, max_bytes=loose.sparse_bytes), num_labels=7).binding == "sparsity"
 
 
-def test_a_budget_that_the_dense_model_keeps_prunes_nothing() -> None:
-    planned = plan(CONFIG, Target(max_nonzero_params=10**9), num_labels=7)
-    assert (planned.sparsity, planned.nonzero_params) == (0.0, planned.total_params)
+@pytest.mark.parametrize("limit", ["max_nonzero_params", "max_bytes", "max_memory_bytes"])
+@pytest.mark.parametrize("structure", ["unstructured", "structured"])
+def test_a_budget_that_the_dense_model_meets_is_refused_in_words(limit: str, structure: Any) -> None:
+    budget: dict[str, Any] = {limit: 10**9}
+    settings = TrainSettings(structure=structure)
+    with pytest.raises(BudgetMet, match="nothing would be removed, since the dense model meets this already") as caught:
+        plan(CONFIG, Target(**budget), num_labels=7, settings=settings)
+    assert caught.value.field == limit
+    # Beside a sparsity it is one more limit, which holds.
+    assert plan(CONFIG, Target(sparsity=0.9, **budget), num_labels=7, settings=settings).binding == "sparsity"
+
+
+def test_a_memory_budget_names_the_structure_that_it_needs_and_what_that_brings() -> None:
+    planned = plan(CONFIG, Target(sparsity=0.9), num_labels=7)
+    assert planned.memory_bytes == planned.dense_memory_bytes
+    smallest = plan(CONFIG, Target(sparsity=0.99), num_labels=7, settings=TrainSettings(structure="structured"))
+    for asked in (planned.memory_bytes, planned.memory_bytes - 1, 1000):
+        with pytest.raises(
+            BudgetError, match=r"; structure 'structured' makes the matrices themselves smaller"
+        ) as caught:
+            plan(CONFIG, Target(max_memory_bytes=asked), num_labels=7)
+        assert caught.value.remedy is not None and f"{smallest.memory_bytes:,} bytes" in caught.value.remedy
+    with pytest.raises(BudgetError) as caught:
+        plan(CONFIG, Target(max_memory_bytes=1000), num_labels=7, settings=TrainSettings(structure="structured"))
+    assert caught.value.remedy is None
+
+
+@pytest.mark.parametrize("structure", ["unstructured", "structured", "block_4x1"])
+@pytest.mark.parametrize("quantize", [False, True])
+def test_the_rows_add_up_to_the_file_and_embeddings_in_8_bits_are_predicted(structure: Any, quantize: bool) -> None:
+    settings = TrainSettings(structure=structure, quantize=quantize)
+    planned = plan(CONFIG, Target(sparsity=0.9), num_labels=7, settings=settings)
+    assert planned.fixed_bytes + sum(group.bytes for group in planned.groups) == planned.sparse_bytes
+    assert 0 < planned.fixed_bytes < planned.sparse_bytes
+    stored = plan(CONFIG, Target(sparsity=0.9), num_labels=7, settings=replace(settings, embedding_storage="int8"))
+    assert planned.int8_embeddings_bytes == stored.sparse_bytes < planned.sparse_bytes
+    assert stored.int8_embeddings_bytes is None
 
 
 @pytest.mark.parametrize("limit", ["max_nonzero_params", "max_bytes", "max_memory_bytes"])
@@ -284,7 +322,13 @@ def test_an_impossible_budget_says_what_the_least_is(limit: str) -> None:
     least = getattr(plan(CONFIG, Target(sparsity=0.99), num_labels=7), attribute)
     assert caught.value.field == limit
     assert f"{least:,}" in caught.value.message
-    assert plan(CONFIG, Target(**{limit: least}), num_labels=7).reached
+    unit = "M parameters" if limit == "max_nonzero_params" else "MB"
+    said = re.search(rf"the best is ([0-9.,]+) {unit}", caught.value.message)
+    assert said is not None
+    written = round(float(said[1].replace(",", "")) * 10**6)  # what a form that asks for MB makes of it
+    assert least <= written < least + 1000
+    if limit != "max_memory_bytes":
+        assert plan(CONFIG, Target(**{limit: written}), num_labels=7).reached
 
 
 @pytest.mark.parametrize(

@@ -359,7 +359,7 @@ def validation_only(folder: Path) -> None:
         (break_spec({"settings": {"epochs": -1}}), "epochs: must be > 0"),
         (break_spec({"settings": {"colour": 1}}), "colour: is no setting"),
         (break_spec({"target": {"sparsity": 0.2}}), "sparsity: must be between"),
-        (break_spec({"target": {"max_bytes": 10}}), "max_bytes: 10 can't be met"),
+        (break_spec({"target": {"max_bytes": 10}}), "(10 bytes) can't be met"),
         (break_spec({"target": {"speed": 10}}), "target 'speed' is not known"),
         (break_spec({"target": {"max_bytes": "10"}}), "max_bytes must be a number"),
         (break_spec({"plan": {"attention": 0.9}}), "plan must give a sparsity for each"),

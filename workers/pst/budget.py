@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from pst.config import TrainSettings
-from pst.errors import BudgetError
+from pst.errors import BudgetError, BudgetMet
 from pst.families import TensorSpec, groups, sizes_kept, tensors, unit_families
 from pst.latency import Profile, Timing
 from pst.messages import Message
@@ -35,37 +35,31 @@ from pst.sizes import (
     pick,
     predicted_units,
 )
+from pst.target import LEAST_SPARSITY, MOST_SPARSITY, TIMES, Target, amount, check
 from pst.training_memory import training_memory
 from pst.traits import TRAITS, trainable_total
 
-__all__ = ["TRAITS", "BudgetError", "GroupPlan", "Plan", "Profile", "Target", "Timing", "groups", "plan"]
+__all__ = [
+    "LEAST_SPARSITY",
+    "MOST_SPARSITY",
+    "TRAITS",
+    "BudgetError",
+    "BudgetMet",
+    "GroupPlan",
+    "Plan",
+    "Profile",
+    "Target",
+    "Timing",
+    "groups",
+    "plan",
+]
 
-LEAST_SPARSITY = 0.5
-MOST_SPARSITY = 0.99
 GRID = 10_000  # budgets are answered in steps of 0.01 %
 ITEM_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 ENGINE_ITEM_BYTES = 4
 ENGINE_OVERHEAD_BYTES = 32 * 1024 * 1024  # activations and tokenizer tables of one replica, whatever the model
 HALF = 0.5  # what 2:4 removes, always
 _POOLED = {"unstructured": (1, 1), **STRUCTURE_BLOCKS}  # structures whose parts may compete over a whole group
-
-
-@dataclass(frozen=True)
-class Target:
-    """What the user asks for; every limit that is set must hold.
-
-    ``sparsity`` is a share in 0.5..0.99 for all groups; ``groups`` instead gives a share in 0..0.99 by group, or by the
-    beginning of groups' names up to a dot ("decoder"), and every other group stays dense. ``max_latency_ms`` and
-    ``min_speedup`` (against the dense model) are of one forward pass, and need a :class:`Timing`.
-    """
-
-    sparsity: float | None = None
-    max_nonzero_params: int | None = None
-    max_bytes: int | None = None
-    max_memory_bytes: int | None = None
-    groups: Mapping[str, float] | None = None
-    max_latency_ms: float | None = None
-    min_speedup: float | None = None
 
 
 @dataclass(frozen=True)
@@ -100,6 +94,10 @@ class PlannedTime:
 class Plan:
     """The planner's answer. Bytes are file or memory sizes; ``sparsity`` is the share of prunable weights removed.
 
+    ``fixed_bytes`` is what the compact file holds beside the groups: what is not pruned, and its header;
+    ``int8_embeddings_bytes`` the whole file with ``embedding_storage`` int8, None where it is so already.
+    ``memory_bytes`` is what one replica of a serving node needs with the model loaded, ``dense_memory_bytes`` the same
+    of the dense model.
     ``dense_bytes`` is the size of the dense model's file, ``training_memory_bytes`` what one training process needs on
     a CPU for rows of the greatest length (:mod:`pst.training_memory`), in the dense phase too where there is one, and
     ``training_gpu_bytes`` what it needs of a GPU's memory. ``reached`` is False only for a method that prunes nothing
@@ -115,7 +113,9 @@ class Plan:
     total_params: int
     dense_bytes: int
     sparse_bytes: int
+    fixed_bytes: int
     memory_bytes: int
+    dense_memory_bytes: int
     trainable_params: int
     training_memory_bytes: int
     training_gpu_bytes: int
@@ -123,6 +123,7 @@ class Plan:
     reached: bool
     notes: list[str] = field(default_factory=list)
     time: PlannedTime | None = None
+    int8_embeddings_bytes: int | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready form, with shapes as lists."""
@@ -151,8 +152,9 @@ def plan(
     """Turn ``target`` into a sparsity per group with its predicted sizes. ``num_labels`` is ignored for generation.
 
     The least sparsity that keeps every limit is taken: where a limit needs more than ``target`` asks for, all groups
-    that it prunes are raised together. Raises :class:`BudgetError` for an unknown architecture or one that can't do the
-    task, an invalid target, a structure that can't do it, or a budget that even 99 % sparsity does not meet (the
+    that it prunes are raised together. Raises :class:`BudgetMet` where the dense model meets all limits and nothing
+    else is asked for, and :class:`BudgetError` for an unknown architecture or one that can't do the task, an invalid
+    target, a structure that can't do it, or a budget that even 99 % sparsity does not meet (the
     message says what the least is).
     """
     settings = settings or TrainSettings()
@@ -178,7 +180,7 @@ def plan(
             "num_labels", Message("regression has one score, not {num_labels} labels", num_labels=num_labels)
         )
     planner = _Planner(config, num_labels, storage_dtype, settings, task, timing)
-    _check(target, timing)
+    check(target, timed=timing is not None)
     wanted = planner.wanted(target)
     if not TRAITS[settings.method].prunes:
         dense = planner.at({}, 0.0, "method")
@@ -186,96 +188,42 @@ def plan(
     base = "groups" if target.groups is not None else "sparsity"
     raised = {}
     for limit in _MEASURES:
-        bound = getattr(target, limit)
-        if bound is not None:
-            raised[limit] = planner.least(wanted, limit, bound)
+        if getattr(target, limit) is not None:
+            raised[limit] = planner.least(wanted, limit, target)
     binding = max(raised, key=lambda name: raised[name], default=base)
     level = raised.get(binding, 0.0)
     asked = target.sparsity is not None or target.groups is not None
     found = planner.at(wanted, level, base if asked and level == 0 else binding)
-    if found.time is not None and binding in _TIMES and not any(group.sparsity for group in found.groups):
-        raise BudgetError(
-            "target",
-            Message(
-                "the dense model takes {latency_ms:.3g} ms already: nothing has to be pruned for it",
-                latency_ms=found.time.latency_ms,
-            ),
-        )
-    return found
+    if not asked and not any(group.sparsity for group in found.groups):
+        raise planner.met(binding, target, _MEASURES[binding](found))
+    if settings.embedding_storage == "int8":
+        return found
+    small = planner.like(embedding_storage="int8").at(wanted, level, found.binding)
+    return replace(found, int8_embeddings_bytes=small.sparse_bytes)
 
 
-_MEASURES: dict[str, tuple[Callable[[Plan], float], str]] = {
-    "max_nonzero_params": (lambda plan: plan.nonzero_params, Message("parameters are left")),
-    "max_bytes": (lambda plan: plan.sparse_bytes, Message("bytes are left in the compact file")),
-    "max_memory_bytes": (
-        lambda plan: plan.memory_bytes,
-        Message("bytes of memory are needed, since today's serving engine expands the model"),
-    ),
-    "max_latency_ms": (lambda plan: plan.time.latency_ms if plan.time else math.inf, "ms"),
+_MEASURES: dict[str, Callable[[Plan], float]] = {
+    "max_nonzero_params": lambda plan: plan.nonzero_params,
+    "max_bytes": lambda plan: plan.sparse_bytes,
+    "max_memory_bytes": lambda plan: plan.memory_bytes,
+    "max_latency_ms": lambda plan: plan.time.latency_ms if plan.time else math.inf,
     # Negative, since every limit is an upper one.
-    "min_speedup": (lambda plan: -plan.time.speedup if plan.time else math.inf, "times"),
+    "min_speedup": lambda plan: -plan.time.speedup if plan.time else math.inf,
 }
-_TIMES = ("max_latency_ms", "min_speedup")
-
-
-def _check(target: Target, timing: Timing | None) -> None:
-    values = {name: getattr(target, name) for name in Target.__dataclass_fields__}
-    if all(value is None for value in values.values()):
-        raise BudgetError("target", Message("set at least one of {values}", values=", ".join(values)))
-    share = target.sparsity
-    if share is not None and not LEAST_SPARSITY <= share <= MOST_SPARSITY:
-        raise BudgetError(
-            "sparsity",
-            Message(
-                "must be between {least} and {most}, not {value}",
-                least=LEAST_SPARSITY,
-                most=MOST_SPARSITY,
-                value=share,
-            ),
-        )
-    for name in _MEASURES:
-        value = values[name]
-        if value is None:
-            continue
-        if name not in _TIMES:
-            if value < 1:
-                raise BudgetError(name, Message("must be at least 1, not {value}", value=value))
-            continue
-        least = 1 if name == "min_speedup" else 0
-        if not least < value < math.inf:
-            raise BudgetError(name, Message("must be above {least}, not {value}", least=least, value=value))
-        if timing is None:
-            raise BudgetError(
-                name, Message("needs what a serving node measured of itself: submit the job to a platform")
-            )
-    if target.groups is None:
-        return
-    if share is not None:
-        raise BudgetError("groups", Message("give sparsity for all groups, or groups for some of them, not both"))
-    for name, value in target.groups.items():
-        number = isinstance(value, (int, float)) and not isinstance(value, bool)
-        if not number or not 0 <= value <= MOST_SPARSITY:
-            raise BudgetError(
-                "groups",
-                Message(
-                    "{name} must be between 0 and {most}, not {value}",
-                    name=name,
-                    most=MOST_SPARSITY,
-                    value=repr(value),
-                ),
-            )
-    if not any(target.groups.values()):
-        raise BudgetError("groups", Message("at least one group must have a sparsity above 0"))
 
 
 def _holds(dense: Plan, target: Target) -> bool:
     bounds = {limit: _upper(limit, getattr(target, limit)) for limit in _MEASURES if getattr(target, limit) is not None}
     asked = target.sparsity is not None or target.groups is not None
-    return not asked and all(_MEASURES[limit][0](dense) <= bound for limit, bound in bounds.items())
+    return not asked and all(_MEASURES[limit](dense) <= bound for limit, bound in bounds.items())
 
 
 def _upper(limit: str, bound: float) -> float:
     return -bound if limit == "min_speedup" else bound
+
+
+def _loaded_bytes(specs: Sequence[TensorSpec]) -> int:
+    return sum(spec.numel for spec in specs) * ENGINE_ITEM_BYTES + ENGINE_OVERHEAD_BYTES
 
 
 class _Planner:
@@ -291,6 +239,7 @@ class _Planner:
         timing: Timing | None,
     ) -> None:
         self.config, self.labels, self.task, self.settings, self.timing = config, labels, task, settings, timing
+        self.storage_dtype = storage_dtype
         self.item, self.code = ITEM_BYTES[storage_dtype], DTYPE_NAMES[storage_dtype]
         self.specs = tensors(config, labels, task)
         self.names = groups(config)
@@ -346,49 +295,57 @@ class _Planner:
             result.update(dict.fromkeys(found, share))
         return {name: share for name, share in result.items() if share > 0 and name in self.able}
 
-    def least(self, wanted: Mapping[str, float], limit: str, asked: float) -> float:
+    def like(self, **settings: Any) -> _Planner:
+        """The planner of the same model with other settings."""
+        changed = replace(self.settings, **settings)
+        return _Planner(self.config, self.labels, self.storage_dtype, changed, self.task, self.timing)
+
+    def least(self, wanted: Mapping[str, float], limit: str, target: Target) -> float:
         """The least level to which the wanted groups must be raised for ``limit`` to hold; 0 where it holds anyway."""
-        measure, words = _MEASURES[limit]
+        measure, asked = _MEASURES[limit], getattr(target, limit)
         bound = _upper(limit, asked)
 
         def value(step: int) -> float:
             return measure(self.at(wanted, step / GRID, limit))
 
         most = self.levels[-1]
-        least = value(most)
-        if least > bound:
-            raise BudgetError(limit, self._unreachable(limit, asked, most / GRID, least, value(0), words))
+        best = value(most)
+        if best > bound:
+            sentence = Message(
+                "{asked} can't be met: the best is {best}, at {most:.0%} sparsity",
+                asked=amount(limit, asked),
+                best=amount(limit, best),
+                most=most / GRID,
+            )
+            raise self._refusal(BudgetError, limit, target, sentence, best)
         place = bisect.bisect_left(self.levels, True, key=lambda step: value(step) <= bound)
         return self.levels[place] / GRID
 
-    def _unreachable(self, limit: str, asked: float, most: float, least: float, now: float, what: str) -> Message:
-        if limit not in _TIMES:
-            return Message(
-                "{asked:,} can't be met: at {most:.0%} sparsity {least:,} {what}",
-                asked=asked,
-                most=most,
-                least=least,
-                what=what,
-            )
-        best, first = f"{abs(least):.3g}", f"{abs(now):.3g}"  # a speed-up is held as a negative number
-        values: dict[str, object] = {"asked": asked, "first": first, "best": best, "most": most}
-        if limit == "min_speedup":
-            sentence = Message(
-                "a speed-up of {asked:g} can't be met: pruning brings it from {first} to {best}, "
-                "at {most:.0%} sparsity",
-                **values,
-            )
-        else:
-            sentence = Message(
-                "{asked:g} ms can't be met: pruning brings it from {first} to {best} ms, at {most:.0%} sparsity",
-                **values,
-            )
-        if self.structured or most == HALF:
-            return sentence
-        return Message(
-            "{sentence}; structure 'structured' makes the matrices themselves smaller, which every engine gains from",
-            sentence=sentence,
+    def met(self, limit: str, target: Target, dense: float) -> BudgetError:
+        """The error for a budget that the dense model meets: no job is to prune nothing without a word."""
+        sentence = Message(
+            "nothing would be removed, since the dense model meets this already, with {dense}",
+            dense=amount(limit, dense),
         )
+        return self._refusal(BudgetMet, limit, target, sentence, dense)
+
+    def _refusal(
+        self, kind: type[BudgetError], limit: str, target: Target, sentence: Message, now: float
+    ) -> BudgetError:
+        """The error with what smaller matrices would bring, where those count and this structure has none."""
+        if limit not in ("max_memory_bytes", *TIMES) or self.structured:
+            return kind(limit, sentence)
+        other = self.like(structure="structured")
+        try:
+            best = _MEASURES[limit](other.at(other.wanted(target), MOST_SPARSITY, limit))
+        except BudgetError:  # it names groups that structured can't prune
+            return kind(limit, sentence)
+        if best >= now:
+            return kind(limit, sentence)
+        remedy = Message(
+            "structure 'structured' makes the matrices themselves smaller: at best {best}", best=amount(limit, best)
+        )
+        return kind(limit, Message("{sentence}; {remedy}", sentence=sentence, remedy=remedy), remedy=remedy)
 
     def at(self, wanted: Mapping[str, float], level: float, binding: str) -> Plan:
         """The plan where every wanted group has its sparsity, and at least ``level``."""
@@ -418,6 +375,7 @@ class _Planner:
         planned = [self._group(name, shares[name], kept[name], stored[name]) for name in self.names]
         total, prunable = sum(spec.numel for spec in self.specs), sum(group.weights for group in planned)
         nonzeros = sum(group.nonzeros for group in planned)
+        file_bytes = container_bytes(compact)
         return Plan(
             groups=planned,
             sparsity=1 - nonzeros / prunable,
@@ -426,8 +384,10 @@ class _Planner:
             nonzero_params=nonzeros + sum(spec.numel for spec in specs if spec.group is None and not spec.zeros),
             total_params=total,
             dense_bytes=self.dense_bytes,
-            sparse_bytes=container_bytes(compact),
-            memory_bytes=sum(spec.numel for spec in specs) * ENGINE_ITEM_BYTES + ENGINE_OVERHEAD_BYTES,
+            sparse_bytes=file_bytes,
+            fixed_bytes=file_bytes - sum(stored.values()),
+            memory_bytes=_loaded_bytes(specs),
+            dense_memory_bytes=_loaded_bytes(self.specs),
             trainable_params=self.trainable,
             training_memory_bytes=self.training,
             training_gpu_bytes=self.training_gpu,

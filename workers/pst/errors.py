@@ -8,12 +8,18 @@ class PSTError(ValueError):
 
 
 class BudgetError(PSTError):
-    """A target that can't be planned. ``field`` names the part of the target, ``message`` says why."""
+    """A target that can't be planned. ``field`` names the part of the target, ``message`` says why, and ``remedy``
+    what structured pruning would bring, where that is more."""
 
-    def __init__(self, field: str, message: str) -> None:
+    def __init__(self, field: str, message: str, remedy: str | None = None) -> None:
         super().__init__(f"{field}: {message}")
         self.field = field
         self.message = message
+        self.remedy = remedy
+
+
+class BudgetMet(BudgetError):
+    """A budget that the dense model meets already."""
 
 
 class TrainingError(PSTError):

@@ -2149,10 +2149,29 @@ export interface components {
              */
             sparse_bytes?: number | null;
             /**
+             * Fixed Bytes
+             * @description Of the compact file, what is not pruned, and the header.
+             * @default null
+             */
+            fixed_bytes?: number | null;
+            /**
+             * Int8 Embeddings Bytes
+             * @description The compact file if embeddings were stored in 8 bits; null where they are.
+             * @default null
+             */
+            int8_embeddings_bytes?: number | null;
+            /**
              * Memory Bytes
+             * @description Of a serving node, for one replica with the model loaded.
              * @default null
              */
             memory_bytes?: number | null;
+            /**
+             * Dense Memory Bytes
+             * @description The same of the dense model.
+             * @default null
+             */
+            dense_memory_bytes?: number | null;
             /**
              * Trainable Params
              * @default null

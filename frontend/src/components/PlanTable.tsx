@@ -1,13 +1,14 @@
-import { Stack, Table, Text } from "@mantine/core";
+import { Button, Group, Stack, Table, Text } from "@mantine/core";
 import { useTranslation } from "react-i18next";
 import type { JobPlan } from "@/api/types";
 import { Stats } from "@/components/Stat";
 import { bytes, compact, count, percent, real } from "@/lib/format";
 
-/** The planner's answer: the whole model in figures, then each group of matrices. */
-export function PlanTable({ plan }: { plan: JobPlan }) {
+/** The planner's answer: the whole model in figures, then each group of matrices and what is not pruned. */
+export function PlanTable({ plan, onInt8 }: { plan: JobPlan; onInt8?: () => void }) {
   const { t } = useTranslation();
-  const ratio = plan.sparse_bytes && plan.dense_bytes ? plan.sparse_bytes / plan.dense_bytes : null;
+  const ratio = share(plan.sparse_bytes, plan.dense_bytes);
+  const pruned = plan.groups.reduce((sum, { nonzeros }) => sum + (nonzeros ?? 0), 0);
   const known = plan.sparse_bytes != null;
   const { time } = plan;
   return (
@@ -31,7 +32,10 @@ export function PlanTable({ plan }: { plan: JobPlan }) {
                 {
                   label: t("plan.memory"),
                   value: bytes(plan.memory_bytes),
-                  note: t("plan.trainable", { value: compact(plan.trainable_params) }),
+                  note: t("plan.ofDense", {
+                    share: percent(share(plan.memory_bytes, plan.dense_memory_bytes)),
+                    dense: bytes(plan.dense_memory_bytes),
+                  }),
                 },
               ]
             : []),
@@ -72,11 +76,42 @@ export function PlanTable({ plan }: { plan: JobPlan }) {
                 {known && <Table.Td className="number">{bytes(group.bytes)}</Table.Td>}
               </Table.Tr>
             ))}
+            {plan.fixed_bytes != null && (
+              <Table.Tr>
+                <Table.Td>{t("plan.fixed")}</Table.Td>
+                <Table.Td />
+                <Table.Td className="number">–</Table.Td>
+                <Table.Td className="number">{compact((plan.nonzero_params ?? 0) - pruned)}</Table.Td>
+                <Table.Td className="number">{bytes(plan.fixed_bytes)}</Table.Td>
+              </Table.Tr>
+            )}
           </Table.Tbody>
+          {plan.fixed_bytes != null && (
+            <Table.Tfoot>
+              <Table.Tr>
+                <Table.Th>{t("plan.sum")}</Table.Th>
+                <Table.Th />
+                <Table.Th />
+                <Table.Th className="number">{compact(plan.nonzero_params)}</Table.Th>
+                <Table.Th className="number">{bytes(plan.sparse_bytes)}</Table.Th>
+              </Table.Tr>
+            </Table.Tfoot>
+          )}
         </Table>
       </Table.ScrollContainer>
+      {plan.int8_embeddings_bytes != null && (
+        <Group gap="xs">
+          <Text size="sm">{t("plan.int8", { size: bytes(plan.int8_embeddings_bytes) })}</Text>
+          {onInt8 && (
+            <Button variant="default" size="compact-sm" onClick={onInt8}>
+              {t("plan.int8Switch")}
+            </Button>
+          )}
+        </Group>
+      )}
       {plan.training_gpu_bytes != null && (
         <Text size="sm" c="dimmed">
+          {t("plan.trains", { value: compact(plan.trainable_params) })}{" "}
           {t("plan.training", { gpu: bytes(plan.training_gpu_bytes), cpu: bytes(plan.training_memory_bytes) })}
         </Text>
       )}
@@ -87,4 +122,8 @@ export function PlanTable({ plan }: { plan: JobPlan }) {
       ))}
     </Stack>
   );
+}
+
+function share(part: number | null | undefined, whole: number | null | undefined): number | null {
+  return part && whole ? part / whole : null;
 }

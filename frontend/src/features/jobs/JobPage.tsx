@@ -10,7 +10,7 @@ import { Page } from "@/components/Page";
 import { PlanTable } from "@/components/PlanTable";
 import { Section } from "@/components/Section";
 import { StateBadge } from "@/components/StateBadge";
-import { bytes, count, dateTime, percent, real } from "@/lib/format";
+import { dateTime } from "@/lib/format";
 import { useWorkspace } from "@/session/session";
 import { Curves } from "./Curves";
 import { Log } from "./Log";
@@ -18,6 +18,7 @@ import { ProgressPanel } from "./ProgressPanel";
 import { Report } from "./Report";
 import { ResourcesPanel } from "./ResourcesPanel";
 import { changedSettings } from "./settings";
+import { targetWords } from "./targetWords";
 import { useJobRecord } from "./useJobRecord";
 
 const FINAL = ["succeeded", "failed", "cancelled"];
@@ -147,17 +148,7 @@ function Details({ job }: { job: Job }) {
   const { t } = useTranslation();
   const { slug } = useWorkspace();
   const changed = changedSettings(job.settings);
-  const target = [
-    job.target.sparsity != null && t("jobs.target.sparsityOf", { value: percent(job.target.sparsity) }),
-    job.target.max_nonzero_params != null && t("jobs.target.paramsOf", { value: count(job.target.max_nonzero_params) }),
-    job.target.max_bytes != null && t("jobs.target.bytesOf", { value: bytes(job.target.max_bytes) }),
-    job.target.max_memory_bytes != null && t("jobs.target.memoryOf", { value: bytes(job.target.max_memory_bytes) }),
-    job.target.max_latency_ms != null &&
-      t("jobs.target.latencyOf", { value: real(job.target.max_latency_ms), node: job.plan.time?.node }),
-    job.target.min_speedup != null &&
-      t("jobs.target.speedupOf", { value: real(job.target.min_speedup), node: job.plan.time?.node }),
-    ...Object.entries(job.target.groups ?? {}).map(([name, share]) => `${name}: ${percent(share)}`),
-  ].filter((part) => typeof part === "string");
+  const target = targetWords(t, job.target, job.plan.time?.node).map(({ words }) => words);
   const facts: [string, React.ReactNode][] = [
     [
       t("jobs.dataset"),

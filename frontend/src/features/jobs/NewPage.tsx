@@ -33,7 +33,7 @@ import { BLANK, type Draft, draftOf } from "./request";
 import { SettingField } from "./SettingField";
 import { COMMON, SETTINGS, type Setting } from "./settings";
 import { TargetFields } from "./TargetFields";
-import { isTime, type Kind, startingValue, targetOf, type Where } from "./target";
+import { denseValue, isTime, type Kind, startingValue, type Where, wholeTarget } from "./target";
 import { useMeasuredNodes } from "./useMeasuredNodes";
 import { WhereFields } from "./WhereFields";
 
@@ -115,6 +115,7 @@ function Form({ datasets, draft, from }: FormProps) {
   const [publicName, setPublicName] = useState(draft.publicName);
   const [kind, setKind] = useState(draft.kind);
   const [value, setValue] = useState(draft.value);
+  const [rest, setRest] = useState(draft.rest);
   const [chosenWhere, setWhere] = useState<Where | null>(draft.where);
   const [settings, setSettings] = useState(draft.settings);
   const [name, setName] = useState(draft.name);
@@ -127,7 +128,7 @@ function Form({ datasets, draft, from }: FormProps) {
   const nodes = useMeasuredNodes();
   const known = nodes.find(({ id }) => id === chosenWhere?.node) ?? nodes[0];
   const where: Where | null = known && !isPublic ? { rows: 1, tokens: 128, ...chosenWhere, node: known.id } : null;
-  const target = targetOf(kind, value, where);
+  const target = wholeTarget(kind, value, where, rest);
   const baseModel = isPublic ? (publicName.trim() ? { public: publicName.trim() } : null) : model || null;
 
   const request: EstimateRequest | null =
@@ -158,8 +159,8 @@ function Form({ datasets, draft, from }: FormProps) {
       await navigate(`/w/${slug}/jobs/${job.id}`);
     },
   });
-  // What can't be met is said once, in place of the plan.
-  const unreachable = apiError(estimate.error)?.code === "budget_unreachable";
+  // What can't be met, or removes nothing, is said once, in place of the plan.
+  const unreachable = isBudget(apiError(estimate.error)?.code);
   const errors = { ...(unreachable ? {} : fieldErrors(estimate.error)), ...fieldErrors(submit.error) };
   const field = (setting: Setting) => (
     <SettingField
@@ -174,7 +175,13 @@ function Form({ datasets, draft, from }: FormProps) {
   const changeKind = (next: Kind) => {
     setKind(next);
     setValue(startingValue(next, estimate.data?.plan));
+    setRest({ ...rest, [next]: undefined });
   };
+  const structured = () => setSettings({ ...settings, structure: "structured" });
+  const { time } = estimate.data?.plan ?? {};
+  const gains = time != null && time.speedup > 1.01 && !fieldErrors(estimate.error)["settings.structure"];
+  const offersStructured =
+    settings.structure !== "structured" && (kind === "max_memory_bytes" || (isTime(kind) && where !== null && !gains));
   const chosen = models.data?.results.find(({ repo }) => repo === model);
 
   const send = (event: FormEvent) => {
@@ -218,7 +225,10 @@ function Form({ datasets, draft, from }: FormProps) {
                       value={model}
                       onChange={(next) => {
                         setModel(next);
-                        if (next === PUBLIC) changeKind("sparsity");
+                        if (next === PUBLIC) {
+                          changeKind("sparsity");
+                          setRest({});
+                        }
                       }}
                       allowDeselect={false}
                       error={errors.base_model}
@@ -257,11 +267,23 @@ function Form({ datasets, draft, from }: FormProps) {
                 value={value}
                 onKind={changeKind}
                 onValue={setValue}
-                error={errors[`target.${kind}`]}
+                rest={rest}
+                onRest={setRest}
+                node={known?.name}
+                dense={denseValue(kind, estimate.data?.plan)}
+                error={errors[`target.${kind}`] ?? errors["target.groups"]}
                 sparsityOnly={isPublic}
                 timed={nodes.length > 0 || isTime(kind)}
               />
               {where && <WhereFields nodes={nodes} value={where} onChange={setWhere} errors={errors} />}
+              {offersStructured && (
+                <Alert color="blue">
+                  <Text size="sm">{t("jobs.target.needsStructured")}</Text>
+                  <Button variant="default" size="xs" mt="xs" onClick={structured}>
+                    {t("jobs.form.structuredSwitch")}
+                  </Button>
+                </Alert>
+              )}
               {isTime(kind) && !where && <Text size="sm">{t("jobs.target.noNode")}</Text>}
             </Section>
 
@@ -327,7 +349,11 @@ function Form({ datasets, draft, from }: FormProps) {
           <Box pos="sticky" top={72}>
             <Section title={t("jobs.form.plan")}>
               <Stack gap="sm" aria-live="polite" data-testid="estimate">
-                <EstimateView query={estimate} asked={request !== null} />
+                <EstimateView
+                  query={estimate}
+                  asked={request !== null}
+                  onInt8={() => setSettings({ ...settings, embedding_storage: "int8" })}
+                />
                 {submit.error && <ErrorNote error={submit.error} title={t("jobs.notSubmitted")} />}
                 <Group>
                   <Button type="submit" loading={submit.isPending} disabled={!submission || unreachable} fullWidth>
@@ -344,7 +370,17 @@ function Form({ datasets, draft, from }: FormProps) {
   );
 }
 
-function EstimateView({ query, asked }: { query: ReturnType<typeof useEstimate>; asked: boolean }) {
+function isBudget(code: string | undefined): boolean {
+  return code === "budget_unreachable" || code === "budget_met";
+}
+
+interface EstimateProps {
+  query: ReturnType<typeof useEstimate>;
+  asked: boolean;
+  onInt8: () => void;
+}
+
+function EstimateView({ query, asked, onInt8 }: EstimateProps) {
   const { t } = useTranslation();
   const { slug } = useWorkspace();
   if (!asked) {
@@ -356,9 +392,9 @@ function EstimateView({ query, asked }: { query: ReturnType<typeof useEstimate>;
   }
   if (query.error) {
     const known = apiError(query.error);
-    return known?.code === "budget_unreachable" ? (
-      <Alert color="yellow" title={t("jobs.form.unreachable")}>
-        {Object.values(fieldErrors(query.error))[0] ?? known.message}
+    return isBudget(known?.code) ? (
+      <Alert color="yellow" title={t(known?.code === "budget_met" ? "jobs.form.met" : "jobs.form.unreachable")}>
+        {Object.values(fieldErrors(query.error))[0] ?? known?.message}
       </Alert>
     ) : (
       <ErrorNote error={query.error} />
@@ -368,7 +404,7 @@ function EstimateView({ query, asked }: { query: ReturnType<typeof useEstimate>;
     <Loaded query={{ data: query.data, error: null }}>
       {({ plan, seconds, queue }) => (
         <Stack gap="sm" aria-busy={query.isPlaceholderData}>
-          {plan ? <PlanTable plan={plan} /> : <Text size="sm">{t("jobs.form.noPlan")}</Text>}
+          {plan ? <PlanTable plan={plan} onInt8={onInt8} /> : <Text size="sm">{t("jobs.form.noPlan")}</Text>}
           <Text size="sm">
             {seconds.estimate === null
               ? t("jobs.form.noTime")

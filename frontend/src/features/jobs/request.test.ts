@@ -65,6 +65,7 @@ describe("a job's request", () => {
       publicName: "",
       kind: "max_bytes",
       value: 52.5,
+      rest: {},
       where: null,
       settings: { epochs: 3 },
       name: "first",
@@ -74,6 +75,12 @@ describe("a job's request", () => {
     const on = { node: "n", rows: 4, tokens: 64 };
     const timed = { ...job, target: { min_speedup: 1.5, on } } as Job;
     expect(draftOf(timed)).toMatchObject({ kind: "min_speedup", value: 1.5, where: on });
+    const limits = { max_memory_bytes: 70_000_000, max_latency_ms: 5 };
+    const two = { ...job, target: { sparsity: 0.8, ...limits, on }, settings: { structure: "structured" } } as Job;
+    expect(draftOf(two)).toMatchObject({ kind: "sparsity", value: 80, rest: limits, where: on });
+    const groups = { attention: 0.5, ffn: 0.95 };
+    const grouped = { ...job, target: { groups, max_bytes: 5, sparsity: null } } as unknown as Job;
+    expect(draftOf(grouped)).toMatchObject({ kind: "sparsity", rest: { groups, max_bytes: 5 } });
     const other = {
       ...job,
       public: true,

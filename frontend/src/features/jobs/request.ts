@@ -1,6 +1,6 @@
 import type { Job, JobSubmission, Target, TrainSettings } from "@/api/types";
 import { changedSettings } from "./settings";
-import { KINDS, type Kind, shownValue, type Where } from "./target";
+import { KINDS, type Kind, type Rest, shownValue, type Where } from "./target";
 
 /** What the form of a new job holds when it opens. */
 export interface Draft {
@@ -11,6 +11,8 @@ export interface Draft {
   kind: Kind;
   /** Percent, millions, milliseconds or times. */
   value: number | string;
+  /** What else the target asks for: groups' shares and further limits. */
+  rest: Rest;
   /** Where times are planned; null for the first node that has measured itself. */
   where: Where | null;
   settings: TrainSettings;
@@ -25,6 +27,7 @@ export const BLANK: Draft = {
   publicName: "",
   kind: "sparsity",
   value: 90,
+  rest: {},
   where: null,
   settings: {},
   name: "",
@@ -34,15 +37,20 @@ export const BLANK: Draft = {
 
 /** A job's request as the form would have sent it, to be changed and sent again. */
 export function draftOf(job: Job): Draft {
-  const kind = KINDS.find((name) => job.target[name] != null) ?? "sparsity";
-  const amount = job.target[kind] ?? 0;
+  const { on, ...asked } = job.target;
+  const rest = Object.fromEntries(Object.entries(asked).filter(([, part]) => part != null)) as Rest;
+  // Groups' shares stand where the one sparsity stands.
+  const kind = rest.groups ? "sparsity" : (KINDS.find((name) => rest[name] != null) ?? "sparsity");
+  const amount = rest[kind];
+  delete rest[kind];
   return {
     dataset: job.dataset.id,
     model: job.public ? null : (job.base_model.split("@")[0] ?? null),
     publicName: job.public ? job.base_model : "",
     kind,
-    value: shownValue(kind, amount),
-    where: job.target.on ?? null,
+    value: amount == null ? 90 : shownValue(kind, amount),
+    rest,
+    where: on ?? null,
     settings: Object.fromEntries(changedSettings(job.settings)) as TrainSettings,
     name: job.name,
     modelName: job.model_name,

@@ -6,6 +6,9 @@ export const TIMES = ["max_latency_ms", "min_speedup"] as const;
 export const KINDS = [...SIZES, ...TIMES] as const;
 export type Kind = (typeof KINDS)[number];
 
+/** What a target holds beside the amount that the form shows: shares of groups, and other limits. */
+export type Rest = Omit<Target, "on">;
+
 /** On which node, and on what input, times are planned. */
 export type Where = NonNullable<Target["on"]>;
 
@@ -25,27 +28,46 @@ export function targetOf(kind: Kind, value: number | string, where: Where | null
   return where ? { ...size, on: where } : size;
 }
 
-/** A first value for a budget: what the plan that is shown now would need. */
+/** The same with what else is asked for; groups take the place of the one sparsity. */
+export function wholeTarget(kind: Kind, value: number | string, where: Where | null, rest: Rest): Target | null {
+  if (kind === "sparsity" && rest.groups) return { ...rest, ...(where ? { on: where } : {}) };
+  const own = targetOf(kind, value, where);
+  return own && { ...rest, ...own };
+}
+
+/** What the dense model has of a budget's kind, in the field's unit; null where that is not planned. */
+export function denseValue(kind: Kind, plan: JobPlan | null | undefined): number | null {
+  const amounts: Partial<Record<Kind, number | null | undefined>> = {
+    max_nonzero_params: plan?.total_params,
+    max_bytes: plan?.dense_bytes,
+    max_memory_bytes: plan?.dense_memory_bytes,
+    max_latency_ms: plan?.time?.dense_latency_ms,
+  };
+  const amount = amounts[kind];
+  return amount == null ? null : shownValue(kind, amount);
+}
+
+/** A first value for a budget: what the plan that is shown now would need, if that is less than the dense model. */
 export function startingValue(kind: Kind, plan: JobPlan | null | undefined): number | "" {
-  const up = (amount: number | null | undefined, digits: number) =>
-    amount == null ? "" : Math.ceil(Number((amount * 10 ** digits).toPrecision(12))) / 10 ** digits;
-  switch (kind) {
-    case "sparsity":
-      return 90;
-    case "max_latency_ms":
-      return up(plan?.time?.latency_ms, 1);
-    case "min_speedup":
-      return plan?.time && plan.time.speedup > 1.01 ? Math.floor(plan.time.speedup * 100) / 100 : 1.5;
-    default: {
-      const amounts = {
-        max_nonzero_params: plan?.nonzero_params,
-        max_bytes: plan?.sparse_bytes,
-        max_memory_bytes: plan?.memory_bytes,
-      };
-      const amount = amounts[kind];
-      return up(amount == null ? null : amount / MILLION, 1);
-    }
+  if (kind === "sparsity") return 90;
+  if (kind === "min_speedup") {
+    const speedup = plan?.time?.speedup ?? 1;
+    return speedup > 1.01 ? Math.floor(speedup * 100) / 100 : "";
   }
+  const amount = {
+    max_nonzero_params: plan?.nonzero_params,
+    max_bytes: plan?.sparse_bytes,
+    max_memory_bytes: plan?.memory_bytes,
+    max_latency_ms: plan?.time?.latency_ms,
+  }[kind];
+  const dense = denseValue(kind, plan);
+  if (amount == null) return "";
+  const rounded = [1, 3].map((digits) => up(shownValue(kind, amount), digits));
+  return rounded.find((value) => dense === null || value < dense) ?? "";
+}
+
+function up(amount: number, digits: number): number {
+  return Math.ceil(Number((amount * 10 ** digits).toPrecision(12))) / 10 ** digits;
 }
 
 /** The number that a target of a job shows in the form. */
