@@ -107,7 +107,7 @@ def test_from_the_first_run_to_a_queued_job(tab: Tab, tmp_path: Path) -> None:
     expect(estimate.get_by_text("This budget can't be met")).to_be_visible()
     tab.check("job-unreachable")
     page.get_by_label("Bytes").last.fill("100")
-    expect(estimate.get_by_text("Nothing would be removed")).to_be_visible()
+    expect(estimate.get_by_text("Nothing would be removed", exact=True)).to_be_visible()
     expect(page.get_by_role("button", name="Submit the job")).to_be_disabled()
     page.get_by_text("Memory", exact=True).click()
     page.get_by_role("button", name="Prune structured").click()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 from uuid import uuid4
 
@@ -12,7 +13,7 @@ from hub.accounts.models import BASE_WORKSPACE, AuditEvent, Membership, Role, Wo
 from hub.registry.models import ModelKind, ModelVersion
 from hub.serving.models import Deployment, Node, Placement
 from tests.factories.accounts import Person, bearer, node_secret, person
-from tests.factories.registry import published
+from tests.factories.registry import CONFIG, files, published
 from tests.factories.serving import FakeNode, serving_node
 
 pytestmark = pytest.mark.django_db
@@ -280,6 +281,64 @@ def test_the_life_of_a_deployment(owner: Person, version: ModelVersion) -> None:
     assert show(owner, deployment)["placements"][0]["state"] == "assigned"
     owner.client.delete(f"{URL}/{deployment['id']}")
     assert node.beat() == []
+
+
+def labelled(owner: Person, *labels: str) -> ModelVersion:
+    config = {**CONFIG, "id2label": {str(number): label for number, label in enumerate(labels)}}
+    return published(owner.workspace, contents=files(**{"config.json": json.dumps(config).encode()}))
+
+
+def test_by_default_the_newest_version_is_deployed_for_good(owner: Person, version: ModelVersion) -> None:
+    second = published(owner.workspace)
+    node = serving_node("s1")
+    deployment = deploy(owner)
+    assert (deployment["revision"], deployment["wanted"]["version"]) == ("v2", 2)
+    published(owner.workspace)
+    (wanted,) = node.beat()
+    assert wanted["commit"] == second.commit
+    assert show(owner, deployment)["offered"] is None
+
+
+def test_a_deployment_moves_to_other_labels_only_when_somebody_confirms(owner: Person) -> None:
+    old = labelled(owner, "bad", "good")
+    node = serving_node("s1")
+    deployment = deploy(owner, revision="latest")
+    node.hold()
+    alike = published(owner.workspace, contents=files(**{"labels.txt": b"2", "config.json": config_of(old)}))
+    assert node.beat()[0]["commit"] == alike.commit  # the same labels: it follows by itself
+    node.hold()
+    new = labelled(owner, "bug", "wish", "other")
+    for _ in range(2):
+        assert (
+            node.beat({"deployment_id": deployment["id"], "commit": alike.commit, "state": "ready"})[0]["commit"]
+            == alike.commit
+        )
+    shown = show(owner, deployment)
+    assert (shown["wanted"]["version"], shown["offered"]["version"], shown["ready"]) == (2, 3, True)
+    assert shown["note"].startswith("latest names v3 now, whose labels are not those of v2: bug, wish, other.")
+    chinese = owner.client.get(f"{URL}/{deployment['id']}", HTTP_ACCEPT_LANGUAGE="zh-hans").json()["note"]
+    assert "v3" in chinese and "确认" in chinese
+    (event,) = AuditEvent.objects.filter(action="deployment.held")
+    assert (event.actor, event.workspace) == ("platform", owner.workspace)
+    assert event.data["new_labels"] == ["bug", "wish", "other"] and event.data["named"] == 3
+    owner.client.patch(f"{URL}/{deployment['id']}", {"replicas": 1})  # says nothing about labels
+    assert node.beat()[0]["commit"] == alike.commit
+    confirmed = owner.client.patch(f"{URL}/{deployment['id']}", {"revision": "latest"}).json()
+    assert (confirmed["wanted"]["version"], confirmed["offered"], confirmed["note"]) == (3, None, "")
+    assert node.beat()[0]["commit"] == new.commit
+
+
+def test_a_new_order_of_the_labels_is_another_meaning(owner: Person) -> None:
+    old = labelled(owner, "bad", "good")
+    node = serving_node("s1")
+    deployment = deploy(owner, revision="latest")
+    labelled(owner, "good", "bad")
+    assert node.beat()[0]["commit"] == old.commit
+    assert show(owner, deployment)["note"] != ""
+
+
+def config_of(version: ModelVersion) -> bytes:
+    return json.dumps(version.config).encode()
 
 
 def test_reports_about_what_is_not_placed_here_are_ignored(owner: Person, version: ModelVersion) -> None:

@@ -143,7 +143,10 @@ export interface paths {
         /** @description Deployments of one's workspaces, newest first. */
         get: operations["listDeployments"];
         put?: never;
-        /** @description Have serving nodes answer with a version of a model. With an alias they follow it when it moves. */
+        /**
+         * @description Have serving nodes answer with a version of a model: the newest one, and that for good, unless a revision is
+         *     given. With an alias (or latest) they follow it when it moves, as long as the labels stay the same.
+         */
         post: operations["createDeployment"];
         delete?: never;
         options?: never;
@@ -166,7 +169,10 @@ export interface paths {
         delete: operations["deleteDeployment"];
         options?: never;
         head?: never;
-        /** @description Follow another alias or version, or be on more or fewer nodes. */
+        /**
+         * @description Follow another alias or version, or be on more or fewer nodes. The same revision again confirms the labels
+         *     of the version that is offered.
+         */
         patch: operations["changeDeployment"];
         trace?: never;
     };
@@ -1679,6 +1685,9 @@ export interface components {
             placements: components["schemas"]["Placement"][];
             /** @description As many online nodes as asked for answer with the wanted version. */
             readonly ready: boolean;
+            readonly offered: components["schemas"]["Wanted"] | null;
+            /** @description Why the nodes do not follow; empty where they do. */
+            readonly note: string;
             /** Format: date-time */
             readonly created_at: string;
         };
@@ -2493,10 +2502,7 @@ export interface components {
             name?: string;
             /** @description workspace/name. */
             model: string;
-            /**
-             * @description An alias, v3, or a commit.
-             * @default latest
-             */
+            /** @description An alias, v3, or a commit; the number of the newest version unless given. */
             revision?: string;
             /** @default 1 */
             replicas?: number;

@@ -94,6 +94,14 @@ class ModelVersion(models.Model):
     def __str__(self) -> str:
         return f"{self.model} v{self.number}"
 
+    @property
+    def labels(self) -> list[str]:
+        """In the order of their numbers; empty where the config names none."""
+        named = self.config.get("id2label")
+        if not isinstance(named, dict):
+            return []
+        return [str(named[key]) for key in sorted(named, key=lambda key: (len(key), key))]
+
 
 class Blob(models.Model):
     """Content that the storage holds under its sha256; shared by every version that has it."""

@@ -78,13 +78,24 @@ class DeploymentQuerySet(models.QuerySet["Deployment"]):
 
 class Deployment(models.Model):
     """Says that serving nodes shall answer as ``workspace/name`` with a version of a model: the one that
-    ``revision`` (an alias, ``v3`` or a commit) names at this moment."""
+    ``revision`` (an alias, ``v3`` or a commit) names at this moment, unless its labels are others than those of
+    ``version``, which was followed last: then it stays there until somebody confirms the change."""
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     workspace = models.ForeignKey(Workspace, on_delete=models.CASCADE, related_name="deployments")
     name = models.CharField(max_length=96, validators=[MODEL_NAME])
     model = models.ForeignKey(Model, on_delete=models.PROTECT, related_name="deployments")
     revision = models.CharField(max_length=63)
+    version = models.ForeignKey(
+        ModelVersion, on_delete=models.SET_NULL, null=True, related_name="+", help_text="Followed last."
+    )
+    held_back = models.ForeignKey(
+        ModelVersion,
+        on_delete=models.SET_NULL,
+        null=True,
+        related_name="+",
+        help_text="Named by the revision, but not followed, for its labels are others: the audit log has it.",
+    )
     replicas = models.PositiveIntegerField(default=1, help_text="On how many nodes.")
     created_by = models.ForeignKey(User, on_delete=models.SET_NULL, null=True, related_name="+")
     created_at = models.DateTimeField(default=timezone.now, editable=False)

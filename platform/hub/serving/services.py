@@ -24,6 +24,7 @@ log = structlog.get_logger(__name__)
 
 MAX_REPLICAS = 1000
 MAX_MESSAGE = 500
+SHOWN_LABELS = 20
 
 
 def _check_address(url: str) -> None:
@@ -132,11 +133,11 @@ def orders(node: Node) -> NodeOrders:
     """What the node shall hold now. A deployment whose revision names nothing is left out."""
     wanted = []
     placements = Placement.objects.filter(node=node).select_related(
-        "deployment__workspace", "deployment__model__workspace"
+        "deployment__workspace", "deployment__model__workspace", "deployment__version", "deployment__held_back"
     )
     for placement in placements:
         deployment = placement.deployment
-        version = wanted_version(deployment)
+        version = follow(deployment)
         if version is None:
             log.warning("deployment_without_version", deployment=str(deployment), revision=deployment.revision)
             continue
@@ -151,7 +152,7 @@ def orders(node: Node) -> NodeOrders:
     return NodeOrders(wanted=wanted)
 
 
-def wanted_version(deployment: Deployment) -> ModelVersion | None:
+def named_version(deployment: Deployment) -> ModelVersion | None:
     """The version that the deployment's revision names now; None when it names none."""
     try:
         return registry.resolve(deployment.model, deployment.revision)
@@ -159,9 +160,37 @@ def wanted_version(deployment: Deployment) -> ModelVersion | None:
         return None
 
 
-def _check_revision(model: Model, revision: str) -> None:
+def wanted_version(deployment: Deployment) -> ModelVersion | None:
+    """The version that the nodes shall hold: the named one, unless it would answer with other labels unasked."""
+    named, last = named_version(deployment), deployment.version
+    return last if named is not None and last is not None and last.labels != named.labels else named
+
+
+def follow(deployment: Deployment) -> ModelVersion | None:
+    """The wanted version, kept as followed; the audit log tells where a deployment stays behind."""
+    named, wanted = named_version(deployment), wanted_version(deployment)
+    held = named if named != wanted else None
+    if named is None or (deployment.version, deployment.held_back) == (wanted, held):
+        return wanted
+    with transaction.atomic():
+        row = Deployment.objects.select_for_update().get(pk=deployment.pk)
+        # Somebody may have changed it since it was read, or another node's heartbeat have been first.
+        before = (deployment.revision, deployment.version_id, deployment.held_back_id)
+        if (row.revision, row.version_id, row.held_back_id) != before:
+            return wanted
+        row.version, row.held_back = wanted, held
+        row.save(update_fields=["version", "held_back"])
+        if wanted is not None and held is not None:
+            stays = {"stays": wanted.number, "labels": wanted.labels[:SHOWN_LABELS]}
+            new = {"named": held.number, "new_labels": held.labels[:SHOWN_LABELS]}
+            _record(Actor(label="platform"), deployment, "deployment.held", **stays, **new)
+            log.warning("deployment_held", deployment=str(deployment), revision=deployment.revision)
+    return wanted
+
+
+def _check_revision(model: Model, revision: str) -> ModelVersion:
     try:
-        registry.resolve(model, revision)
+        return registry.resolve(model, revision)
     except registry.RevisionNotFound as error:
         raise UserError(
             error.message, code=error.code, details=[{"field": "revision", "message": error.message}]
@@ -170,9 +199,10 @@ def _check_revision(model: Model, revision: str) -> None:
 
 @transaction.atomic
 def create_deployment(
-    *, actor: Actor, workspace: Workspace, model: Model, revision: str, name: str = "", replicas: int = 1
+    *, actor: Actor, workspace: Workspace, model: Model, revision: str = "", name: str = "", replicas: int = 1
 ) -> Deployment:
-    """Deploy a model of the workspace, or a base model, as ``workspace/name`` (the model's name unless given).
+    """Deploy a model of the workspace, or a base model, as ``workspace/name`` (the model's name unless given): its
+    newest version, and that for good, unless a revision is given.
 
     Raises UserError for a bad name or revision, Forbidden for another workspace's model, Conflict for a name in use.
     """
@@ -191,7 +221,8 @@ def create_deployment(
         MODEL_NAME(name)
     except ValidationError:
         raise UserError(MODEL_NAME_RULE, details=[{"field": "name", "message": MODEL_NAME_RULE}]) from None
-    _check_revision(model, revision)
+    version = _check_revision(model, revision or registry.LATEST)
+    revision = revision or f"v{version.number}"
     if Deployment.objects.filter(workspace=workspace, name=name).exists():
         raise Conflict(
             Message(
@@ -201,7 +232,13 @@ def create_deployment(
             )
         )
     deployment = Deployment.objects.create(
-        workspace=workspace, name=name, model=model, revision=revision, replicas=replicas, created_by=actor.user
+        workspace=workspace,
+        name=name,
+        model=model,
+        revision=revision,
+        version=version,
+        replicas=replicas,
+        created_by=actor.user,
     )
     _record(actor, deployment, "deployment.created")
     place(deployment=deployment)
@@ -212,7 +249,8 @@ def create_deployment(
 def change_deployment(
     *, actor: Actor, deployment: Deployment, revision: str | None = None, replicas: int | None = None
 ) -> Deployment:
-    """Follow another revision, or be on more or fewer nodes. Raises UserError for a revision that there is not."""
+    """Follow a revision, or be on more or fewer nodes. A revision that is given, be it the same as before, is followed
+    to whatever labels it has now. Raises UserError for a revision that there is not."""
     Model.objects.select_for_update().get(pk=deployment.model_id)
     deployment = (
         Deployment.objects.select_for_update(of=("self",))
@@ -220,11 +258,11 @@ def change_deployment(
         .get(pk=deployment.pk)
     )
     if revision is not None:
-        _check_revision(deployment.model, revision)
-        deployment.revision = revision
+        deployment.version = _check_revision(deployment.model, revision)
+        deployment.revision, deployment.held_back = revision, None
     if replicas is not None:
         deployment.replicas = replicas
-    deployment.save(update_fields=["revision", "replicas"])
+    deployment.save(update_fields=["revision", "version", "held_back", "replicas"])
     _record(actor, deployment, "deployment.changed")
     place(deployment=deployment)
     return deployment
@@ -263,7 +301,7 @@ def forget_node(*, actor: Actor, node: Node) -> None:
         place(deployment=deployment)
 
 
-def _record(actor: Actor, deployment: Deployment, action: str) -> None:
+def _record(actor: Actor, deployment: Deployment, action: str, **more: object) -> None:
     record(
         actor=actor,
         workspace=deployment.workspace,
@@ -275,5 +313,6 @@ def _record(actor: Actor, deployment: Deployment, action: str) -> None:
             "model": deployment.model.repo_id,
             "revision": deployment.revision,
             "replicas": deployment.replicas,
+            **more,
         },
     )

@@ -18,6 +18,7 @@ from hub.accounts.actor import actor_of, workspace_of
 from hub.accounts.models import Role
 from hub.core.errors import NotFound, UserError
 from hub.core.fields import SentenceField
+from hub.core.language import say
 from hub.registry.models import MODEL_NAME, Model, ModelVersion
 from hub.serving import callers, services
 from hub.serving.models import Deployment, DeploymentQuerySet, HeldState, Placement
@@ -50,6 +51,8 @@ class DeploymentSerializer(serializers.ModelSerializer[Deployment]):
     wanted = serializers.SerializerMethodField()
     placements = PlacementSerializer(many=True)
     ready = serializers.SerializerMethodField()
+    offered = serializers.SerializerMethodField()
+    note = serializers.SerializerMethodField()
 
     class Meta:
         model = Deployment
@@ -63,6 +66,8 @@ class DeploymentSerializer(serializers.ModelSerializer[Deployment]):
             "wanted",
             "placements",
             "ready",
+            "offered",
+            "note",
             "created_at",
         ]
         read_only_fields = fields
@@ -78,9 +83,35 @@ class DeploymentSerializer(serializers.ModelSerializer[Deployment]):
 
     @extend_schema_field(WantedSerializer(allow_null=True))
     def get_wanted(self, deployment: Deployment) -> dict[str, Any] | None:
-        """The version that the revision names now."""
+        """The version that the nodes shall hold: the one that the revision names now, unless it is only offered."""
         version = self._version(deployment)
         return None if version is None else {"version": version.number, "commit": version.commit}
+
+    def _offered(self, deployment: Deployment) -> ModelVersion | None:
+        named = services.named_version(deployment)
+        return None if named == self._version(deployment) else named
+
+    @extend_schema_field(WantedSerializer(allow_null=True))
+    def get_offered(self, deployment: Deployment) -> dict[str, Any] | None:
+        """What the revision names now, where its labels are others than those that the nodes answer with: send the
+        revision again to move there."""
+        version = self._offered(deployment)
+        return None if version is None else {"version": version.number, "commit": version.commit}
+
+    def get_note(self, deployment: Deployment) -> str:
+        """Why the nodes do not follow; empty where they do."""
+        stays, offered = self._version(deployment), self._offered(deployment)
+        if stays is None or offered is None:
+            return ""
+        note = Message(
+            "{revision} names v{new} now, whose labels are not those of v{old}: {labels}. "
+            "The nodes stay with v{old} until somebody confirms the change.",
+            revision=deployment.revision,
+            new=offered.number,
+            old=stays.number,
+            labels=", ".join(offered.labels[: services.SHOWN_LABELS]) or "–",
+        )
+        return say(note)
 
     def get_ready(self, deployment: Deployment) -> bool:
         """As many online nodes as asked for answer with the wanted version."""
@@ -102,7 +133,11 @@ class NewDeploymentSerializer(serializers.Serializer[Any]):
         max_length=96, validators=[MODEL_NAME], required=False, help_text="The model's name unless given."
     )
     model = serializers.RegexField(r"^[^/\s]+/[^/\s]+$", max_length=140, help_text="workspace/name.")
-    revision = serializers.CharField(max_length=63, default="latest", help_text="An alias, v3, or a commit.")
+    revision = serializers.CharField(
+        max_length=63,
+        required=False,
+        help_text="An alias, v3, or a commit; the number of the newest version unless given.",
+    )
     replicas = serializers.IntegerField(min_value=1, max_value=services.MAX_REPLICAS, default=1)
 
 
@@ -130,7 +165,7 @@ class DeploymentFilter(django_filters.FilterSet):
 
 def _visible(request: Request) -> DeploymentQuerySet:
     deployments: DeploymentQuerySet = Deployment.objects.visible_to(actor_of(request))
-    return deployments.select_related("workspace", "model__workspace").prefetch_related(
+    return deployments.select_related("workspace", "model__workspace", "version").prefetch_related(
         "placements__node", "placements__version"
     )
 
@@ -156,7 +191,8 @@ class DeploymentsView(generics.ListAPIView[Deployment]):
         responses={201: DeploymentSerializer},
     )
     def post(self, request: Request) -> Response:
-        """Have serving nodes answer with a version of a model. With an alias they follow it when it moves."""
+        """Have serving nodes answer with a version of a model: the newest one, and that for good, unless a revision is
+        given. With an alias (or latest) they follow it when it moves, as long as the labels stay the same."""
         given = NewDeploymentSerializer(data=request.data)
         given.is_valid(raise_exception=True)
         data = given.validated_data
@@ -178,7 +214,7 @@ class DeploymentsView(generics.ListAPIView[Deployment]):
             actor=actor,
             workspace=workspace,
             model=model,
-            revision=data["revision"],
+            revision=data.get("revision", ""),
             name=data.get("name", ""),
             replicas=data["replicas"],
         )
@@ -206,7 +242,8 @@ class DeploymentView(generics.GenericAPIView[Deployment]):
         responses={200: DeploymentSerializer},
     )
     def patch(self, request: Request, deployment_id: UUID) -> Response:
-        """Follow another alias or version, or be on more or fewer nodes."""
+        """Follow another alias or version, or be on more or fewer nodes. The same revision again confirms the labels
+        of the version that is offered."""
         deployment = self._deployment(deployment_id)
         actor = actor_of(request)
         actor.require(deployment.workspace, Role.EDITOR)
