@@ -111,7 +111,7 @@ def test_from_the_first_run_to_a_queued_job(tab: Tab, tmp_path: Path) -> None:
     expect(page.get_by_role("button", name="Submit the job")).to_be_disabled()
     page.get_by_text("Memory", exact=True).click()
     page.get_by_role("button", name="Prune structured").click()
-    page.get_by_role("textbox", name="Memory").fill("33.6")
+    page.get_by_role("textbox", name="Memory").fill("33.62")
     expect(estimate.get_by_text("not pruned: embeddings, head, norms")).to_be_visible()
     estimate.get_by_role("button", name="Store them in 8 bits").click()
     expect(estimate.get_by_role("button", name="Store them in 8 bits")).to_have_count(0)
