@@ -15,13 +15,18 @@ export function Deploy({ model }: { model: Model }) {
   const { slug } = useWorkspace();
   const navigate = useNavigate();
   const [opened, { open, close }] = useDisclosure(false);
+  const numbers = new Set([model.latest?.number, ...model.aliases.map(({ version }) => version)]);
   const revisions = [
-    ...model.aliases.map(({ name, version }) => ({ value: name, label: `${name} → v${version}` })),
-    ...(model.latest
-      ? [{ value: `v${model.latest.number}`, label: t("models.fixed", { number: model.latest.number }) }]
-      : []),
+    ...[...numbers].flatMap((number) =>
+      number === undefined ? [] : [{ value: `v${number}`, label: t("models.fixed", { number }) }],
+    ),
+    ...model.aliases.map(({ name, version }) => ({
+      value: name,
+      label: t("models.follows", { alias: name, number: version }),
+    })),
   ];
-  const [choice, setChoice] = useState<DeploymentChoice>({ revision: revisions[0]?.value ?? "latest", replicas: 1 });
+  // A version that is published later must not go live by itself unless that was asked for.
+  const [choice, setChoice] = useState<DeploymentChoice>({ revision: revisions[0]?.value ?? "", replicas: 1 });
   const [name, setName] = useState(model.name);
   const create = api.useMutation("post", "/api/v1/deployments", {
     onSuccess: async () => {

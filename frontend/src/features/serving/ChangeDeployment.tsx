@@ -30,7 +30,9 @@ export function ChangeDeployment({ deployment }: { deployment: Deployment }) {
   });
   const options = new Map([
     [revision, revision],
-    ...(model.data?.aliases ?? []).map(({ name: alias, version }) => [alias, `${alias} → v${version}`] as const),
+    ...(model.data?.aliases ?? []).map(
+      ({ name: alias, version }) => [alias, t("models.follows", { alias, number: version })] as const,
+    ),
     ...(versions.data?.results ?? []).map(({ number }) => [`v${number}`, t("models.fixed", { number })] as const),
   ]);
   const submit = (event: FormEvent) => {

@@ -1,4 +1,4 @@
-import { Anchor, Button, Group, Progress, Stack, Table, Text } from "@mantine/core";
+import { Alert, Anchor, Button, Group, Progress, Stack, Table, Text } from "@mantine/core";
 import { keepPreviousData } from "@tanstack/react-query";
 import { useTranslation } from "react-i18next";
 import { Link } from "react-router";
@@ -6,6 +6,7 @@ import { api, reload } from "@/api/client";
 import type { Deployment } from "@/api/types";
 import { Confirm } from "@/components/Confirm";
 import { Empty } from "@/components/Empty";
+import { ErrorNote } from "@/components/ErrorNote";
 import { ListFilters } from "@/components/ListFilters";
 import { Loaded } from "@/components/Loaded";
 import { PAGE_SIZE, Pager, useListAddress } from "@/components/listing";
@@ -69,6 +70,9 @@ function DeploymentView({ deployment }: { deployment: Deployment }) {
   const remove = api.useMutation("delete", "/api/v1/deployments/{deployment_id}", {
     onSuccess: () => reload("/api/v1/deployments", "/api/v1/nodes"),
   });
+  const confirm = api.useMutation("patch", "/api/v1/deployments/{deployment_id}", {
+    onSuccess: () => reload("/api/v1/deployments", "/api/v1/nodes"),
+  });
   const name = `${deployment.workspace}/${deployment.name}`;
   const { ready, of } = rollout(deployment);
   const rolledOut = deployment.wanted
@@ -112,6 +116,28 @@ function DeploymentView({ deployment }: { deployment: Deployment }) {
           )}
         </Group>
       </Group>
+      {deployment.note && (
+        <Alert color="yellow">
+          <Text size="sm">{deployment.note}</Text>
+          {canEdit && deployment.offered && (
+            <Button
+              variant="default"
+              size="xs"
+              mt="xs"
+              loading={confirm.isPending}
+              onClick={() =>
+                confirm.mutate({
+                  params: { path: { deployment_id: deployment.id } },
+                  body: { revision: deployment.revision },
+                })
+              }
+            >
+              {t("serving.moveTo", { version: deployment.offered.version })}
+            </Button>
+          )}
+          {confirm.error && <ErrorNote error={confirm.error} />}
+        </Alert>
+      )}
       <Stack gap={2}>
         <Progress value={(100 * ready) / of} aria-label={rolledOut} size="sm" />
         <Text size="xs" c="dimmed" className="figure">
