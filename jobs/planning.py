@@ -22,6 +22,7 @@ from hub.serving.models import Node, NodeKind
 from jobs.models import Job
 from pst import budget
 from pst.config import TaskName, TrainSettings
+from pst.foreign import names_code
 from pst.messages import Message, said
 from pst_client.contract import JobState, ModelRef, NodeProfile, Target
 
@@ -113,6 +114,11 @@ def plan_of(
                 details=[{"field": "target", "message": Message("give a sparsity alone for a public model")}],
             )
         return None
+    if key := names_code(base.version.config):
+        raise UserError(
+            Message("The base model's config.json has the key {key}, which can make a library load code.", key=key),
+            details=[{"field": "base_model", "message": Message("has the key {key}", key=key)}],
+        )
     node = None if target.on is None else _measured_node(actor=actor, workspace=workspace, node_id=target.on.node)
     timing = None
     if target.on is not None and node is not None:

@@ -202,6 +202,7 @@ def test_the_web_tier_never_loads_torch() -> None:
         "pst",
         "pst.config",
         "pst.budget",
+        "pst.foreign",
         "pst.errors",
         "pst.families",
         "pst.families.decoders",

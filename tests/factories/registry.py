@@ -10,9 +10,21 @@ from uuid import UUID
 from hub.accounts.models import Workspace
 from hub.registry.models import ModelKind, ModelVersion
 from hub.registry.services import ensure_model, publish, store_blob, verify
+from pst.families import tensors
 from pst_client.contract import FileRef
 
 CONFIG = {"model_type": "bert", "architectures": ["BertForSequenceClassification"]}
+BASE = {
+    "model_type": "bert",
+    "architectures": ["BertForMaskedLM"],
+    "hidden_size": 4,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 8,
+    "vocab_size": 20,
+    "max_position_embeddings": 16,
+}
+"""A config with all its sizes."""
 REPORT = {
     "metrics": {"validation": {"accuracy": 0.91, "macro_f1": 0.9}, "test": {"accuracy": 0.9, "macro_f1": 0.89}},
     "dense": {"validation": {"accuracy": 0.92, "macro_f1": 0.91}, "test": {"accuracy": 0.91, "macro_f1": 0.9}},
@@ -32,6 +44,28 @@ def safetensors(tensors: dict[str, tuple[str, list[int], bytes]] | None = None) 
         data += content
     raw = json.dumps(header).encode()
     return struct.pack("<Q", len(raw)) + raw + data
+
+
+def base_files(config: dict[str, Any] | None = None, tokens: int = 20, **changed: bytes | None) -> dict[str, bytes]:
+    """The files of a tiny base model that belong together; None leaves one out."""
+    config = BASE if config is None else config
+    weights = {
+        spec.name: ("F32", list(spec.shape), bytes(4 * spec.numel)) for spec in tensors(config, 2) if not spec.head
+    }
+    found: dict[str, bytes | None] = {
+        "config.json": json.dumps(config).encode(),
+        "model.safetensors": safetensors(weights),
+        "tokenizer.json": word_tokenizer(tokens),
+        "tokenizer_config.json": b'{"tokenizer_class": "TokenizersBackend", "pad_token": "w0"}',
+    }
+    return {name: content for name, content in {**found, **changed}.items() if content is not None}
+
+
+def word_tokenizer(tokens: int, added: dict[str, int] | None = None) -> bytes:
+    """A tokenizer.json of so many words w0, w1, ..., and tokens added to them."""
+    vocabulary = {f"w{number}": number for number in range(tokens)}
+    more = [{"id": number, "content": content, "special": True} for content, number in (added or {}).items()]
+    return json.dumps({"model": {"type": "WordLevel", "vocab": vocabulary}, "added_tokens": more}).encode()
 
 
 def files(**changed: bytes) -> dict[str, bytes]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import struct
+import time
 from pathlib import Path
 from typing import Any
 
@@ -16,19 +17,33 @@ from rest_framework.test import APIClient
 from hub.accounts.models import Role
 from hub.core.errors import UserError
 from hub.registry.models import Model, ModelVersion
-from hub.registry.weights import read_header
+from hub.registry.weights import MAX_HEADER_BYTES, read_header
+from pst.families import tensors
 from tests.factories.accounts import Person, bearer, node_secret, person
-from tests.factories.registry import CONFIG, safetensors
+from tests.factories.registry import BASE, base_files, safetensors, word_tokenizer
 
 pytestmark = pytest.mark.django_db
 URL = "/api/v1/base-models"
-GOOD = {
-    "config.json": json.dumps(CONFIG).encode(),
-    "model.safetensors": safetensors(
-        {"w": ("F32", [2, 3], bytes(24)), "ids": ("I64", [2], bytes(16)), "b": ("BF16", [4], bytes(8))}
-    ),
-    "tokenizer.json": b"{}",
-}
+GOOD = base_files()
+PARAMETERS = sum(spec.numel for spec in tensors(BASE, 2) if not spec.head)
+
+
+def configured(**changes: Any) -> dict[str, bytes | None]:
+    return {"config.json": json.dumps({**BASE, **changes}).encode()}
+
+
+def _sharded() -> dict[str, bytes | None]:
+    """The weights in two files and their index."""
+    specs = [spec for spec in tensors(BASE, 2) if not spec.head]
+    places = {spec.name: f"model-{1 + number % 2}.safetensors" for number, spec in enumerate(specs)}
+    found: dict[str, bytes | None] = {"model.safetensors": None}
+    for file in set(places.values()):
+        held = {s.name: ("F32", list(s.shape), bytes(4 * s.numel)) for s in specs if places[s.name] == file}
+        found[file] = safetensors(held)
+    return found | {"model.safetensors.index.json": json.dumps({"weight_map": places}).encode()}
+
+
+SHARDED = _sharded()
 
 
 def upload(client: APIClient, contents: dict[str, bytes], **fields: str) -> Any:
@@ -46,28 +61,28 @@ def test_upload_and_list(owner: Person, outsider: Person) -> None:
         "title": "My encoder",
         "version": 1,
         "commit": version.commit,
-        "architecture": "BertForSequenceClassification",
-        "parameters": 10,
+        "architecture": "BertForMaskedLM",
+        "parameters": PARAMETERS,
         "bytes": sum(file.blob.size for file in version.files.all()),
         "license": "Apache-2.0",
         "workspace": "acme",
     }
-    assert answer.json() == expected
+    assert answer.json() == expected | {"left_out": []}
     assert owner.client.get(URL).json()["results"] == [expected]
     assert outsider.client.get(URL).json()["results"] == []
-    assert version.config == CONFIG and version.created_by == owner.user
+    assert version.config == BASE and version.created_by == owner.user
     assert version.report["base_model"] == {
-        "architecture": "BertForSequenceClassification",
-        "parameters": 10,
-        "tensors": 3,
-        "dtypes": ["BF16", "F32", "I64"],
+        "architecture": "BertForMaskedLM",
+        "parameters": PARAMETERS,
+        "tensors": sum(1 for spec in tensors(BASE, 2) if not spec.head),
+        "dtypes": ["F32"],
         "weight_bytes": len(GOOD["model.safetensors"]),
     }
 
 
 def test_the_same_again_is_the_same_version(owner: Person) -> None:
     assert [upload(owner.client, GOOD).json()["version"] for _ in range(2)] == [1, 1]
-    changed = {**GOOD, "tokenizer.json": b'{"a": 1}'}
+    changed = {**GOOD, "tokenizer.json": word_tokenizer(19)}
     assert upload(owner.client, changed).json()["version"] == 2
     assert upload(owner.client, changed, license="mit").json()["version"] == 3
 
@@ -95,15 +110,41 @@ def test_files_that_can_run_code_are_refused(owner: Person, name: str) -> None:
         ({"config.json": None}, "config.json is missing"),
         ({"model.safetensors": None}, "no weights"),
         ({"tokenizer.json": None}, "no tokenizer"),
-        ({"run.sh": b"x"}, "run.sh is no file of a base model"),
         ({"config.json": b"{"}, "config.json is not valid JSON"),
         ({"config.json": b"[]"}, "must hold a JSON object"),
         ({"config.json": b"{}"}, "no model_type"),
         ({"config.json": b'{"model_type": 3}'}, "no model_type"),
         ({"config.json": b'{"model_type": "bert", "x": "\\u0000"}'}, "NUL"),
         ({"model.safetensors": b"PK\x03\x04" + bytes(100)}, "not a valid safetensors file"),
-        ({"model.safetensors.index.json": b"{}"}, "no weight_map"),
-        ({"model.safetensors.index.json": b'{"weight_map": {"w": "other.safetensors"}}'}, "other.safetensors"),
+        (SHARDED | {"model.safetensors.index.json": b"{}"}, "no weight_map"),
+        (SHARDED | {"model.safetensors.index.json": None}, "send model.safetensors.index.json"),
+        (SHARDED | {"model-2.safetensors": None}, "model-2.safetensors, which is missing"),
+        (SHARDED | {"model-2.safetensors": safetensors()}, "which it does not"),
+        (configured(num_hidden_layers=3), "no tensor bert.encoder.layer.2.attention.self.query.weight"),
+        (configured(hidden_size=8), "has the shape 4 x 4, but config.json asks for 8 x 8"),
+        (configured(vocab_size=30), "has the shape 20 x 4, but config.json asks for 30 x 4"),
+        (configured(num_hidden_layers=100_000), "num_hidden_layers as 100000, and 256 is the most"),
+        (configured(num_attention_heads=10**9), "num_attention_heads as 1000000000"),
+        (configured(intermediate_size=10**30), "intermediate_size as 1000"),
+        (configured(hidden_size="4"), "hidden_size as a positive whole number"),
+        (configured(vocab_size=None), "vocab_size"),
+        (configured(model_type="exotic"), "model type 'exotic' is not supported"),
+        (configured(auto_map={"AutoModel": "evil--model.Model"}), "the key auto_map"),
+        (configured(text_config={"a": [{"_attn_implementation": "someone/kernel"}]}), "the key _attn_implementation"),
+        ({"generation_config.json": b'{"custom_generate": "someone/code"}'}, "the key custom_generate"),
+        ({"config.json": b'{"model_type": "bert", "x": "' + bytes(b"x" * 2**20) + b'"}'}, "config.json is larger"),
+        ({"tokenizer.json": word_tokenizer(21)}, "has 21 tokens, but the model has 20 embeddings"),
+        ({"tokenizer.json": word_tokenizer(20, {"[PAD]": 600})}, "has 601 tokens"),
+        ({"tokenizer_config.json": b'{"pad_token": "[PAD]"}'}, "has 21 tokens"),
+        ({"tokenizer.json": b"{}"}, "tokenizer.json is broken: it lacks model or added_tokens"),
+        ({"tokenizer.json": b'{"model": {"vocab": {"a": "b"}}, "added_tokens": []}'}, "a token has no number"),
+        ({"tokenizer.json": b'{"model": {"vocab": [3]}, "added_tokens": []}'}, "a piece that is none"),
+        ({"tokenizer.json": b'{"model": {"vocab": {}}, "added_tokens": [{}]}'}, "an added token without"),
+        ({"tokenizer.json": b"[" * 10**6}, "tokenizer.json is broken: it is not valid JSON"),
+        ({"tokenizer.json": b"\xff"}, "tokenizer.json is broken: it is not valid JSON"),
+        ({"tokenizer.json": None, "vocab.txt": b"a\n" * 21}, "has 22 tokens"),
+        ({"tokenizer.json": None, "vocab.json": b'{"a": 20}'}, "has 22 tokens"),
+        ({"tokenizer_config.json": b'{"tokenizer_class": "TokenizersBackend"}'}, "neither a padding token nor an end"),
         ({"tokenizer_config.json": b"nope"}, "tokenizer_config.json is not valid JSON"),
     ],
 )
@@ -112,6 +153,84 @@ def test_what_is_refused_is_named(owner: Person, contents: dict[str, bytes | Non
     answer = upload(owner.client, merged)
     assert answer.status_code == 400 and says in answer.json()["error"]["message"], answer.content
     assert not Model.objects.exists()
+
+
+def test_other_files_of_a_public_repository_are_left_out(owner: Person) -> None:
+    others = [".gitattributes", "modules.json", "sentence_bert_config.json", "model.onnx", "run.sh"]
+    answer = upload(owner.client, {**GOOD, **dict.fromkeys(others, b"nothing of ours")})
+    assert answer.status_code == 201 and sorted(answer.json()["left_out"]) == sorted(others)
+    assert not set(others) & {file.path for file in ModelVersion.objects.get().files.all()}
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"model_type": "t5", "d_model": 4, "d_ff": 8, "num_layers": 2, "num_heads": 2, "d_kv": 2, "vocab_size": 20},
+        {"model_type": "gpt2", "n_embd": 4, "n_head": 2, "n_layer": 2, "vocab_size": 20, "n_positions": 16},
+        {
+            "model_type": "llama",
+            "hidden_size": 4,
+            "intermediate_size": 8,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 2,
+            "max_position_embeddings": 16,
+            "vocab_size": 20,
+        },
+    ],
+)
+def test_a_checkpoint_may_lack_the_model_s_prefix_or_have_it(owner: Person, config: dict[str, Any]) -> None:
+    specs = [spec for spec in tensors(config, 2) if not spec.head]
+    for name in ("bare", "whole"):
+        weights = {
+            spec.name if name == "whole" else spec.name.partition(".")[2]: (
+                "F32",
+                list(spec.shape),
+                bytes(4 * spec.numel),
+            )
+            for spec in specs
+        }
+        answer = upload(owner.client, base_files(config, **{"model.safetensors": safetensors(weights)}), name=name)
+        assert answer.status_code == 201, answer.content
+
+
+def test_who_sends_a_large_body_is_asked_first(owner: Person, api: APIClient, settings) -> None:
+    """The body is not touched for a viewer, nor one that is longer than what is taken, whoever sends it."""
+
+    class Unread(io.RawIOBase):
+        def read(self, size: int = -1) -> bytes:
+            raise AssertionError("the body was read")
+
+    viewer = person("vera", workspace="acme", role=Role.VIEWER)
+    signed_in = APIClient(enforce_csrf_checks=True)
+    signed_in.force_login(viewer.user)
+    signed_in.cookies["csrftoken"] = "c" * 32
+
+    def send(client: APIClient, url: str, length: int) -> int:
+        headers = {"wsgi.input": Unread(), "CONTENT_LENGTH": str(length), "HTTP_X_CSRFTOKEN": "c" * 32}
+        return int(client.generic("POST", url, b"", "multipart/form-data; boundary=x", **headers).status_code)
+
+    for url in (URL, "/api/v1/datasets", "/api/v1/datasets/preview"):
+        assert send(viewer.client, url, 10**6) == 403
+        assert send(signed_in, url, 10**6) == 403
+        assert send(owner.client, url, 10**15) == 413
+    for url in ("/api/v1/session", "/admin/login/", "/api/v1/jobs"):
+        assert send(api, url, settings.JSON_MAX_BYTES + 1) == 413
+
+
+def test_a_header_is_bounded_before_it_is_read(owner: Person) -> None:
+    """35 MB of tensors' names took 32 s."""
+    entries = {f"t{n}": {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]} for n in range(70_000)}
+    raw = header(entries)
+    assert len(raw) > MAX_HEADER_BYTES
+    begin = time.monotonic()
+    answer = upload(owner.client, {**GOOD, "model.safetensors": raw})
+    assert answer.status_code == 400 and "may be read" in answer.json()["error"]["message"]
+    halves = {f"model-{n}.safetensors": header(dict(list(entries.items())[n::2])) for n in (0, 1)}
+    index = json.dumps({"weight_map": {"t0": "model-0.safetensors"}}).encode()
+    together = base_files(**halves, **{"model.safetensors": None, "model.safetensors.index.json": index})
+    answer = upload(owner.client, together)
+    assert answer.status_code == 400 and "may be read" in answer.json()["error"]["message"]
+    assert time.monotonic() - begin < 10
 
 
 def test_limits_and_names(owner: Person, settings) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from datetime import timedelta
 from typing import Any
 
@@ -253,6 +254,18 @@ def test_estimate(owner: Person) -> None:
     refused(without, 400, "invalid", "num_labels")
     public = {"base_model": {"public": "a/b"}, "target": {"sparsity": 0.9}, "num_labels": 3}
     assert owner.client.post("/api/v1/estimates", public).json()["plan"] is None
+
+
+def test_an_estimate_does_not_believe_what_a_stored_config_says(owner: Person) -> None:
+    base_model("endless", config=BERT | {"num_hidden_layers": 100_000})
+    base_model("coded", config=BERT | {"auto_map": {"AutoModel": "someone--code.Model"}})
+    begin = time.monotonic()
+    for name, says in (("endless", "num_hidden_layers as 100000"), ("coded", "the key auto_map")):
+        body = submission(owner, base_model=f"base/{name}")
+        for url in ("/api/v1/estimates", "/api/v1/jobs"):
+            asked = body if url.endswith("jobs") else {key: body[key] for key in ("base_model", "target", "dataset")}
+            assert says in refused(owner.client.post(url, asked), 400, "invalid")
+    assert time.monotonic() - begin < 5
 
 
 def test_estimates_in_another_workspace_are_404(owner: Person, outsider: Person) -> None:

@@ -163,10 +163,48 @@ def broken(folder: Path, change: str) -> None:
 def test_a_folder_that_is_no_safe_model_is_refused(change: str, tmp_path: Path) -> None:
     folder = save_folder(tmp_path, "bert")
     broken(folder, change)
-    with pytest.raises(PSTError, match=r"can't be loaded|no base model|is not supported"):
+    with pytest.raises(PSTError, match=r"can't be loaded|no base model|is not supported|make a library load code"):
         load_model(folder, "classification", ["a", "b"], 0)
 
 
 def test_another_architecture_than_the_config_says_is_refused() -> None:
     with pytest.raises(PSTError, match="the first that differs is"):
         matched_specs(tiny("bert"), {**CONFIGS["bert"], "intermediate_size": 40}, 3)
+
+
+def test_a_tokenizer_of_sentencepiece_alone(tmp_path: Path) -> None:
+    """As older mT5 and LLaMA folders have it: spiece.model, and no tokenizer.json."""
+    import sentencepiece
+
+    words = tmp_path / "words.txt"
+    words.write_text("\n".join(f"some words of row {number} and more of them" for number in range(200)))
+    sentencepiece.SentencePieceTrainer.train(
+        input=str(words),
+        model_prefix=str(tmp_path / "spiece"),
+        vocab_size=40,
+        pad_id=0,
+        eos_id=1,
+        unk_id=2,
+        bos_id=-1,
+        minloglevel=2,
+    )
+    settings = {"tokenizer_class": "T5Tokenizer", "extra_ids": 0, "pad_token": "<pad>", "eos_token": "</s>"}
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings))
+    folder = save_folder(tmp_path, "mt5", "generation", vocab_size=40)
+    found = load_tokenizer(folder)
+    ids = found("some words").input_ids
+    assert (
+        ids[-1] == found.eos_token_id == 1
+        and len(ids) > 2
+        and found.decode(ids, skip_special_tokens=True) == "some words"
+    )
+    model = load_model(folder, "classification", ["a", "b"], 0)
+    batch = found(["some words", "more"], padding=True, return_tensors="pt")
+    assert model(**batch).logits.shape == (2, 2)
+
+
+def test_a_tokenizer_that_breaks_its_library_is_one_sentence(tmp_path: Path) -> None:
+    folder = save_folder(tmp_path, "bert")
+    (folder / "tokenizer.json").write_text("{}")
+    with pytest.raises(PSTError, match="The base model's tokenizer can't be loaded"):
+        load_tokenizer(folder)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ import torch
 from transformers.pytorch_utils import Conv1D
 
 from pst.base import matched_specs, state_of
+from pst.budget import Target, plan
 from pst.errors import BudgetError
 from pst.families import FAMILIES, blocks, groups, max_tokens, tensors, tied, unit_families
 from tests.pst.tiny import CONFIGS, DECODERS, ENCODERS, TWO_STACKS, tiny
@@ -167,3 +169,24 @@ def test_heads_that_do_not_divide_are_refused() -> None:
 def test_an_unknown_task_is_refused() -> None:
     with pytest.raises(BudgetError, match="must be one of classification, regression"):
         tensors(CONFIGS["bert"], 2, "translation")
+
+
+@pytest.mark.parametrize(
+    ("kind", "key"),
+    [
+        ("bert", "num_hidden_layers"),
+        ("llama", "num_hidden_layers"),
+        ("gpt2", "n_layer"),
+        ("t5", "num_layers"),
+        ("bart", "decoder_layers"),
+        ("llama", "num_attention_heads"),
+        ("t5", "d_ff"),
+    ],
+)
+def test_a_number_beyond_all_bounds_is_refused_at_once(kind: str, key: str) -> None:
+    """100,000 layers kept an estimate busy for minutes."""
+    config = {**tiny(kind).config.to_dict(), key: 10**8}
+    begin = time.monotonic()
+    with pytest.raises(BudgetError, match=f"gives {key} as 100000000"):
+        plan(config, Target(sparsity=0.9), num_labels=2)
+    assert time.monotonic() - begin < 1

@@ -19,6 +19,7 @@ import pytest
 
 from pst import machine
 from pst.config import TrainSettings
+from pst.messages import Message, recall
 from pst_client import hardware
 from pst_client.api.worker import Leased
 from pst_client.client import Platform
@@ -36,7 +37,7 @@ from pst_client.contract import (
 )
 from pst_client.environment import SettingsMissing, node_name
 from pst_client.errors import PlatformError
-from pst_worker import inputs, stream
+from pst_worker import inputs, run, stream
 from pst_worker.child import Child, death_sentence, environment
 from pst_worker.inputs import run_spec
 from pst_worker.settings import from_environment
@@ -309,7 +310,7 @@ def test_a_public_model_is_weights_and_texts_only(monkeypatch: pytest.MonkeyPatc
         return str(tmp_path)
 
     assert fetch_public(monkeypatch, tmp_path, download) == tmp_path
-    assert asked["allow_patterns"] == ["*.safetensors", "*.json", "*.txt"]
+    assert asked["allow_patterns"] == ["*.safetensors", "*.json", "*.txt", "*.model", "*.jinja"]
     assert "endpoint" not in asked
     assert "token" not in asked, "the platform's tokens go to the platform alone"
 
@@ -438,3 +439,18 @@ def test_an_event_that_can_not_be_used_does_not_stop_the_reading(tmp_path: Path)
     os.close(writing)
     Child._read(cast(Child, SimpleNamespace(_on_event=listen)), reading)
     assert heard == [1, 2]
+
+
+def test_a_user_sees_no_folder_of_the_worker(tmp_path: Path) -> None:
+    job, base = tmp_path / "jobs" / "1", tmp_path / "cache" / "models--lab" / "snapshots" / "abc"
+    job.mkdir(parents=True)
+    (job / "spec.json").write_text(json.dumps({"base_model": str(base)}))
+    message = Message(
+        "{name} can't be read, nor {other} in {base}", name=base / "config.json", other=job / "a", base=base
+    )
+    run.end(job, run.REFUSED, {"outcome": "refused", "error": str(message), "detail": f"File {base}/x, {job}"})
+    outcome = json.loads((job / "outcome.json").read_text())
+    assert outcome["error"] == "config.json can't be read, nor a in the folder"
+    assert outcome["detail"] == "File x, the folder"
+    assert recall(outcome["error"], outcome["said"]).params["name"] == "config.json"  # type: ignore[attr-defined]
+    assert str(tmp_path) not in json.dumps(outcome)

@@ -31,6 +31,7 @@ from transformers.utils import logging as output
 from pst.config import FrozenWeights
 from pst.errors import FormatError, PSTError
 from pst.families import TensorSpec, architecture, tensors, tied
+from pst.foreign import names_code
 from pst.formats import DENSE_FILE, SPARSE_FOLDER, Compact
 from pst.messages import Message
 from pst.shards import Files, Tensors, has_files
@@ -59,6 +60,10 @@ def read_config(folder: Path) -> dict[str, Any]:
         ) from error
     if not isinstance(config, dict):
         raise PSTError(Message("{name} must hold a JSON object.", name=folder / "config.json"))
+    if key := names_code(config):
+        raise PSTError(
+            Message("The base model's config.json has the key {key}, which can make a library load code.", key=key)
+        )
     return config
 
 
@@ -107,9 +112,7 @@ def open_model(folder: Path, task: str, labels: Sequence[str], seed: int, place:
                 model.generation_config = GenerationConfig.from_pretrained(folder, local_files_only=True)
         opened = Opened(model, place.source or weights_in(folder), content, task, place)
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        raise PSTError(
-            Message("The base model in {folder} can't be loaded: {error}", folder=folder, error=error)
-        ) from error
+        raise PSTError(Message("The base model can't be loaded: {error}", error=error)) from error
     if task == "generation":
         # T5's class says that its LM head is tied even where the checkpoint holds one of its own (T5 1.1, mT5).
         head: Any = model.get_output_embeddings()  # type: ignore[no-untyped-call]
@@ -311,15 +314,11 @@ def load_tokenizer(folder: Path) -> Any:
     """
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
-    except (OSError, ValueError) as error:
-        raise PSTError(
-            Message("The tokenizer in {folder} can't be loaded: {error}", folder=folder, error=error)
-        ) from error
+    except Exception as error:  # whatever its file holds, the libraries raise: KeyError, their own Exception
+        raise PSTError(Message("The base model's tokenizer can't be loaded: {error}", error=error)) from error
     if tokenizer.pad_token_id is None:
         if tokenizer.eos_token is None:
-            raise PSTError(
-                Message("The tokenizer in {folder} has neither a padding token nor an end of the text.", folder=folder)
-            )
+            raise PSTError(Message("The base model's tokenizer has neither a padding token nor an end of the text."))
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
 

@@ -148,7 +148,9 @@ class Files:
             else:
                 self._files = dict.fromkeys(self._file(path.name).keys(), path.name)
         except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
-            raise FormatError(Message("The weights {path} can't be read: {error}", path=path, error=error)) from error
+            raise FormatError(
+                Message("The weights {path} can't be read: {error}", path=path.name, error=error)
+            ) from error
 
     def __contains__(self, name: object) -> bool:
         return name in self._files
@@ -161,7 +163,9 @@ class Files:
             return tuple(self._file(self._files[name]).get_slice(name).get_shape())
         except (OSError, SafetensorError) as error:
             raise FormatError(
-                Message("The tensor {name} of {path} can't be read: {error}", name=name, path=self.path, error=error)
+                Message(
+                    "The tensor {name} of {path} can't be read: {error}", name=name, path=self.path.name, error=error
+                )
             ) from error
 
     def tensor(self, name: str, device: torch.device) -> Tensor:
@@ -169,7 +173,9 @@ class Files:
             found: Tensor = self._file(self._files[name]).get_tensor(name)
         except (OSError, SafetensorError) as error:
             raise FormatError(
-                Message("The tensor {name} of {path} can't be read: {error}", name=name, path=self.path, error=error)
+                Message(
+                    "The tensor {name} of {path} can't be read: {error}", name=name, path=self.path.name, error=error
+                )
             ) from error
         return found.to(device)
 

@@ -21,7 +21,8 @@ from pst_client.client import Platform
 from pst_client.contract import Claim, JobSpec, ModelRef
 from pst_client.errors import PlatformError, Unreachable
 
-PUBLIC_FILES = ["*.safetensors", "*.json", "*.txt"]
+PUBLIC_FILES = ["*.safetensors", "*.json", "*.txt", "*.model", "*.jinja"]
+"""Weights, configs and tokenizers, those of sentencepiece too, and chat templates."""
 SUBFOLDERS = ["*/*"]
 SPLITS = ("train", "validation", "test")
 RESUME_FILE = "resume.safetensors"

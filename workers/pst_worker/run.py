@@ -16,6 +16,7 @@ import argparse
 import ctypes
 import json
 import os
+import re
 import signal
 import sys
 import threading
@@ -117,9 +118,28 @@ def run(folder: Path, events: int | str, rank: int = 0) -> int:
 
 def end(folder: Path, code: int, outcome: dict[str, Any], name: str = OUTCOME) -> int:
     if "error" in outcome:
-        outcome = outcome | {"said": said(outcome["error"])}
+        outcome = without_folders(outcome | {"said": said(outcome["error"])}, folder)
     (folder / name).write_text(json.dumps(outcome), encoding="utf-8")
     return code
+
+
+def without_folders(outcome: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """``outcome`` as users may see it: a file of the job or of its base model by its name alone."""
+    try:
+        base = [json.loads((folder / "spec.json").read_text("utf-8"))["base_model"]]
+    except (OSError, ValueError, LookupError, TypeError):
+        base = []  # what is wrong may be the very spec
+    places = sorted({str(folder), *(place for place in base if isinstance(place, str) and place)}, key=len)
+    pattern = re.compile("|".join(re.escape(place) + r"(?:/|\b)" for place in reversed(places)))
+
+    def hide(value: Any) -> Any:
+        if isinstance(value, str):
+            return pattern.sub(lambda match: "" if match.group().endswith("/") else "the folder", value)
+        if isinstance(value, dict):
+            return {key: hide(inner) for key, inner in value.items()}
+        return value
+
+    return {key: hide(value) for key, value in outcome.items()}
 
 
 def main(arguments: list[str] | None = None) -> int:

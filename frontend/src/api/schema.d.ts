@@ -33,7 +33,8 @@ export interface paths {
         put?: never;
         /**
          * @description Upload a pretrained model: safetensors only, since other weight files can run code. The same name again
-         *     makes its next version, unless the files are those of the newest one.
+         *     makes its next version, unless the files are those of the newest one. Config, weights and tokenizer must belong
+         *     together; other files of a public repository are left out.
          */
         post: operations["uploadBaseModel"];
         delete?: never;
@@ -3666,6 +3667,23 @@ export interface components {
             /** @description config.json, *.safetensors and the tokenizer's files, one part each. */
             files: string[];
         };
+        /** @description A base model that has just come in. */
+        UploadedBaseModel: {
+            repo: string;
+            name: string;
+            readonly title: string;
+            readonly version: number;
+            readonly commit: string;
+            readonly architecture: string;
+            /** @description Elements of the floating-point tensors. */
+            readonly parameters: number;
+            /** @description Bytes of all files. */
+            readonly bytes: number;
+            readonly license: string;
+            workspace: string;
+            /** @description Files that were sent and belong to no base model: they were not kept. */
+            left_out: string[];
+        };
         User: {
             readonly id: number;
             /** @description Required. 150 characters or fewer. Letters, digits and @/./+/-/_ only. */
@@ -3907,7 +3925,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["BaseModel"];
+                    "application/json": components["schemas"]["UploadedBaseModel"];
                 };
             };
             default: {

@@ -98,6 +98,16 @@ def actor_of(request: Request) -> Actor:
     return cached
 
 
+def require_somewhere(request: Request, role: Role) -> None:
+    """Raise Forbidden where the caller has ``role`` in no workspace, or not in the one that the query names: asked
+    before a body is read, which may be large and name the workspace itself."""
+    roles = actor_of(request).roles
+    if "workspace" in request.query_params:
+        workspace_of(request, role=role)
+    elif not any(held.rank >= role.rank for held in roles.values()):
+        raise Forbidden(Message("This needs the role {role} in a workspace.", role=word(role.value)))
+
+
 def workspace_of(request: Request, *, role: Role) -> Workspace:
     """Where a request creates or lists: the ``workspace`` that its body or query names, else the only one there is.
 

@@ -19,6 +19,7 @@ from rest_framework.views import APIView
 
 from hub.accounts.actor import actor_of, workspace_of
 from hub.accounts.models import Role
+from hub.accounts.uploading import EditorsUpload
 from hub.core.api import Pages
 from hub.core.errors import Conflict, NotFound, TooLarge, UserError
 from hub.core.parsers import JSONParser
@@ -44,6 +45,10 @@ from hub.datasets.serializers import (
 from pst.messages import Message, word
 
 PREVIEW_ROWS = 10
+PREVIEW_BYTES = 4 * 1024 * 1024
+"""Of a file, from its beginning: enough for the rows that are shown and for finding how it is written."""
+FORM_BYTES = 1024 * 1024
+"""Of a form beside its files."""
 FILES = {"file": Split.TRAIN, "validation_file": Split.VALIDATION, "test_file": Split.TEST}
 UPLOADS = {"upload": Split.TRAIN, "validation_upload": Split.VALIDATION, "test_upload": Split.TEST}
 
@@ -60,20 +65,10 @@ def options_in(data: dict[str, Any]) -> dict[str, Any]:
     return {name: data[name] for name in OPTION_NAMES if name in data}
 
 
-class BoundedUpload:
-    """Refuses a request that is too long before anything of it is read."""
-
-    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
-        length = request.META.get("CONTENT_LENGTH") or "0"
-        most = len(FILES) * settings.UPLOAD_MAX_BYTES + 1024 * 1024
-        if length.isdigit() and int(length) > most:
-            raise TooLarge(
-                Message(
-                    "An uploaded file may have at most {most:,} bytes.",
-                    most=settings.UPLOAD_MAX_BYTES,
-                )
-            )
-        super().initial(request, *args, **kwargs)  # type: ignore[misc]
+class BoundedUpload(EditorsUpload):
+    @staticmethod
+    def largest_body() -> int:
+        return int(len(FILES) * settings.UPLOAD_MAX_BYTES) + FORM_BYTES
 
 
 class DatasetFilter(filters.FilterSet):
@@ -144,6 +139,16 @@ class DatasetsView(BoundedUpload, generics.ListAPIView[Dataset]):
         return Response(DatasetSerializer(dataset).data, status=status.HTTP_201_CREATED)
 
 
+def beginning(file: UploadedFile[bytes], most: int) -> bytes:
+    """The first ``most`` bytes, without the line that they cut in two; the whole file where it is shorter."""
+    found: bytes = file.read(most)
+    if len(found) < most:
+        return found
+    found = found[: found.rfind(b"\n") + 1] or found
+    # Of UTF-16 a character has two bytes, and an end of the line one of them.
+    return found[: len(found) // 2 * 2] if b"\0" in found else found
+
+
 def _upload(file: UploadedFile[bytes]) -> services.Upload:
     return services.Upload(file.name or "upload", file.chunks())
 
@@ -186,7 +191,9 @@ class PreviewView(BoundedUpload, APIView):
         options = services.options_of(options_in(given.validated_data))
         problems = Problems()
         try:
-            table = open_table(file.name or "upload", file.read(), options, services.limits(), problems)
+            table = open_table(
+                file.name or "upload", beginning(file, PREVIEW_BYTES), options, services.limits(), problems
+            )
         except Unreadable:
             raise UserError(
                 Message("The file cannot be read: {why}", why=problems.first[0].message),

@@ -97,6 +97,10 @@ class TusView(APIView):
 
     parser_classes = [OffsetStream]
 
+    @staticmethod
+    def largest_body() -> int:
+        return int(settings.UPLOAD_MAX_BYTES)
+
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         super().initial(request, *args, **kwargs)
         if request.method not in {"GET", "OPTIONS"} and request.headers.get("Tus-Resumable") != VERSION:

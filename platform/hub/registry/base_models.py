@@ -14,13 +14,25 @@ from django.db import transaction
 from hub.accounts.models import User, Workspace
 from hub.core.errors import TooLarge, UserError
 from hub.core.streams import chunks
+from hub.registry import tokenizers
 from hub.registry.files import MAX_JSON_BYTES, check_paths, parse_object
+from hub.registry.fit import Shapes, check_config, check_no_code, check_shapes
 from hub.registry.models import ModelKind, ModelVersion
 from hub.registry.services import CARD, CONFIG, REPORT, ensure_model, publish, store_blob, verify
-from hub.registry.weights import Weights, read_header
+from hub.registry.weights import MAX_HEADER_BYTES, Weights, read_header
 from pst.messages import Message
 from pst_client.contract import FileRef
 
+WEIGHTS = "model.safetensors"
+MAX_CONFIG_BYTES = 1024 * 1024
+TOKENIZER_FILES = {
+    "vocab.txt",
+    "vocab.json",
+    tokenizers.FILE,
+    tokenizers.CONFIG,
+    tokenizers.SPECIAL,
+    tokenizers.ADDED,
+}
 WEIGHTS_INDEX = "model.safetensors.index.json"
 ALLOWED = (
     CONFIG,
@@ -49,6 +61,10 @@ UNSAFE = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.pickle", "*.npy", "*.n
 TOKENIZERS = ("tokenizer.json", "vocab.txt", "vocab.json", "tokenizer.model", "spiece.model", "*.bpe.model")
 
 
+def unsafe(name: str) -> bool:
+    return any(fnmatch.fnmatchcase(name.lower(), pattern) for pattern in UNSAFE)
+
+
 def allowed(name: str) -> bool:
     return any(fnmatch.fnmatchcase(name, pattern) for pattern in ALLOWED)
 
@@ -62,12 +78,15 @@ class Source:
     size: int
 
 
-def check_names(names: Iterable[str]) -> None:
-    """Raise UserError for a file that a base model may not have, or when config, weights or tokenizer are missing."""
-    names = list(names)
-    check_paths(names)
-    for name in names:
-        if any(fnmatch.fnmatchcase(name.lower(), pattern) for pattern in UNSAFE):
+def split_names(names: Iterable[str]) -> tuple[list[str], list[str]]:
+    """(files of a base model, others that are left out: what else a public repository holds).
+
+    Raises UserError for a file that can run code, and when config, weights or tokenizer are missing.
+    """
+    given = list(names)
+    check_paths(given)
+    for name in given:
+        if unsafe(name):
             raise UserError(
                 Message(
                     "{name} can run code when it is loaded, so it is refused: upload the weights as "
@@ -77,14 +96,7 @@ def check_names(names: Iterable[str]) -> None:
                 code="unsafe_file",
                 details=[{"file": name, "message": Message("not safetensors")}],
             )
-        if not allowed(name):
-            raise UserError(
-                Message(
-                    "{name} is no file of a base model; send config.json, *.safetensors and the tokenizer's files.",
-                    name=name,
-                ),
-                details=[{"file": name, "message": Message("unknown name")}],
-            )
+    names = [name for name in given if allowed(name)]
     if CONFIG not in names:
         raise UserError(
             Message("config.json is missing; it says what kind of model this is."), details=[{"file": CONFIG}]
@@ -98,49 +110,82 @@ def check_names(names: Iterable[str]) -> None:
             Message("There is no tokenizer: send tokenizer.json, or the vocabulary."),
             details=[{"file": "tokenizer.json"}],
         )
+    return names, [name for name in given if not allowed(name)]
 
 
-def _read_json(source: Source) -> dict[str, Any]:
+def _read_json(source: Source, most: int = MAX_JSON_BYTES) -> dict[str, Any]:
     source.stream.seek(0)
-    return parse_object(source.stream.read(MAX_JSON_BYTES + 1), name=source.name)
+    return parse_object(source.stream.read(most + 1), name=source.name, most=most)
 
 
-def _check_index(index: Mapping[str, Any], names: set[str]) -> None:
-    shards = index.get("weight_map")
-    if not isinstance(shards, dict) or not all(isinstance(name, str) for name in shards.values()):
+def _files_of_tensors(by_name: Mapping[str, Source]) -> dict[str, str] | None:
+    """The file of each tensor, as the index says; None where all tensors are in one file. Raises UserError."""
+    if WEIGHTS in by_name:
+        return None
+    if WEIGHTS_INDEX not in by_name:
         raise UserError(
-            Message("{name} has no weight_map.", name=WEIGHTS_INDEX),
+            Message("The weights lie in several files; send {name} too, which says what is where.", name=WEIGHTS_INDEX),
             details=[{"file": WEIGHTS_INDEX}],
         )
-    for missing in sorted(set(shards.values()) - names):
+    shards = _read_json(by_name[WEIGHTS_INDEX]).get("weight_map")
+    if not isinstance(shards, dict) or not shards or not all(isinstance(name, str) for name in shards.values()):
+        raise UserError(Message("{name} has no weight_map.", name=WEIGHTS_INDEX), details=[{"file": WEIGHTS_INDEX}])
+    for missing in sorted(set(shards.values()) - by_name.keys()):
         raise UserError(
             Message("{name} names {missing}, which is missing.", name=WEIGHTS_INDEX, missing=missing),
             details=[{"file": missing}],
         )
+    return shards
+
+
+def _read_weights(by_name: Mapping[str, Source]) -> tuple[list[Weights], Shapes]:
+    """What the headers of all files say, and the shape of each tensor that is used. Raises UserError."""
+    places = _files_of_tensors(by_name)
+    headers: dict[str, Weights] = {}
+    left = MAX_HEADER_BYTES
+    for name in sorted(by_name):
+        if name.endswith(".safetensors"):
+            by_name[name].stream.seek(0)
+            headers[name] = read_header(by_name[name].stream, size=by_name[name].size, name=name, most=left)
+            left -= headers[name].header_bytes
+    if places is None:
+        return list(headers.values()), headers[WEIGHTS].shapes
+    shapes = {}
+    for tensor, name in places.items():
+        if name not in headers or tensor not in headers[name].shapes:
+            raise UserError(
+                Message(
+                    "{index} says that {name} holds {tensor}, which it does not.",
+                    index=WEIGHTS_INDEX,
+                    name=name,
+                    tensor=repr(tensor),
+                ),
+                details=[{"file": WEIGHTS_INDEX}],
+            )
+        shapes[tensor] = headers[name].shapes[tensor]
+    return list(headers.values()), shapes
 
 
 def inspect(sources: list[Source]) -> tuple[dict[str, Any], dict[str, Any]]:
     """(config, facts) of a base model's files; facts are ``architecture``, ``parameters``, ``weight_bytes``, ``dtypes``
     and ``tensors``. Raises UserError naming the file that is wrong."""
     by_name = {source.name: source for source in sources}
-    check_names(source.name for source in sources)
-    config = _read_json(by_name[CONFIG])
+    config = _read_json(by_name[CONFIG], most=MAX_CONFIG_BYTES)
     kind = config.get("model_type")
     if not isinstance(kind, str) or not re.fullmatch(r"[A-Za-z0-9_.-]{1,60}", kind):
         raise UserError(
             Message("config.json has no model_type."),
             details=[{"file": CONFIG, "message": Message("model_type missing")}],
         )
+    check_no_code(config, name=CONFIG)
     for name, source in by_name.items():
-        if name.endswith(".json") and name != CONFIG and name not in {"vocab.json", "tokenizer.json"}:
-            content = _read_json(source)
-            if name == WEIGHTS_INDEX:
-                _check_index(content, set(by_name))
-    headers: list[Weights] = []
-    for source in sources:
-        if source.name.endswith(".safetensors"):
-            source.stream.seek(0)
-            headers.append(read_header(source.stream, size=source.size, name=source.name))
+        if name.endswith(".json") and name not in {CONFIG, WEIGHTS_INDEX, "vocab.json", tokenizers.FILE}:
+            check_no_code(_read_json(source), name=name)
+    check_config(config)
+    headers, shapes = _read_weights(by_name)
+    check_shapes(config, shapes)
+    read = {name: _read(source) for name, source in by_name.items() if name in TOKENIZER_FILES}
+    tokenizers.check(read, rows=config["vocab_size"])
     architectures = config.get("architectures")
     named = architectures[0] if isinstance(architectures, list) and architectures else None
     return config, {
@@ -152,6 +197,11 @@ def inspect(sources: list[Source]) -> tuple[dict[str, Any], dict[str, Any]]:
     }
 
 
+def _read(source: Source) -> bytes:
+    source.stream.seek(0)
+    return source.stream.read(tokenizers.MAX_BYTES + 1)
+
+
 def add_base_model(
     *,
     workspace: Workspace,
@@ -161,12 +211,14 @@ def add_base_model(
     title: str = "",
     license: str = "",
     source: str = "",
-) -> tuple[ModelVersion, bool]:
-    """Publish files as the next version of a base model; (version, whether it is new).
+) -> tuple[ModelVersion, bool, list[str]]:
+    """Publish files as the next version of a base model; (version, whether it is new, names that were left out).
 
     The same files with the same title, licence and source as the newest version are that version. Raises UserError
     naming the file that is wrong, and TooLarge.
     """
+    names, left_out = split_names(item.name for item in sources)
+    sources = [item for item in sources if item.name in names]
     config, facts = inspect(sources)
     total = sum(item.size for item in sources)
     if total > settings.BASE_MODEL_MAX_BYTES:
@@ -188,10 +240,11 @@ def add_base_model(
         model = ensure_model(workspace=workspace, name=name, kind=ModelKind.BASE, user=user, description=title)
         newest = model.versions.order_by("-number").first()
         if newest is not None and _same(newest, files, lineage):
-            return newest, False
-        return publish(
+            return newest, False, left_out
+        version = publish(
             model=model, files=verified, lineage=lineage, report={"base_model": facts}, config=config, user=user
-        ), True
+        )
+    return version, True, left_out
 
 
 def _same(version: ModelVersion, files: list[FileRef], lineage: dict[str, Any]) -> bool:

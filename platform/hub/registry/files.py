@@ -50,11 +50,11 @@ def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not JSON")
 
 
-def parse_object(raw: bytes, *, name: str) -> dict[str, Any]:
+def parse_object(raw: bytes, *, name: str, most: int = MAX_JSON_BYTES) -> dict[str, Any]:
     """``raw`` as a JSON object. Raises UserError naming the file: not UTF-8, not JSON, not an object, NaN, NUL."""
-    if len(raw) > MAX_JSON_BYTES:
+    if len(raw) > most:
         raise UserError(
-            Message("{name} is larger than {most:,} bytes.", name=name, most=MAX_JSON_BYTES),
+            Message("{name} is larger than {most:,} bytes.", name=name, most=most),
             details=[{"file": name}],
         )
     try:

@@ -15,7 +15,9 @@ from typing import IO, Any
 from hub.core.errors import UserError
 from pst.messages import Message
 
-MAX_HEADER_BYTES = 100_000_000
+MAX_HEADER_BYTES = 4_000_000
+"""Of all files of a model together: a hundred bytes each for many more tensors than the largest family has. Reading a
+header takes about a second for each of these millions."""
 MAX_DIMENSIONS = 32
 BITS = {
     "BOOL": 8,
@@ -44,6 +46,8 @@ class Weights:
     tensors: int
     parameters: int
     dtypes: tuple[str, ...]
+    shapes: dict[str, tuple[int, ...]]
+    header_bytes: int
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -85,22 +89,25 @@ def _span(name: str, entry: Any) -> tuple[int, int, int, str]:
     return begin, end, elements, dtype
 
 
-def read_header(stream: IO[bytes], *, size: int, name: str) -> Weights:
-    """Check the header of a file of ``size`` bytes. Raises UserError naming the file and what is wrong in it."""
+def read_header(stream: IO[bytes], *, size: int, name: str, most: int = MAX_HEADER_BYTES) -> Weights:
+    """Check the header, of at most ``most`` bytes, of a file of ``size`` bytes. Raises UserError naming the file and
+    what is wrong in it."""
     try:
-        return _read(stream, size)
+        return _read(stream, size, most)
     except (ValueError, RecursionError) as error:
         message = Message("{name} is not a valid safetensors file: {error}.", name=name, error=error)
         raise UserError(message, code="bad_weights", details=[{"file": name, "message": str(error)}]) from None
 
 
-def _read(stream: IO[bytes], size: int) -> Weights:
+def _read(stream: IO[bytes], size: int, most: int) -> Weights:
     prefix = stream.read(8)
     if len(prefix) < 8:
         raise ValueError(Message("it is shorter than its header"))
     (length,) = struct.unpack("<Q", prefix)
-    if length > MAX_HEADER_BYTES or 8 + length > size:
+    if 8 + length > size:
         raise ValueError(Message("its header would have {length} bytes", length=length))
+    if length > most:
+        raise ValueError(Message("its header would have {length} bytes; {most} may be read", length=length, most=most))
     header = json.loads(stream.read(length).decode("utf-8"), object_pairs_hook=_unique)
     if not isinstance(header, dict):
         raise ValueError(Message("its header is no JSON object"))
@@ -125,4 +132,6 @@ def _read(stream: IO[bytes], size: int) -> Weights:
         tensors=len(spans),
         parameters=sum(elements for _, _, elements, dtype in spans if dtype in FLOATS),
         dtypes=tuple(sorted({dtype for _, _, _, dtype in spans})),
+        shapes={name: tuple(entry["shape"]) for name, entry in header.items()},
+        header_bytes=length,
     )

@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from pst.families.parts import (
+    HEADS,
+    LAYERS,
     TASKS,
     Architecture,
     Attention,
@@ -36,8 +38,8 @@ def _head(config: Config, task: str, width: int, labels: int, tied: bool) -> Ite
 
 
 def _gpt2_blocks(config: Config, task: str) -> Iterator[Block]:
-    width, heads = size(config, "n_embd"), size(config, "n_head")
-    for layer in range(size(config, "n_layer")):
+    width, heads = size(config, "n_embd"), size(config, "n_head", most=HEADS)
+    for layer in range(size(config, "n_layer", most=LAYERS)):
         at = f"transformer.h.{layer}"
         yield Attention(
             group="attention",
@@ -69,7 +71,7 @@ def _gpt2_rest(config: Config, task: str, labels: int) -> Iterator[TensorSpec]:
     width = size(config, "n_embd")
     yield table("transformer.wte", size(config, "vocab_size"), width)
     yield table("transformer.wpe", size(config, "n_positions", 1024), width)
-    for layer in range(size(config, "n_layer")):
+    for layer in range(size(config, "n_layer", most=LAYERS)):
         yield from norm(f"transformer.h.{layer}.ln_1", width)
         yield from norm(f"transformer.h.{layer}.ln_2", width)
     yield from norm("transformer.ln_f", width)
@@ -115,19 +117,19 @@ class Llama:
         )
 
     def dim(self, config: Config) -> int:
-        hidden, heads = size(config, "hidden_size"), size(config, "num_attention_heads")
+        hidden, heads = size(config, "hidden_size"), size(config, "num_attention_heads", most=HEADS)
         if config.get("head_dim") is None and self.head_dim is None:
             return share(config, hidden, heads)
         return size(config, "head_dim", self.head_dim)
 
     def blocks(self, config: Config, task: str) -> Iterator[Block]:
-        hidden, heads = size(config, "hidden_size"), size(config, "num_attention_heads")
+        hidden, heads = size(config, "hidden_size"), size(config, "num_attention_heads", most=HEADS)
         stated = "num_key_value_heads" in config or self.kv_heads is None
-        kv_heads = size(config, "num_key_value_heads", heads if stated else self.kv_heads)
+        kv_heads = size(config, "num_key_value_heads", heads if stated else self.kv_heads, most=HEADS)
         queries = share(config, heads, kv_heads)
         bias = flag(config, "attention_bias", False) if self.qkv_bias is None else self.qkv_bias
         units = range(1, kv_heads + 1)
-        for layer in range(size(config, "num_hidden_layers")):
+        for layer in range(size(config, "num_hidden_layers", most=LAYERS)):
             at = f"model.layers.{layer}"
             yield Attention(
                 group="attention",
@@ -161,7 +163,7 @@ class Llama:
     def rest(self, config: Config, task: str, labels: int) -> Iterator[TensorSpec]:
         hidden = size(config, "hidden_size")
         yield table("model.embed_tokens", size(config, "vocab_size"), hidden)
-        for layer in range(size(config, "num_hidden_layers")):
+        for layer in range(size(config, "num_hidden_layers", most=LAYERS)):
             at = f"model.layers.{layer}"
             if self.query_norm:
                 yield from norm(f"{at}.self_attn.q_norm", self.dim(config), bias=False)

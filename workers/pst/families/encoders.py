@@ -11,6 +11,8 @@ from dataclasses import dataclass
 
 from pst.families.parts import (
     CLASSIFIERS,
+    HEADS,
+    LAYERS,
     Architecture,
     Attention,
     Block,
@@ -69,8 +71,8 @@ class Encoder:
 
     def blocks(self, config: Config, task: str) -> Iterator[Block]:
         hidden, inner = size(config, self.hidden_key), size(config, self.inner_key)
-        heads = size(config, self.heads_key)
-        for layer in range(size(config, self.layers_key)):
+        heads = size(config, self.heads_key, most=HEADS)
+        for layer in range(size(config, self.layers_key, most=LAYERS)):
             at = f"{self.prefix}.{self.layers}.{layer}"
             query, key, value, output = (f"{at}.{name}" for name in self.attention)
             yield Attention(
@@ -108,11 +110,11 @@ class Encoder:
         yield from norm(f"{at}.LayerNorm", width)
         if width != hidden:
             yield from linear(f"{self.prefix}.embeddings_project", hidden, width)
-        for layer in range(size(config, self.layers_key)):
+        for layer in range(size(config, self.layers_key, most=LAYERS)):
             yield from norm(f"{self.prefix}.{self.layers}.{layer}.{self.attention_norm}", hidden)
             yield from norm(f"{self.prefix}.{self.layers}.{layer}.{self.output_norm}", hidden)
         if self.relative_bias:
-            shape = (size(config, "relative_attention_num_buckets", 32), size(config, self.heads_key))
+            shape = (size(config, "relative_attention_num_buckets", 32), size(config, self.heads_key, most=HEADS))
             yield TensorSpec(f"{self.prefix}.encoder.relative_attention_bias.weight", shape)
         yield from self.head(hidden, labels)
 

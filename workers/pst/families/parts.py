@@ -20,6 +20,11 @@ CLASSIFIERS = ("classification", "regression", "multilabel")
 TASKS = (*CLASSIFIERS, "generation")
 NO_LIMIT = 2**31 - 1
 """Tokens of an input where positions are relative: any length will do."""
+MOST = 2**24
+"""Of any size that a config states."""
+LAYERS = 256
+HEADS = 1024
+"""Of a stack and of an attention: planning takes time for each, so a config is not believed beyond."""
 
 
 @dataclass(frozen=True)
@@ -129,7 +134,7 @@ class Architecture:
     max_tokens: Callable[[Config], int]
 
 
-def size(config: Config, key: str, default: int | None = None) -> int:
+def size(config: Config, key: str, default: int | None = None, *, most: int = MOST) -> int:
     """A size that config.json states, or the default of its architecture. Raises :class:`BudgetError`."""
     value = config.get(key)
     value = default if value is None and default is not None else value
@@ -137,6 +142,11 @@ def size(config: Config, key: str, default: int | None = None) -> int:
         raise BudgetError(
             "base_model",
             Message("config.json must give {key} as a positive whole number, not {value}", key=key, value=repr(value)),
+        )
+    if value > most:
+        raise BudgetError(
+            "base_model",
+            Message("config.json gives {key} as {value}, and {most} is the most", key=key, value=str(value), most=most),
         )
     return value
 

@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from pst.families.parts import (
+    HEADS,
+    LAYERS,
     NO_LIMIT,
     TASKS,
     Architecture,
@@ -52,8 +54,8 @@ class T5:
         return "" if task == "generation" else "transformer."
 
     def stacks(self, config: Config) -> tuple[tuple[str, int], tuple[str, int]]:
-        layers = size(config, "num_layers")
-        return ("encoder", layers), ("decoder", size(config, "num_decoder_layers", layers))
+        layers = size(config, "num_layers", most=LAYERS)
+        return ("encoder", layers), ("decoder", size(config, "num_decoder_layers", layers, most=LAYERS))
 
     def blocks(self, config: Config, task: str) -> Iterator[Block]:
         for stack, layers in self.stacks(config):
@@ -66,7 +68,7 @@ class T5:
                 yield self.feed_forward(config, stack, layer, f"{at}.{layer}.layer.{1 if stack == 'encoder' else 2}")
 
     def attention(self, config: Config, stack: str, layer: int, at: str, position_bias: str) -> Attention:
-        heads = size(config, "num_heads")
+        heads = size(config, "num_heads", most=HEADS)
         return Attention(
             group=f"{stack}.attention",
             layer=layer,
@@ -103,7 +105,7 @@ class T5:
     def rest(self, config: Config, task: str, labels: int) -> Iterator[TensorSpec]:
         width, vocabulary, start = size(config, "d_model"), size(config, "vocab_size"), self.prefix(task)
         yield table(f"{start}shared", vocabulary, width)
-        shape = (size(config, "relative_attention_num_buckets", 32), size(config, "num_heads"))
+        shape = (size(config, "relative_attention_num_buckets", 32), size(config, "num_heads", most=HEADS))
         for stack, layers in self.stacks(config):
             at = f"{start}{stack}"
             yield TensorSpec(f"{at}.block.0.layer.0.SelfAttention.relative_attention_bias.weight", shape)
@@ -143,7 +145,7 @@ class Bart:
 
     def blocks(self, config: Config, task: str) -> Iterator[Block]:
         for stack in ("encoder", "decoder"):
-            for layer in range(size(config, f"{stack}_layers")):
+            for layer in range(size(config, f"{stack}_layers", most=LAYERS)):
                 at = f"model.{stack}.layers.{layer}"
                 yield self.attention(config, stack, layer, f"{at}.self_attn")
                 if stack == "decoder":
@@ -160,7 +162,7 @@ class Bart:
                 )
 
     def attention(self, config: Config, stack: str, layer: int, at: str) -> Attention:
-        width, heads = size(config, "d_model"), size(config, f"{stack}_attention_heads")
+        width, heads = size(config, "d_model"), size(config, f"{stack}_attention_heads", most=HEADS)
         return Attention(
             group=f"{stack}.attention",
             layer=layer,
@@ -185,7 +187,7 @@ class Bart:
             # Two rows lie before the first position.
             yield table(f"{at}.embed_positions", size(config, "max_position_embeddings", 1024) + 2, width)
             yield from norm(f"{at}.layernorm_embedding", width)
-            for layer in range(size(config, f"{stack}_layers")):
+            for layer in range(size(config, f"{stack}_layers", most=LAYERS)):
                 yield from norm(f"{at}.layers.{layer}.self_attn_layer_norm", width)
                 if stack == "decoder":
                     yield from norm(f"{at}.layers.{layer}.encoder_attn_layer_norm", width)

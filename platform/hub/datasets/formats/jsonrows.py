@@ -81,8 +81,9 @@ def is_lines(text: str) -> bool:
         value, end = _decode(text, start)
     except BadJson:
         # One broken document, or lines of which the first is broken: lines look alike.
-        heads = [line.lstrip()[:1] for line in lines(text[: 1 << 16]) if line.strip()]
-        return len(heads) > 1 and heads.count("{") > len(heads) / 2
+        found = [line.strip() for line in lines(text[: 1 << 16]) if line.strip()]
+        whole = sum(1 for line in found if line.startswith("{") and line.endswith("}"))
+        return len(found) > 1 and whole > len(found) / 2
     if _skip(text, end) < len(text):
         return True
     return not (isinstance(value, dict) and isinstance(value.get("data"), list))

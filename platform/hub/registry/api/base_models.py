@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import django_filters
+from django.conf import settings
 from django.core.files.uploadedfile import UploadedFile
 from django.db.models import QuerySet
 from drf_spectacular.utils import extend_schema
@@ -15,6 +16,7 @@ from rest_framework.response import Response
 
 from hub.accounts.actor import actor_of, workspace_of
 from hub.accounts.models import Role
+from hub.accounts.uploading import EditorsUpload
 from hub.core.errors import UserError
 from hub.registry.api.models import shown_versions, with_newest
 from hub.registry.api.serializers import BaseModelSerializer
@@ -23,6 +25,8 @@ from hub.registry.models import MODEL_NAME, Model, ModelKind
 from pst.messages import Message
 
 MAX_FILES = 100
+FORM_BYTES = 1024 * 1024
+"""Of a form beside its files."""
 
 
 class UploadSerializer(serializers.Serializer[Any]):
@@ -38,6 +42,14 @@ class UploadSerializer(serializers.Serializer[Any]):
     )
 
 
+class UploadedBaseModelSerializer(BaseModelSerializer):
+    """A base model that has just come in."""
+
+    left_out = serializers.ListField(
+        child=serializers.CharField(), help_text="Files that were sent and belong to no base model: they were not kept."
+    )
+
+
 class BaseModelFilter(django_filters.FilterSet):
     workspace = django_filters.CharFilter(field_name="workspace__slug")
 
@@ -46,12 +58,16 @@ class BaseModelFilter(django_filters.FilterSet):
         fields: list[str] = []
 
 
-class BaseModelsView(generics.ListAPIView[Model]):
+class BaseModelsView(EditorsUpload, generics.ListAPIView[Model]):
     serializer_class = BaseModelSerializer
     filterset_class = BaseModelFilter
     ordering_fields = ["name", "created_at"]
     queryset = Model.objects.none()
     parser_classes = [MultiPartParser]
+
+    @staticmethod
+    def largest_body() -> int:
+        return int(settings.BASE_MODEL_MAX_BYTES) + FORM_BYTES
 
     def get_queryset(self) -> QuerySet[Model]:
         models = Model.objects.visible_to(actor_of(self.request)).filter(kind=ModelKind.BASE, versions__number=1)
@@ -66,17 +82,18 @@ class BaseModelsView(generics.ListAPIView[Model]):
         operation_id="uploadBaseModel",
         tags=["registry"],
         request={"multipart/form-data": UploadSerializer},
-        responses={201: BaseModelSerializer},
+        responses={201: UploadedBaseModelSerializer},
     )
     def post(self, request: Request) -> Response:
         """Upload a pretrained model: safetensors only, since other weight files can run code. The same name again
-        makes its next version, unless the files are those of the newest one."""
+        makes its next version, unless the files are those of the newest one. Config, weights and tokenizer must belong
+        together; other files of a public repository are left out."""
         given = UploadSerializer(data=request.data)
         given.is_valid(raise_exception=True)
         data = given.validated_data
         workspace = workspace_of(request, role=Role.EDITOR)
         uploads: list[UploadedFile[Any]] = data["files"]
-        version, _ = add_base_model(
+        version, _, left_out = add_base_model(
             workspace=workspace,
             name=data["name"],
             sources=[_source(upload) for upload in uploads],
@@ -85,7 +102,8 @@ class BaseModelsView(generics.ListAPIView[Model]):
             license=data["license"],
         )
         found = with_newest(Model.objects.filter(pk=version.model_id), shown_versions()).get()
-        return Response(BaseModelSerializer(found).data, status=status.HTTP_201_CREATED)
+        answer = BaseModelSerializer(found).data | {"left_out": left_out}
+        return Response(answer, status=status.HTTP_201_CREATED)
 
 
 def _source(upload: UploadedFile[Any]) -> Source:

@@ -11,7 +11,7 @@ from django.core.management.base import BaseCommand, CommandError
 
 from hub.accounts.models import BASE_WORKSPACE, Workspace
 from hub.core.errors import UserError
-from hub.registry.base_models import Source, add_base_model, allowed
+from hub.registry.base_models import Source, add_base_model, unsafe
 
 
 class Command(BaseCommand):
@@ -29,16 +29,16 @@ class Command(BaseCommand):
         if not folder.is_dir():
             raise CommandError(f"There is no folder {folder}.")
         paths = sorted(path for path in folder.iterdir() if path.is_file())
-        skipped = [path.name for path in paths if not allowed(path.name)]
+        skipped = [path.name for path in paths if unsafe(path.name)]
         with ExitStack() as stack:
             sources = [
                 Source(path.name, stack.enter_context(path.open("rb")), path.stat().st_size)
                 for path in paths
-                if allowed(path.name)
+                if not unsafe(path.name)
             ]
             workspace, _ = Workspace.objects.get_or_create(slug=BASE_WORKSPACE, defaults={"name": "Base models"})
             try:
-                version, new = add_base_model(
+                version, new, left_out = add_base_model(
                     workspace=workspace,
                     name=options["name"],
                     sources=sources,
@@ -48,6 +48,6 @@ class Command(BaseCommand):
                 )
             except UserError as error:
                 raise CommandError(error.message) from None
-        if skipped:
-            self.stdout.write(f"Left out: {', '.join(skipped)}")
+        if skipped or left_out:
+            self.stdout.write(f"Left out: {', '.join([*skipped, *left_out])}")
         self.stdout.write(f"{version} {version.commit} {'imported' if new else 'is there already'}")

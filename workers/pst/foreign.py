@@ -1,0 +1,42 @@
+"""Keys of a model's JSON files that name code, or a kernel of the public Hub, for a library to fetch and run.
+
+Standard library only: the web tier refuses such files when they are uploaded, and the library before it loads them.
+"""
+
+from __future__ import annotations
+
+KEYS = frozenset(
+    {
+        "auto_map",
+        "trust_remote_code",
+        "code_revision",
+        "custom_generate",
+        "attn_implementation",
+        "_attn_implementation",
+        "_attn_implementation_internal",
+        "experts_implementation",
+        "_experts_implementation",
+        "_experts_implementation_internal",
+        "kernels",
+        "use_kernels",
+        "kernel_config",
+        "hub_kernels",
+        "quantization_config",
+    }
+)
+"""``quantization_config`` is among them, as it chooses a library and its kernels."""
+
+
+def names_code(value: object) -> str | None:
+    """The first such key in ``value``, at any depth; None where there is none, or but with null or false."""
+    waiting = [value]
+    while waiting:
+        found = waiting.pop()
+        if isinstance(found, dict):
+            for key, inner in found.items():
+                if key in KEYS and inner is not None and inner is not False:
+                    return str(key)
+            waiting.extend(found.values())
+        elif isinstance(found, list):
+            waiting.extend(found)
+    return None
