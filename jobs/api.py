@@ -24,6 +24,7 @@ from hub.core.parsers import JSONParser
 from hub.datasets.models import Dataset
 from jobs import planning, schemas, waiting
 from jobs.models import STATES, Job, JobQuerySet
+from jobs.naming import default_model_name
 from jobs.planning import BaseModel
 from jobs.present import present, related, shown_event, shown_plan
 from jobs.services import control, submission
@@ -86,6 +87,9 @@ class EstimatesView(APIView):
             queue=schemas.QueueReport(
                 name=asked.queue, position=len(waiting.places([asked.queue])) + 1, workers_online=len(online)
             ),
+            model_name=None
+            if dataset is None
+            else default_model_name(workspace=workspace, dataset=dataset, name=asked.name or dataset.name),
         )
         return Response(answer.model_dump(mode="json"))
 

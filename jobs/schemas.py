@@ -81,6 +81,7 @@ class EstimateQuery(Message):
         None, ge=1, le=100_000, description="Of classification and multilabel; needed where no data set is given."
     )
     dataset: UUID | None = None
+    name: Name | None = Field(None, description="The job's; by default the data set's.")
     queue: Queue = "default"
 
 
@@ -149,6 +150,9 @@ class Estimate(BaseModel):
     plan: JobPlan | None = Field(description="Null for a public model: its sizes are unknown before it is fetched.")
     seconds: SecondsEstimate
     queue: QueueReport
+    model_name: str | None = Field(
+        description="What the result is called where no model_name is given; null without a data set."
+    )
 
 
 class NamedDataset(BaseModel):

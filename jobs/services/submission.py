@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from dataclasses import asdict
 from typing import Any
 from uuid import UUID
@@ -20,13 +19,12 @@ from hub.datasets.models import Dataset, DatasetState
 from hub.registry.models import Model, ModelKind
 from jobs import planning
 from jobs.models import Job
+from jobs.naming import default_model_name
 from jobs.planning import BaseModel
 from jobs.services import moves
 from pst.config import TrainSettings
 from pst.messages import Message, word
 from pst_client.contract import EventType, JobState, Target
-
-MAX_MODEL_NAME = 96
 
 
 @transaction.atomic
@@ -85,7 +83,9 @@ def submit(
         num_labels=dataset.outputs,
     )
     name = name or dataset.name
-    model_name = model_name or _model_name(name)
+    if model_name is None:
+        Workspace.objects.select_for_update().get(pk=workspace.pk)  # two submissions at once choose one after the other
+        model_name = default_model_name(workspace=workspace, dataset=dataset, name=name)
     if Model.objects.filter(workspace=workspace, name=model_name).exclude(kind=ModelKind.SPARSE).exists():
         raise Conflict(
             Message(
@@ -155,8 +155,3 @@ def _earlier(*, workspace: Workspace, key: str | None, digest: str) -> Job | Non
             details=[{"field": "idempotency_key", "message": Message("used for another submission")}],
         )
     return job
-
-
-def _model_name(name: str) -> str:
-    """A model's name made from a job's: what is not allowed becomes a hyphen."""
-    return re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-._").lower()[:MAX_MODEL_NAME] or "model"

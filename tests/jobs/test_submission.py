@@ -386,3 +386,40 @@ def test_a_key_of_another_submission_is_a_conflict(owner: Person) -> None:
         answer = owner.client.post("/api/v1/jobs", body | changed)
         assert answer.status_code == 409 and answer.json()["error"]["code"] == "idempotency_key_used"
     assert Job.objects.count() == 1
+
+
+def test_different_names_get_different_models(owner: Person) -> None:
+    """They once met in "model", in "reviews-1", in "caf-t", and a deployment moved to another job's labels."""
+    base_model()
+    first, second = ready_dataset(owner.workspace), ready_dataset(owner.workspace)
+    named = {}
+    for dataset, name in (
+        (first, "отзывы"),
+        (second, "жалобы"),
+        (first, "评论"),
+        (first, "..."),
+        (second, "👍"),
+        (first, "reviews (1)"),
+        (first, "Reviews-1"),
+        (second, "reviews 1"),
+        (first, "café été"),
+        (first, "x" * 100),
+        (second, "x" * 100),
+    ):
+        asked = {"base_model": "base/tiny-bert", "target": {"sparsity": 0.9}, "dataset": str(dataset.id), "name": name}
+        told = owner.client.post("/api/v1/estimates", asked).json()["model_name"]
+        job = owner.client.post("/api/v1/jobs", submission(owner, dataset=str(dataset.id), name=name))
+        assert job.status_code == 201 and job.json()["model_name"] == told, job.json()
+        assert told not in named.values(), f"{name} is merged"
+        named[dataset.id, name] = told
+    assert named[first.id, "отзывы"] == "otzyvy" and named[first.id, "café été"] == "cafe-ete"
+    assert sorted(value for value in named.values() if value.startswith("reviews")) == [
+        "reviews-1",
+        "reviews-1-2",
+        "reviews-1-3",
+    ]
+    for (dataset_id, name), expected in named.items():  # the same job again makes the next version
+        again = owner.client.post("/api/v1/jobs", submission(owner, dataset=str(dataset_id), name=name))
+        assert again.json()["model_name"] == expected
+    taken = owner.client.post("/api/v1/jobs", submission(owner, dataset=str(second.id), name="z", model_name="otzyvy"))
+    assert taken.json()["model_name"] == "otzyvy", "who names a model means it"

@@ -1719,6 +1719,11 @@ export interface components {
             plan: components["schemas"]["JobPlan"] | null;
             seconds: components["schemas"]["SecondsEstimate"];
             queue: components["schemas"]["QueueReport"];
+            /**
+             * Model Name
+             * @description What the result is called where no model_name is given; null without a data set.
+             */
+            model_name: string | null;
         };
         /** EstimateQuery */
         EstimateQueryRequest: {
@@ -1804,6 +1809,12 @@ export interface components {
              * @default null
              */
             dataset?: string | null;
+            /**
+             * Name
+             * @description The job's; by default the data set's.
+             * @default null
+             */
+            name?: string | null;
             /**
              * Queue
              * @default default
