@@ -146,7 +146,6 @@ function Form({ datasets, draft, from }: FormProps) {
   const submission: JobSubmission | null = request && {
     ...request,
     dataset,
-    ...(name.trim() ? { name: name.trim() } : {}),
     ...(modelName.trim() ? { model_name: modelName.trim() } : {}),
   };
   // The same form sent twice, by a double click or after a lost answer, is one job; a changed form is another.
@@ -328,7 +327,7 @@ function Form({ datasets, draft, from }: FormProps) {
                 />
                 <TextInput
                   label={t("jobs.modelName")}
-                  placeholder={t("jobs.form.fromName")}
+                  placeholder={estimate.data?.model_name ?? t("jobs.form.fromName")}
                   value={modelName}
                   onChange={(event) => setModelName(event.currentTarget.value)}
                   error={errors.model_name}
