@@ -140,6 +140,7 @@ function Form({ datasets, draft, from }: FormProps) {
           settings,
           dataset,
           ...(queue ? { queue } : {}),
+          ...(name.trim() ? { name: name.trim() } : {}),
         }
       : null;
   const estimate = useEstimate(request);
