@@ -24,6 +24,7 @@ from transformers import AutoModelForSequenceClassification, BertConfig, BertFor
 
 from pst import report
 from pst.__main__ import main
+from pst.budget import ENGINE_OVERHEAD_BYTES
 from pst.data import Row
 from pst.errors import PSTError
 from pst.inject import Site
@@ -107,7 +108,7 @@ def test_sizes_are_those_of_the_files(done: Finished) -> None:
     assert size["files"]["sparse/model.sparse.safetensors"] == done.report["bytes"]["sparse"]
     state = load_file(export / "model.safetensors")
     assert size["nonzeros"]["sparse"] == sum(int((tensor != 0).sum()) for tensor in state.values())
-    assert size["memory"]["dense"] == 4 * done.report["params"]["total"]
+    assert size["memory"]["dense"] == 4 * done.report["params"]["total"] + ENGINE_OVERHEAD_BYTES
     assert done.report["measures"]["trainable"]["share"] == pytest.approx(
         done.report["params"]["trainable"] / done.report["params"]["total"]
     )

@@ -1163,6 +1163,10 @@ export interface components {
         Bytes: {
             /** @description Bytes of all files. */
             total: number;
+            /** @description Weights that transformers loads; null without any. */
+            dense: number | null;
+            /** @description The same weights as `pst pull --compact` fetches. */
+            compact: number | null;
         };
         /**
          * Caller
@@ -3737,6 +3741,8 @@ export interface components {
             };
             /** @description README.md as Markdown. */
             readonly card: string | null;
+            /** @description In the order of their numbers. */
+            labels: string[];
         };
         /**
          * @description A version in a list. ``version.files`` with their blobs, ``version.aliases`` and ``created_by`` should be

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from pst.budget import ENGINE_ITEM_BYTES, ENGINE_OVERHEAD_BYTES
 from pst.data import Encoded
 from pst.formats import SPARSE_FOLDER, Compact
 from pst.report import flops, timing
@@ -19,7 +20,6 @@ from pst.tasks import Task
 
 LENGTH = 128
 BATCHES = (1, 8)
-MEMORY_BYTES = 4  # a parameter in memory: the serving node computes in float32
 FORMULA = (
     "2 x tokens x weights of each linear map, plus 2 b m n k of each batched product in attention; "
     "sparse counts the weights that are not zero; biases, norms and activations are left out"
@@ -100,8 +100,8 @@ def size(
         nonzeros = sum(int(torch.count_nonzero(tensor)) for tensor in sparse.parameters())
     return {
         "files": {file.relative_to(folder).as_posix(): file.stat().st_size for file in files},
-        "memory": {name: count * MEMORY_BYTES for name, count in parameters.items()},
-        "memory_note": "parameters in float32, as the serving node holds them",
+        "memory": {name: count * ENGINE_ITEM_BYTES + ENGINE_OVERHEAD_BYTES for name, count in parameters.items()},
+        "memory_note": "when served, as the planner counts it: parameters in float32, and 32 MiB beside them",
         "parameters": parameters,
         "nonzeros": {"dense": parameters["dense"], "sparse": nonzeros},
     }

@@ -251,7 +251,7 @@ def _cost(report: Report, measures: Report) -> dict[str, Any]:
         ("parameters", size["parameters"]["dense"], size["parameters"]["sparse"], ""),
         ("trained parameters", trainable["dense"], trainable["sparse"], ""),
         ("bytes, compact file", report["bytes"]["dense"], report["bytes"]["sparse"], "B"),
-        ("bytes in memory", size["memory"]["dense"], size["memory"]["sparse"], "B"),
+        ("bytes in memory when served", size["memory"]["dense"], size["memory"]["sparse"], "B"),
     ]
     rows = [
         (

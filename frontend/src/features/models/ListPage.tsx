@@ -66,7 +66,8 @@ export function Component() {
                       <Table.Tr>
                         <Table.Th>{t("models.name")}</Table.Th>
                         <Table.Th>{t("models.latest")}</Table.Th>
-                        <Table.Th className="number">{t("models.size")}</Table.Th>
+                        {kind === "sparse" && <Table.Th className="number">{t("models.compact")}</Table.Th>}
+                        <Table.Th className="number">{t("models.dense")}</Table.Th>
                         <Table.Th>{t("models.aliases")}</Table.Th>
                         <Table.Th className="nowrap">{t("common.created")}</Table.Th>
                       </Table.Tr>
@@ -80,7 +81,10 @@ export function Component() {
                             </Anchor>
                           </Table.Td>
                           <Table.Td className="figure">{model.latest ? `v${model.latest.number}` : "–"}</Table.Td>
-                          <Table.Td className="number">{bytes(model.latest?.bytes.total)}</Table.Td>
+                          {kind === "sparse" && (
+                            <Table.Td className="number">{bytes(model.latest?.bytes.compact)}</Table.Td>
+                          )}
+                          <Table.Td className="number">{bytes(model.latest?.bytes.dense)}</Table.Td>
                           <Table.Td>
                             <Group gap={4}>
                               {model.aliases.map((alias) => (

@@ -1,20 +1,22 @@
-import { Anchor, Badge, Button, Group, Select, Stack, Table, Text } from "@mantine/core";
-import { lazy, Suspense } from "react";
+import { Anchor, Badge, Button, Group, Select, Table, Text } from "@mantine/core";
+import { lazy, type ReactNode, Suspense } from "react";
 import { useTranslation } from "react-i18next";
 import { Link, useNavigate, useParams, useSearchParams } from "react-router";
 import { api, reload } from "@/api/client";
 import type { Model, Version, VersionRow } from "@/api/types";
 import { Confirm } from "@/components/Confirm";
-import { CopyBlock } from "@/components/CopyBlock";
 import { Empty } from "@/components/Empty";
 import { Loaded } from "@/components/Loaded";
 import { Page } from "@/components/Page";
 import { Section } from "@/components/Section";
+import { Snippets } from "@/components/Snippets";
+import { askSnippets } from "@/lib/asking";
 import { bytes, dateTime } from "@/lib/format";
 import { useWorkspace } from "@/session/session";
 import { Aliases } from "./Aliases";
 import { Deploy } from "./Deploy";
 import { Lineage } from "./Lineage";
+import { Overview } from "./Overview";
 import { snippets } from "./snippets";
 
 /** Markdown is only needed here, and last. */
@@ -78,6 +80,9 @@ function ModelView({ model, versions }: { model: Model; versions: VersionRow[] }
         <Empty title={t("models.noVersion")} text={t("models.noVersionText")} />
       ) : (
         <>
+          <Whole model={model} number={version.number}>
+            {(whole) => <Overview model={model} version={whole} workspace={slug} />}
+          </Whole>
           <Section title={t("models.versions")}>
             <Table.ScrollContainer minWidth={620}>
               <Table highlightOnHover aria-label={t("models.versions")}>
@@ -86,7 +91,8 @@ function ModelView({ model, versions }: { model: Model; versions: VersionRow[] }
                     <Table.Th>{t("models.version")}</Table.Th>
                     <Table.Th>{t("models.commit")}</Table.Th>
                     <Table.Th>{t("models.aliases")}</Table.Th>
-                    <Table.Th className="number">{t("models.size")}</Table.Th>
+                    <Table.Th className="number">{t("models.compact")}</Table.Th>
+                    <Table.Th className="number">{t("models.dense")}</Table.Th>
                     <Table.Th>{t("models.from")}</Table.Th>
                     <Table.Th className="nowrap">{t("common.created")}</Table.Th>
                   </Table.Tr>
@@ -105,7 +111,8 @@ function ModelView({ model, versions }: { model: Model; versions: VersionRow[] }
                           ))}
                         </Group>
                       </Table.Td>
-                      <Table.Td className="number">{bytes(entry.bytes.total)}</Table.Td>
+                      <Table.Td className="number">{bytes(entry.bytes.compact)}</Table.Td>
+                      <Table.Td className="number">{bytes(entry.bytes.dense)}</Table.Td>
                       <Table.Td>
                         {entry.job_id && own ? (
                           <Anchor component={Link} to={`/w/${slug}/jobs/${entry.job_id}`} size="sm">
@@ -133,26 +140,39 @@ function ModelView({ model, versions }: { model: Model; versions: VersionRow[] }
               w={160}
             />
           )}
-          <VersionView model={model} number={version.number} />
+          <Whole model={model} number={version.number}>
+            {(whole) => <VersionDetail model={model} version={whole} />}
+          </Whole>
         </>
       )}
     </Page>
   );
 }
 
-function VersionView({ model, number }: { model: Model; number: number }) {
+interface WholeProps {
+  model: Model;
+  number: number;
+  children: (version: Version) => ReactNode;
+}
+
+/** A version with its report, which is asked for once. */
+function Whole({ model, number, children }: WholeProps) {
   const whole = api.useQuery(
     "get",
     "/api/v1/models/{namespace}/{name}/versions/{number}",
     { params: { path: { namespace: model.workspace, name: model.name, number } } },
     { staleTime: Number.POSITIVE_INFINITY },
   );
-  return <Loaded query={whole}>{(version) => <VersionDetail model={model} version={version} />}</Loaded>;
+  return <Loaded query={whole}>{children}</Loaded>;
 }
 
 function VersionDetail({ model, version }: { model: Model; version: Version }) {
   const { t } = useTranslation();
   const { slug } = useWorkspace();
+  const deployments = api.useQuery("get", "/api/v1/deployments", {
+    params: { query: { workspace: slug, model: model.repo, page_size: 1 } },
+  });
+  const deployment = deployments.data?.results[0];
   const files = `/api/v1/models/${model.repo}/versions/${version.number}`;
   return (
     <>
@@ -202,18 +222,24 @@ function VersionDetail({ model, version }: { model: Model; version: Version }) {
           </Table>
         </Table.ScrollContainer>
       </Section>
-      <Section title={t("models.use")} note={t("models.useNote")}>
-        <Stack>
-          {snippets(
+      <Section title={t("models.use")}>
+        <Snippets
+          snippets={snippets(
             window.location.origin,
             model.repo,
             version.aliases[0] ?? `v${version.number}`,
             version.architecture,
-          ).map((snippet) => (
-            <CopyBlock key={snippet.label} {...snippet} />
-          ))}
-        </Stack>
+            version.files.map(({ path }) => path).filter((path) => /^sparse\/.*\.safetensors$/.test(path)),
+          )}
+        />
       </Section>
+      {deployment && (
+        <Section title={t("models.ask", { name: `${deployment.workspace}/${deployment.name}` })}>
+          <Snippets
+            snippets={askSnippets(window.location.origin, deployment.id, `${deployment.workspace}/${deployment.name}`)}
+          />
+        </Section>
+      )}
       <Lineage model={model} version={version} workspace={slug} />
       <Section title={t("models.card")}>
         <Suspense fallback={null}>

@@ -1,3 +1,5 @@
+import { asTerminal, type Snippet, TOKEN } from "@/lib/asking";
+
 const AUTO = {
   ForSequenceClassification: "AutoModelForSequenceClassification",
   ForCausalLM: "AutoModelForCausalLM",
@@ -10,19 +12,24 @@ export function autoClass(architecture: string): string {
   return Object.entries(AUTO).find(([ending]) => architecture.endsWith(ending))?.[1] ?? "AutoModel";
 }
 
-/** Copy-ready ways to fetch a version from here. The secret is never part of them: it is read from the environment. */
+/** Copy-ready ways to fetch a version from here, each whole: only the token is to be filled in. `compact` are the paths of
+ * the compact file's weights; where there are none, such as in a base model, the dense ones are fetched. */
 export function snippets(
   origin: string,
   repo: string,
   revision: string,
   architecture: string,
-): { label: string; text: string }[] {
+  compact: string[],
+): Snippet[] {
   const auto = autoClass(architecture);
+  const small = compact.length > 0;
+  const files = small ? compact : ["model.safetensors"];
   return [
     {
       label: "transformers",
       text: [
-        `# HF_ENDPOINT=${origin}/hf  HF_TOKEN=<your token>`,
+        "import os",
+        `os.environ.update(HF_ENDPOINT="${origin}/hf", HF_TOKEN="${TOKEN}")`,
         `from transformers import ${auto}, AutoTokenizer`,
         `model = ${auto}.from_pretrained("${repo}", revision="${revision}")`,
         `tokenizer = AutoTokenizer.from_pretrained("${repo}", revision="${revision}")`,
@@ -31,20 +38,30 @@ export function snippets(
     {
       label: "huggingface_hub",
       text: [
-        "import os",
         "from huggingface_hub import snapshot_download",
         "folder = snapshot_download(",
         `    "${repo}", revision="${revision}",`,
-        `    endpoint="${origin}/hf", token=os.environ["SPARSEWRIGHT_TOKEN"],`,
+        `    endpoint="${origin}/hf", token="${TOKEN}",`,
+        ...(small ? ['    ignore_patterns=["model*.safetensors"],  # the dense weights'] : []),
         ")",
+        "print(folder)",
       ].join("\n"),
     },
-    { label: "pst pull", text: `pst pull ${repo}@${revision} ${repo.split("/")[1] ?? "model"}` },
+    {
+      label: "pst pull",
+      text: [
+        ...asTerminal(origin),
+        `pst pull ${repo}@${revision} ${repo.split("/")[1] ?? "model"}${small ? " --compact" : ""}`,
+      ].join("\n"),
+    },
     {
       label: "curl",
       text: [
-        'curl -H "Authorization: Bearer $SPARSEWRIGHT_TOKEN" -LO \\',
-        `  ${origin}/hf/${repo}/resolve/${revision}/model.safetensors`,
+        `export SPARSEWRIGHT_TOKEN="${TOKEN}"`,
+        ...files.map(
+          (path) =>
+            `curl -fLO -H "Authorization: Bearer $SPARSEWRIGHT_TOKEN" ${origin}/hf/${repo}/resolve/${revision}/${path}`,
+        ),
       ].join("\n"),
     },
   ];

@@ -1,4 +1,4 @@
-import { Alert, Anchor, Button, Group, Progress, Stack, Table, Text } from "@mantine/core";
+import { Accordion, Alert, Anchor, Button, Group, Progress, Stack, Table, Text } from "@mantine/core";
 import { keepPreviousData } from "@tanstack/react-query";
 import { useTranslation } from "react-i18next";
 import { Link } from "react-router";
@@ -12,7 +12,9 @@ import { Loaded } from "@/components/Loaded";
 import { PAGE_SIZE, Pager, useListAddress } from "@/components/listing";
 import { Page } from "@/components/Page";
 import { Section } from "@/components/Section";
+import { Snippets } from "@/components/Snippets";
 import { StateBadge } from "@/components/StateBadge";
+import { askSnippets } from "@/lib/asking";
 import { dateTime } from "@/lib/format";
 import { useWorkspace } from "@/session/session";
 import { ChangeDeployment } from "./ChangeDeployment";
@@ -174,6 +176,19 @@ function DeploymentView({ deployment }: { deployment: Deployment }) {
             </Table.Tbody>
           </Table>
         </Table.ScrollContainer>
+      )}
+      {deployment.ready && (
+        <Accordion variant="contained">
+          <Accordion.Item value="call">
+            <Accordion.Control>{t("serving.call")}</Accordion.Control>
+            <Accordion.Panel>
+              <Snippets snippets={askSnippets(window.location.origin, deployment.id, name)} />
+              <Text size="sm" c="dimmed" mt="sm" className="breakable">
+                {t("serving.callNote", { path: `/v1/models/${name}/predict` })}
+              </Text>
+            </Accordion.Panel>
+          </Accordion.Item>
+        </Accordion>
       )}
     </Stack>
   );

@@ -11,6 +11,7 @@ from hub.core import storage
 from hub.registry.models import Alias, Model, ModelKind, ModelVersion
 from hub.registry.services import CARD
 
+COMPACT = "sparse/"
 MAX_CARD_BYTES = 1024 * 1024
 
 
@@ -22,6 +23,8 @@ class FileSerializer(serializers.Serializer[Any]):
 
 class BytesSerializer(serializers.Serializer[Any]):
     total = serializers.IntegerField(help_text="Bytes of all files.")
+    dense = serializers.IntegerField(allow_null=True, help_text="Weights that transformers loads; null without any.")
+    compact = serializers.IntegerField(allow_null=True, help_text="The same weights as `pst pull --compact` fetches.")
 
 
 class VersionRowSerializer(serializers.ModelSerializer[ModelVersion]):
@@ -39,8 +42,14 @@ class VersionRowSerializer(serializers.ModelSerializer[ModelVersion]):
         read_only_fields = fields
 
     @extend_schema_field(BytesSerializer())
-    def get_bytes(self, version: ModelVersion) -> dict[str, int]:
-        return {"total": sum(file.blob.size for file in version.files.all())}
+    def get_bytes(self, version: ModelVersion) -> dict[str, int | None]:
+        sizes = [(file.path, file.blob.size) for file in version.files.all()]
+        weights = [(path, size) for path, size in sizes if path.endswith(".safetensors")]
+        return {
+            "total": sum(size for _, size in sizes),
+            "dense": sum(size for path, size in weights if "/" not in path) or None,
+            "compact": sum(size for path, size in weights if path.startswith(COMPACT)) or None,
+        }
 
     def get_architecture(self, version: ModelVersion) -> str:
         """The class that its config names, such as BertForSequenceClassification; empty where it names none."""
@@ -58,9 +67,10 @@ class VersionSerializer(VersionRowSerializer):
     manifest = serializers.DictField()
     report = serializers.DictField()
     card = serializers.SerializerMethodField()
+    labels = serializers.ListField(child=serializers.CharField(), help_text="In the order of their numbers.")
 
     class Meta(VersionRowSerializer.Meta):
-        fields = [*VersionRowSerializer.Meta.fields, "files", "manifest", "report", "card"]
+        fields = [*VersionRowSerializer.Meta.fields, "files", "manifest", "report", "card", "labels"]
         read_only_fields = fields
 
     @extend_schema_field(FileSerializer(many=True))

@@ -35,7 +35,7 @@ const report = {
   },
   measures: {
     quality: { metric: "accuracy", splits: { validation: { difference: -0.02, difference_interval: [-0.05, 0.01] } } },
-    flops: { shape: { rows: 1, tokens: 128 }, dense: { total: 1000 }, sparse: { total: 300 } },
+    flops: { shape: { rows: 1, tokens: 128 }, dense: { total: 1000 }, sparse: { total: 300 }, sparse_with_zeros: 990 },
     time: {
       shapes: [
         { rows: 8, tokens: 128, dense: { p50_ms: 20 }, sparse: { p50_ms: 10 }, speedup: 2, interval: [1.8, 2.2] },
@@ -64,6 +64,7 @@ describe("a report", () => {
       "quality",
       "quality",
       "flops",
+      "flopsReal",
       "trainable",
       "nonzero",
       "bytes",

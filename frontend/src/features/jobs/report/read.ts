@@ -148,11 +148,15 @@ function cost(report: unknown): Measure[] {
   const pair = (name: string, unit: Unit, dense: unknown, sparse: unknown, of: Measure["of"] = {}) =>
     line(name, of, unit, value(dense), value(sparse));
   const size = nodeAt(measures, "size");
+  const shape = {
+    rows: numberOf(at(flops, "shape", "rows")) ?? 1,
+    tokens: numberOf(at(flops, "shape", "tokens")) ?? 0,
+  };
+  const whole = at(flops, "dense", "total");
+  const zeros = flops.sparse_with_zeros;
   return [
-    ...pair("flops", "count", at(flops, "dense", "total"), at(flops, "sparse", "total"), {
-      rows: numberOf(at(flops, "shape", "rows")) ?? 1,
-      tokens: numberOf(at(flops, "shape", "tokens")) ?? 0,
-    }),
+    ...pair("flops", "count", whole, at(flops, "sparse", "total"), shape),
+    ...(numberOf(zeros) === null ? [] : pair("flopsReal", "count", whole, zeros, shape)),
     ...pair(
       "trainable",
       "count",
