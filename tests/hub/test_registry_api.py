@@ -114,7 +114,9 @@ def test_a_model_and_its_versions(version: ModelVersion, owner: Person) -> None:
         "size": 10240,
         "sha256": DIGEST,
     }
-    assert one["bytes"] == {"total": sum(item["size"] for item in one["files"])}
+    sizes = {item["path"]: item["size"] for item in one["files"]}
+    compact, dense = sizes["sparse/model.sparse.safetensors"], sizes["model.safetensors"]
+    assert one["bytes"] == {"total": sum(sizes.values()), "compact": compact, "dense": dense}
     assert set(by_path) == {*files(), "README.md", "report.json", "manifest.json", "manifest.sig"}
     for path in (
         "/versions/3",

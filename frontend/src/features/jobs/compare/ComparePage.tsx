@@ -13,7 +13,7 @@ import { OverlayChart } from "@/components/OverlayChart";
 import { Page } from "@/components/Page";
 import { Section } from "@/components/Section";
 import { StateBadge } from "@/components/StateBadge";
-import { measureName, shown } from "@/features/jobs/report/MeasuresTable";
+import { measureName, shown, spanOf } from "@/features/jobs/report/MeasuresTable";
 import { type Measure, measuresOf } from "@/features/jobs/report/read";
 import { recordQuery } from "@/features/jobs/useJobRecord";
 import { dateTime, percent, real } from "@/lib/format";
@@ -107,11 +107,13 @@ function Comparison({ jobs }: { jobs: Job[] }) {
     .map((series) => ({ series, lines: linesOf(labelled, series) }))
     .filter(({ lines }) => lines.length > 0);
   const points = names.flatMap((label, at) => pointOf(label, reports[at]?.data));
-  // Times are comparable where they are of one shape.
-  const shape = reports.map(({ data }) => priceOf(data, "time")).find((found) => found !== undefined)?.of;
+  // Speed-ups are comparable where they are of one shape: each was measured against dense in turns, under one load.
+  const shape = reports.map(({ data }) => priceOf(data, "speedup")).find((found) => found !== undefined)?.of;
   const timed = names.flatMap((label, at) => {
-    const own = priceOf(reports[at]?.data, "time")?.of;
-    return own?.rows === shape?.rows && own?.tokens === shape?.tokens ? pointOf(label, reports[at]?.data, "time") : [];
+    const own = priceOf(reports[at]?.data, "speedup")?.of;
+    return own?.rows === shape?.rows && own?.tokens === shape?.tokens
+      ? pointOf(label, reports[at]?.data, "speedup")
+      : [];
   });
   const titles = { loss: t("jobs.loss"), score: t("jobs.score"), sparsity: t("jobs.sparsity"), rate: t("jobs.rate") };
   const formats = { loss: real, score: tenths, sparsity: whole, rate: real };
@@ -124,7 +126,7 @@ function Comparison({ jobs }: { jobs: Job[] }) {
             <QualityPicture points={points} against={t("compare.bytes")} price="bytes" wish="less" />
           )}
           {timed.length > 0 && shape && (
-            <QualityPicture points={timed} against={t("compare.latency", shape)} price="milliseconds" wish="less" />
+            <QualityPicture points={timed} against={t("compare.speedup", shape)} price="ratio" wish="more" />
           )}
         </SimpleGrid>
         {points.length > 1 && (
@@ -193,7 +195,7 @@ function Results({ jobs, names, measures }: { jobs: Job[]; names: string[]; meas
   const { t } = useTranslation();
   const lines = new Map<string, (Measure | undefined)[]>();
   measures.forEach((own, at) => {
-    for (const measure of own) {
+    for (const measure of own.filter((each) => each.name !== "time")) {
       const name = measureName(t, measure);
       const line = lines.get(name) ?? jobs.map(() => undefined);
       line[at] = measure;
@@ -228,6 +230,16 @@ function Results({ jobs, names, measures }: { jobs: Job[]; names: string[]; meas
               {line.map((measure, at) => (
                 <Table.Td key={jobs[at]?.id} className="number">
                   {measure?.sparse ? shown(measure.unit, measure.sparse.value) : "–"}
+                  {measure?.sparse?.interval && (
+                    <Text size="xs" c="dimmed" className="interval">
+                      {spanOf(measure.sparse, measure.unit)}
+                    </Text>
+                  )}
+                  {measure?.dense && measure.name !== "sparsity" && (
+                    <Text size="xs" c="dimmed">
+                      {t("compare.dense", { value: shown(measure.unit, measure.dense.value) })}
+                    </Text>
+                  )}
                 </Table.Td>
               ))}
             </Table.Tr>

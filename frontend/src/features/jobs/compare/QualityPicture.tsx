@@ -4,7 +4,7 @@ import { Picture } from "@/components/Picture";
 import { metricName, shown } from "@/features/jobs/report/MeasuresTable";
 import type { Unit } from "@/features/jobs/report/read";
 import { type Colors, fitted, front, ticks, write } from "@/lib/draw";
-import type { Point } from "./compare";
+import { beaten, type Point } from "./compare";
 
 const HEIGHT = 280;
 const LEFT = 62;
@@ -64,7 +64,7 @@ export function QualityPicture({ points, against, price, wish }: Props) {
       });
       if (wish) pen.stroke();
       for (const point of points) {
-        pen.fillStyle = wish === null || best.includes(point) ? colors.accent : colors.second;
+        pen.fillStyle = wish === null || !beaten(point, points, wish) ? colors.accent : colors.second;
         pen.beginPath();
         pen.arc(across(point.cost), up(point.value), 5, 0, 2 * Math.PI);
         pen.fill();

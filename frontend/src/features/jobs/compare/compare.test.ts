@@ -2,7 +2,7 @@ import { describe, expect, it } from "vitest";
 import type { Job } from "@/api/types";
 import { EMPTY } from "@/features/jobs/record";
 import { SETTINGS } from "@/features/jobs/settings";
-import { columnNames, differing, linesOf, pointAt, pointOf } from "./compare";
+import { beaten, columnNames, differing, linesOf, pointAt, pointOf } from "./compare";
 
 const job = (name: string, settings: object, sparsity = 0.9) =>
   ({
@@ -76,13 +76,25 @@ describe("jobs beside each other", () => {
       { value: 0.9 },
     ]);
     expect(pointOf("a", {})).toEqual([]);
-    const shapes = [{ rows: 1, tokens: 128, dense: { p50_ms: 9 }, sparse: { p50_ms: 3 } }];
-    expect(pointOf("a", { ...report, measures: { time: { shapes } } }, "time")).toMatchObject([
-      { cost: 3, value: 0.8 },
+    const shapes = [{ rows: 1, tokens: 128, speedup: 3, interval: [2.5, 3.5] }];
+    expect(pointOf("a", { ...report, measures: { time: { shapes } } }, "speedup")).toMatchObject([
+      { cost: 3, interval: [2.5, 3.5], value: 0.8 },
     ]);
     expect(pointOf("a", { ...report, sparsity: { reached: 0.9 } }, "sparsity")).toMatchObject([{ cost: 0.9 }]);
     expect(pointAt("a", report, 4)).toMatchObject([{ cost: 4, value: 0.8 }]);
     expect(pointAt("a", report, null)).toEqual([]);
-    expect(pointOf("a", report, "time")).toEqual([]);
+    expect(pointOf("a", report, "speedup")).toEqual([]);
+  });
+
+  it("are beaten by what is better in both alone", () => {
+    const [base] = pointAt("a", { metrics: { validation: { accuracy: 0.9 } } }, 1);
+    if (!base) throw new Error("no point");
+    const at = (cost: number, value: number, interval?: [number, number]) => ({ ...base, cost, value, interval });
+    const own = at(1, 0.9, [0.9, 1.1]);
+    expect(beaten(own, [own, at(2, 0.9)], "more")).toBe(false);
+    expect(beaten(own, [at(1.2, 0.95, [1.05, 1.4])], "more")).toBe(false);
+    expect(beaten(own, [at(2, 0.95, [1.8, 2.2])], "more")).toBe(true);
+    expect(beaten(at(5, 0.9), [at(4, 0.9)], "less")).toBe(false);
+    expect(beaten(at(5, 0.9), [at(4, 0.91)], "less")).toBe(true);
   });
 });

@@ -73,12 +73,29 @@ export function linesOf(records: { label: string; record: JobRecord | undefined 
 
 export interface Point {
   label: string;
-  /** Bytes of the compact file, milliseconds of one pass, the share of zeros, or a setting's value. */
+  /** Bytes of the compact file, the speed-up, the share of zeros, or a setting's value. */
   cost: number;
+  /** Of the cost, where it was measured. */
+  interval?: [number, number] | null;
   /** The primary metric on the test split, else on validation. */
   value: number;
   measure: Measure;
 }
+
+/** Whether another is better in both. Equal quality is not, nor a cost whose interval meets the point's. */
+export function beaten(point: Point, points: Point[], wish: "less" | "more"): boolean {
+  const [low, high] = span(point);
+  return points.some((other) => {
+    const [from, to] = span(other);
+    return other.value > point.value && (wish === "less" ? to < low : from > high);
+  });
+}
+
+function span({ cost, interval }: Point): [number, number] {
+  return interval ?? [cost, cost];
+}
+
+type Price = "bytes" | "speedup" | "sparsity";
 
 /** The primary metric of a report, of the test split where there is one. */
 export function primaryOf(report: unknown): Measure | undefined {
@@ -88,8 +105,9 @@ export function primaryOf(report: unknown): Measure | undefined {
 }
 
 /** A job's quality against one of its costs, once it has a report with both. */
-export function pointOf(label: string, report: unknown, against: "bytes" | "time" | "sparsity" = "bytes"): Point[] {
-  return pointAt(label, report, priceOf(report, against)?.sparse?.value ?? null);
+export function pointOf(label: string, report: unknown, against: Price = "bytes"): Point[] {
+  const price = priceOf(report, against)?.sparse;
+  return pointAt(label, report, price?.value ?? null).map((point) => ({ ...point, interval: price?.interval ?? null }));
 }
 
 /** The same with a cost that the report doesn't say. */
@@ -98,6 +116,6 @@ export function pointAt(label: string, report: unknown, cost: number | null): Po
   return measure?.sparse && cost !== null ? [{ label, cost, value: measure.sparse.value, measure }] : [];
 }
 
-export function priceOf(report: unknown, against: "bytes" | "time" | "sparsity"): Measure | undefined {
+export function priceOf(report: unknown, against: Price): Measure | undefined {
   return measuresOf(report).find(({ name }) => name === against);
 }
