@@ -163,7 +163,16 @@ def report(accuracy: float, size: int) -> dict[str, Any]:
                 "splits": {"validation": {"difference": accuracy - 0.94, "difference_interval": [-0.05, 0.01]}},
             },
             "time": {
-                "shapes": [{"rows": 1, "tokens": 64, "dense": {"p50_ms": 9.0}, "sparse": {"p50_ms": size / 10_000_000}}]
+                "shapes": [
+                    {
+                        "rows": 1,
+                        "tokens": 64,
+                        "dense": {"p50_ms": 9.0},
+                        "sparse": {"p50_ms": size / 10_000_000},
+                        "speedup": 90_000_000 / size,
+                        "interval": [80_000_000 / size, 99_000_000 / size],
+                    }
+                ]
             },
             "robustness": {
                 "metric": "accuracy",
@@ -258,9 +267,7 @@ def test_reports_are_read_compared_and_taken_along(tab: Tab, tmp_path: Path) -> 
     late.continue_()
     expect(page.get_by_role("table", name="What differs").get_by_text("target.sparsity")).to_be_visible()
     expect(page.get_by_role("img", name=re.compile("small: 91.0 % at 20.0 MB"))).to_be_visible()
-    expect(
-        page.get_by_role("img", name=re.compile(r"latency \(1 × 64 tokens\): .*small: 91.0 % at 2 ms"))
-    ).to_be_visible()
+    expect(page.get_by_role("img", name=re.compile(r"\(1 × 64 tokens\): .*small: 91.0 % at 4.50 ×"))).to_be_visible()
     expect(page.get_by_role("img", name="Accuracy against target.sparsity")).to_be_visible()
     expect(page.locator("[data-lines='2']").first).to_be_attached()
     page.keyboard.press("Escape")
