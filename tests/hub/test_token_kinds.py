@@ -174,9 +174,10 @@ def test_a_caller_s_token_is_for_one_deployment_and_some_minutes(owner: Person, 
 def test_node_tokens_of_before_get_the_kind_of_what_they_registered() -> None:
     before, after = [("accounts", "0001_initial")], [("accounts", "0002_token_kinds")]
     executor = MigrationExecutor(connection)
+    before.append(("serving", "0002_node_profile"))
     executor.migrate(before)
     try:
-        old = executor.loader.project_state([*before, ("serving", "0002_node_profile")]).apps
+        old = executor.loader.project_state(before).apps
         Token, OldNode = old.get_model("accounts", "ApiToken"), old.get_model("serving", "Node")
         for name, kinds in {"w": ["worker"], "s": ["serve", "serve"], "both": ["worker", "serve"], "new": []}.items():
             token = Token.objects.create(kind="node", name=name, prefix="sw_n_", digest=name * 8)

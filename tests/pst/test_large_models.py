@@ -34,7 +34,7 @@ from tests.pst.conftest import write_job
 from tests.pst.texts import write_generator, write_text_job
 from tests.pst.tiny import logits, save_folder
 
-LARGE = {"compare_dense": False, "distill": False, "storage_dtype": "bfloat16"}
+LARGE = {"compare_dense": False, "distill": False, "storage_dtype": "bfloat16", "epochs": 16}
 
 
 @pytest.fixture(autouse=True)
