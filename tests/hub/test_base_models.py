@@ -96,12 +96,16 @@ def test_who_may_upload(owner: Person, outsider: Person, api: APIClient) -> None
 
 
 @pytest.mark.parametrize("name", ["pytorch_model.bin", "model.pt", "weights.pkl", "modeling.py", "MODEL.BIN", "x.ckpt"])
-def test_files_that_can_run_code_are_refused(owner: Person, name: str) -> None:
-    answer = upload(owner.client, {**GOOD, name: b"x"})
+def test_files_that_can_run_code_are_never_kept(owner: Person, name: str) -> None:
+    unsafe = {key: content for key, content in GOOD.items() if key != "model.safetensors"} | {name: b"x"}
+    answer = upload(owner.client, unsafe)
     assert answer.status_code == 400
     error = answer.json()["error"]
     assert error["code"] == "unsafe_file" and name in error["message"] and "safetensors" in error["message"]
     assert not Model.objects.exists()
+    answer = upload(owner.client, {**GOOD, name: b"x"})
+    assert answer.status_code == 201 and answer.json()["left_out"] == [name]
+    assert name not in {file.path for file in ModelVersion.objects.get().files.all()}
 
 
 @pytest.mark.parametrize(

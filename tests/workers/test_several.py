@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import sys
@@ -116,3 +117,18 @@ def test_two_processes_under_torchrun(script: str, tmp_path: Path, monkeypatch: 
     else:
         assert outcome["outcome"] == "died"
         assert outcome["error"].startswith("Process 2 of 2 ended. The training process was killed (signal 9)")
+
+
+def test_a_full_disk_is_said_in_one_sentence() -> None:
+    from safetensors import SafetensorError
+
+    wrapped = RuntimeError("writing failed")
+    wrapped.__cause__ = OSError(errno.ENOSPC, "No space left on device")
+    for error in (
+        OSError(errno.ENOSPC, "No space left on device"),
+        SafetensorError('Error while serializing: IoError(Os { code: 28, kind: StorageFull, message: "" })'),
+        wrapped,
+    ):
+        outcome = describe(error)
+        assert outcome["outcome"] == "broken" and outcome["error"].startswith("The worker's disk is full")
+    assert "program failed" in describe(OSError(errno.EIO, "broken"))["error"]

@@ -9,7 +9,6 @@ from there).
 from __future__ import annotations
 
 import argparse
-import errno
 import json
 import signal
 import sys
@@ -24,10 +23,9 @@ from rich.table import Column, Table
 from safetensors import SafetensorError
 
 from pst import report
-from pst.errors import PSTError
+from pst.errors import PSTError, disk_is_full
 
 STOPPED = 130
-DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 class _Display:
@@ -197,13 +195,6 @@ def _print_overlap(other: dict[str, Any]) -> None:
     Console().print(table)
 
 
-def _disk_is_full(error: Exception) -> bool:
-    """safetensors tells the number of an error of the system in its text alone."""
-    if isinstance(error, OSError):
-        return error.errno in DISK_FULL
-    return any(f"os error {number}" in str(error) or f"code: {number}" in str(error) for number in DISK_FULL)
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
     parser = argparse.ArgumentParser(prog="pst", description=__doc__.splitlines()[0])
@@ -248,7 +239,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stderr.write(f"error: {error}\n")
         return 1
     except (OSError, SafetensorError) as error:
-        if not _disk_is_full(error):
+        if not disk_is_full(error):
             raise
         sys.stderr.write(f"error: The disk of {options.folder} is full: free some space and run the command again.\n")
         return 1

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+
+DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
 
 class PSTError(ValueError):
     """Something the user can put right: the message is one plain sentence."""
@@ -32,3 +36,11 @@ class ProcessLost(PSTError):
 
 class FormatError(PSTError):
     """A file of the compact format, or an exported folder, is damaged or incomplete."""
+
+
+def disk_is_full(error: BaseException) -> bool:
+    """safetensors tells the number of an error of the system in its text alone."""
+    if isinstance(error, OSError) and error.errno is not None:
+        return error.errno in DISK_FULL
+    text = str(error)
+    return any(f"os error {number}" in text or f"code: {number}" in text for number in DISK_FULL)

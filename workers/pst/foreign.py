@@ -22,9 +22,18 @@ KEYS = frozenset(
         "kernel_config",
         "hub_kernels",
         "quantization_config",
+        "custom_pipelines",
+        "transformers_weights",
+        "per_layer_config",
+        "compile_config",
+        "distributed_config",
+        "base_model_tp_plan",
+        "base_model_pp_plan",
+        "base_model_ep_plan",
     }
 )
-"""``quantization_config`` is among them, as it chooses a library and its kernels."""
+"""``quantization_config`` is among them, as it chooses a library and its kernels; those behind it choose a file, change
+single layers, compile, or split a model over machines."""
 
 
 def names_code(value: object) -> str | None:

@@ -49,9 +49,17 @@ def out_of_memory(error: BaseException) -> bool:
     return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
 
 
+def causes(error: BaseException) -> Iterator[BaseException]:
+    """An error, and what it was raised from."""
+    seen: BaseException | None = error
+    while seen is not None:
+        yield seen
+        seen = seen.__cause__ or seen.__context__
+
+
 def describe(error: Exception) -> dict[str, Any]:
     """The outcome of a run that raised: a sentence for the user and the traceback for the operator."""
-    from pst.errors import ProcessLost, PSTError
+    from pst.errors import ProcessLost, PSTError, disk_is_full
 
     detail = "".join(traceback.format_exception(error))[-20_000:]
     if isinstance(error, ProcessLost):
@@ -61,6 +69,10 @@ def describe(error: Exception) -> dict[str, Any]:
     if out_of_memory(error):
         sentence = Message(
             "The job ran out of memory: submit it with a smaller batch_size or max_length, or to a larger worker."
+        )
+    elif any(disk_is_full(cause) for cause in causes(error)):
+        sentence = Message(
+            "The worker's disk is full: whoever runs this installation must make room there; then submit the job again."
         )
     else:
         sentence = Message(

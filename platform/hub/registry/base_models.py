@@ -81,12 +81,14 @@ class Source:
 def split_names(names: Iterable[str]) -> tuple[list[str], list[str]]:
     """(files of a base model, others that are left out: what else a public repository holds).
 
-    Raises UserError for a file that can run code, and when config, weights or tokenizer are missing.
+    Raises UserError where the weights are but in files that can run code, and when config, weights or tokenizer are
+    missing.
     """
     given = list(names)
     check_paths(given)
+    safe = any(name.endswith(".safetensors") for name in given)
     for name in given:
-        if unsafe(name):
+        if unsafe(name) and not safe:
             raise UserError(
                 Message(
                     "{name} can run code when it is loaded, so it is refused: upload the weights as "

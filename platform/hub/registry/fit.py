@@ -7,19 +7,23 @@ from typing import Any
 
 from hub.core.errors import UserError
 from pst.budget import BudgetError
-from pst.families import TensorSpec, architecture, tensors, tied
+from pst.families import TensorSpec, architecture, blocks, tensors, tied
 from pst.foreign import names_code
 from pst.messages import Message
 
 CONFIG = "config.json"
 TASK = "classification"
 """Every family can do it; the head is no matter, since each job draws its own."""
+MOST_LABELS = 10_000
+MOST_INTEGER = 2**31
+MOST_FLOAT = 1e12
 Shapes = Mapping[str, tuple[int, ...]]
 
 
 def check_config(config: Mapping[str, Any]) -> None:
     """Raise UserError for a family that is unknown, and for a size that is missing or beyond all bounds."""
     try:
+        _check_numbers(config)
         tensors(config, 2, TASK)
         architecture(config).max_tokens(config)
     except BudgetError as error:
@@ -27,6 +31,22 @@ def check_config(config: Mapping[str, Any]) -> None:
             Message("config.json does not describe a base model: {why}.", why=error.message),
             details=[{"file": CONFIG, "message": error.message}],
         ) from None
+
+
+def _check_numbers(config: Mapping[str, Any]) -> None:
+    """Raise BudgetError for a number that no model has: a library makes tables and lists of some that are no size."""
+    waiting: list[tuple[str, Any]] = [("", config)]
+    while waiting:
+        key, value = waiting.pop()
+        if isinstance(value, (dict, list)):
+            if key in ("id2label", "label2id") and len(value) > MOST_LABELS:
+                raise BudgetError("base_model", Message("it has more than {most} labels", most=MOST_LABELS))
+            waiting.extend(value.items() if isinstance(value, dict) else ((key, item) for item in value))
+        elif isinstance(value, (int, float)):
+            most = MOST_LABELS if key == "num_labels" else MOST_INTEGER if isinstance(value, int) else MOST_FLOAT
+            if not -most <= value <= most:
+                message = Message("it gives {key} as {value}", key=key, value=str(value)[:20])
+                raise BudgetError("base_model", message)
 
 
 def check_no_code(content: object, *, name: str) -> None:
@@ -61,6 +81,14 @@ def check_shapes(config: Mapping[str, Any], shapes: Shapes) -> None:
         else:
             continue
         raise UserError(message, code="bad_weights", details=[{"file": CONFIG, "message": message}])
+    for block in {block.group: block for block in blocks(config, TASK)}.values():  # the last of each group
+        for spec in block.tensors():
+            beyond = spec.name.replace(f".{block.layer}.", f".{block.layer + 1}.", 1)
+            if beyond != spec.name and (beyond in held or beyond.partition(".")[2] in held):
+                message = Message(
+                    "The weights have the tensor {tensor}: config.json gives too few layers.", tensor=beyond
+                )
+                raise UserError(message, code="bad_weights", details=[{"file": CONFIG, "message": message}])
 
 
 def _by_name(shapes: Shapes) -> dict[str, tuple[int, ...]]:

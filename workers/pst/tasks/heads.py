@@ -62,7 +62,7 @@ class HeadTask(Measured):
         return random_split(rows, share, seed)
 
     def encode(self, rows: Sequence[Row]) -> list[Encoded]:
-        """Tokenise with special tokens; rows longer than ``max_length`` tokens are cut."""
+        """Tokenise with special tokens; rows longer than ``max_length`` tokens are cut, and one without any has one."""
         paired = any(row.text_pair is not None for row in rows)
         result = self.tokenizer(
             [row.text for row in rows],
@@ -74,7 +74,12 @@ class HeadTask(Measured):
         )
         types = result.get("token_type_ids") or [None] * len(rows)
         tokens = zip(result["input_ids"], types, rows, strict=True)
-        return [Encoded(ids, kinds, row.label) for ids, kinds, row in tokens]
+        # Decoders add no special token, so that an empty text leaves nothing to compute with.
+        only = [self.tokenizer.eos_token_id if self.tokenizer.eos_token_id is not None else self.pad_id]
+        return [
+            Encoded(ids, kinds, row.label) if ids else Encoded(only, None if kinds is None else [0], row.label)
+            for ids, kinds, row in tokens
+        ]
 
     def learn(self, train: Sequence[Encoded], validation: Sequence[Encoded]) -> None:
         self.train, self.validation = train, validation
