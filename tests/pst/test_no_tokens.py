@@ -17,7 +17,7 @@ from pst import tasks
 from pst.base import read_config
 from pst.config import TrainSettings
 from pst.data import Row
-from tests.pst.tiny import CONFIGS, DECODERS, TWO_STACKS, save_folder
+from tests.pst.tiny import CONFIGS, TWO_STACKS, save_folder
 
 EMPTY = ("", "   ", "\n\t", "\u3000")
 
@@ -44,15 +44,3 @@ def test_texts_without_tokens_have_an_answer(name: str, tmp_path: Path) -> None:
         rows = task.encode([Row(text, None, 0) for text in texts])
         assert all(row.input_ids for row in rows)
         assert torch.isfinite(task.predict(model, rows)["logits"]).all()
-
-
-@pytest.mark.parametrize("name", [*DECODERS, *TWO_STACKS])
-def test_sources_without_tokens_are_generated_from(name: str, tmp_path: Path) -> None:
-    folder = save_folder(tmp_path, name, "generation", eos_token_id=2, pad_token_id=1)
-    made = tokenizer(ends=name in TWO_STACKS)
-    settings = TrainSettings(max_target_length=3)
-    task = tasks.make("generation", [], made, 8, settings, read_config(folder))
-    model = task.open(folder, 0).finish()
-    rows = task.encode([Row(text, None, references=("good",)) for text in EMPTY])
-    assert len(task.answer(model, rows)) == len(EMPTY)
-    assert len(task.answer(model, rows[:1])) == 1
