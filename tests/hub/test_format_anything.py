@@ -7,6 +7,7 @@ import json
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from hub.datasets.formats.decoding import ENCODINGS
 from hub.datasets.formats.problems import Limits, Options
 from hub.datasets.formats.rows import to_line
 from hub.datasets.formats.validation import validate
@@ -30,7 +31,7 @@ NAMES = st.sampled_from(["a.csv", "a.tsv", "a.json", "a.jsonl", "a", "a.txt"])
 OPTIONS = st.builds(
     Options,
     format=st.sampled_from(["auto", "csv", "tsv", "json", "jsonl"]),
-    encoding=st.sampled_from(["auto", "utf-8", "utf-8-sig", "utf-16", "gb18030", "latin-1"]),
+    encoding=st.sampled_from(["auto", *ENCODINGS]),
     delimiter=st.sampled_from(["auto", ",", "\t", "^", " ", "\\", "é"]),
     header=st.sampled_from(["auto", "true", "false"]),
     text_column=st.sampled_from(["", "text", "column_1"]),
@@ -39,7 +40,8 @@ OPTIONS = st.builds(
     validation_share=st.sampled_from([0.0, 0.2, 0.5]),
 )
 PIECES = st.sampled_from(
-    ["text", "label", "a", "b", "1", "-2.5", '"', '""', ",", ";", "\t", "|", "\n", "\r\n", "\r", "\0", " ", "é", "中文",
+    ["sep=;\n", "sep=\t\n", "text,label\n",
+     "text", "label", "a", "b", "1", "-2.5", '"', '""', ",", ";", "\t", "|", "\n", "\r\n", "\r", "\0", " ", "é", "中文",
      "\ufeff", "{", "}", "[", "]", ":", '"text":', '"label":', '"data":', "null", "true", "\\", "\\u0000", "\\ud800",
      "\u2028", "x" * 60]
 )  # fmt: skip

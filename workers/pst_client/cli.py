@@ -18,6 +18,8 @@ from pst_client import commands
 from pst_client.errors import PlatformError, Unreachable
 from pst_client.show import Output
 
+ENCODINGS = ["auto", "utf-8", "utf-8-sig", "utf-16", "gb18030", "latin-1", "windows-1250", "windows-1251"]
+ENCODINGS += ["windows-1252", "shift-jis", "euc-kr", "big5", "mac-roman"]
 OK, FAILED, USAGE, UNREACHABLE, NOT_SIGNED_IN, INTERRUPTED = 0, 1, 2, 3, 4, 130
 LOCAL = {
     "train": "train, export and verify what FOLDER/spec.json asks for, on this machine",
@@ -140,7 +142,7 @@ def _push(command: argparse.ArgumentParser) -> None:
     command.add_argument("--references-column", metavar="COLUMN", help="more right texts, a JSON list")
     command.add_argument("--label-separator", metavar="CHARACTER", help="stands between the labels of a row")
     command.add_argument("--format", choices=["auto", "csv", "tsv", "json", "jsonl"])
-    command.add_argument("--encoding", choices=["auto", "utf-8", "utf-8-sig", "utf-16", "gb18030", "latin-1"])
+    command.add_argument("--encoding", choices=ENCODINGS)
     command.add_argument("--delimiter", help="one character, or tab")
     command.add_argument("--header", choices=["auto", "true", "false"])
     command.add_argument("--validation-share", type=number, metavar="SHARE")

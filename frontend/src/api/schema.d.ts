@@ -1286,9 +1286,16 @@ export interface components {
          *     * `utf-16` - utf-16
          *     * `gb18030` - gb18030
          *     * `latin-1` - latin-1
+         *     * `windows-1250` - windows-1250
+         *     * `windows-1251` - windows-1251
+         *     * `windows-1252` - windows-1252
+         *     * `shift-jis` - shift-jis
+         *     * `euc-kr` - euc-kr
+         *     * `big5` - big5
+         *     * `mac-roman` - mac-roman
          * @enum {string}
          */
-        DatasetEncodedAs: "auto" | "utf-8" | "utf-8-sig" | "utf-16" | "gb18030" | "latin-1";
+        DatasetEncodedAs: "auto" | "utf-8" | "utf-8-sig" | "utf-16" | "gb18030" | "latin-1" | "windows-1250" | "windows-1251" | "windows-1252" | "shift-jis" | "euc-kr" | "big5" | "mac-roman";
         DatasetFile: {
             readonly split: components["schemas"]["Split"];
             readonly name: string;

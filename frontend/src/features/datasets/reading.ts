@@ -34,7 +34,21 @@ export function taskOf(reading: Reading): Task {
 }
 
 export const FORMATS = ["auto", "csv", "tsv", "json", "jsonl"];
-export const ENCODINGS = ["auto", "utf-8", "utf-8-sig", "utf-16", "gb18030", "latin-1"];
+export const ENCODINGS = [
+  "auto",
+  "utf-8",
+  "utf-8-sig",
+  "utf-16",
+  "gb18030",
+  "latin-1",
+  "windows-1250",
+  "windows-1251",
+  "windows-1252",
+  "shift-jis",
+  "euc-kr",
+  "big5",
+  "mac-roman",
+];
 export const DELIMITERS = ["auto", ",", ";", "tab", "|"];
 export const HEADERS = ["auto", "true", "false"];
 

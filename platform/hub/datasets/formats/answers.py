@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
+import re
 from collections.abc import Callable, Sequence
 
 from hub.datasets.formats.problems import Options
@@ -44,7 +46,11 @@ def number(cell: Cell) -> float:
 
 def labels(cell: Cell, separator: str) -> tuple[str, ...]:
     """Classes, each once, in the order written; an empty cell or list is a row without any."""
-    parts = [] if cell is None else cell.split(separator) if isinstance(cell, str) else list(cell)
+    if isinstance(cell, str):
+        listed = items(cell.strip())
+        parts = cell.split(separator) if listed is None else listed
+    else:
+        parts = list(cell or ())
     found = tuple(dict.fromkeys(part.strip() for part in parts if part.strip()))
     if len(found) > MAX_ROW_LABELS:
         raise BadAnswer(
@@ -55,6 +61,35 @@ def labels(cell: Cell, separator: str) -> tuple[str, ...]:
             )
         )
     return tuple(one_label(part) for part in found)
+
+
+QUOTED = re.compile(r"""'((?:[^'\\\\]|\\\\.)*)'|"((?:[^"\\\\]|\\\\.)*)\"""")
+
+
+def items(text: str) -> list[str] | None:
+    """What a list in one cell holds, as pandas, NumPy, JSON and annotation tools write it; None for any other text."""
+    if text[:1] + text[-1:] not in {"[]", "{}"}:
+        return None
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        found = None
+    if isinstance(found, dict):
+        lists = [value for value in found.values() if isinstance(value, list)]
+        found = lists[0] if len(lists) == len(found) == 1 else None if found else []
+    if isinstance(found, list) and all(isinstance(item, (str, int)) for item in found):
+        return [str(item) for item in found]
+    inner = text[1:-1]
+    if not re.search("['\"{}\\[\\]:]", inner):
+        return re.split(r"[,;]" if re.search("[,;]", inner) else r"\s+", inner)
+    if re.fullmatch(r"[\s,;]*", QUOTED.sub("", inner)):
+        return [one or other for one, other in QUOTED.findall(inner)]
+    return None
+
+
+def odd(label: str) -> bool:
+    """Whether a label looks like a piece of a list."""
+    return (label[:1] in {"[", "{"}) != (label[-1:] in {"]", "}"})
 
 
 def target(cell: Cell) -> str:

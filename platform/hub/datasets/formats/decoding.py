@@ -4,11 +4,28 @@ from __future__ import annotations
 
 import codecs
 import re
+from itertools import islice
 
+from hub.datasets.formats.guessing import guess
 from hub.datasets.formats.problems import Problems, Unreadable
 from pst.messages import Message
 
-ENCODINGS = ("utf-8", "utf-8-sig", "utf-16", "gb18030", "latin-1")
+CODECS = {"shift-jis": "cp932", "euc-kr": "cp949", "big5": "cp950"}
+"""Those that mean more by their name than Python does: what Windows writes."""
+ENCODINGS = (
+    "utf-8",
+    "utf-8-sig",
+    "utf-16",
+    "gb18030",
+    "latin-1",
+    "windows-1250",
+    "windows-1251",
+    "windows-1252",
+    "shift-jis",
+    "euc-kr",
+    "big5",
+    "mac-roman",
+)
 
 # Files that people upload by mistake, by their first bytes.
 FOREIGN = {
@@ -20,6 +37,7 @@ FOREIGN = {
     b"\xff\xfe\x00\x00": Message("UTF-32 text; save it as UTF-8"),
 }
 SAMPLE = 1 << 20
+BEYOND_ASCII = re.compile(r"[^\s,;\t|\x80-\U0010ffff]{0,20}[^\x00-\x7f][^\s,;\t|]{0,20}")
 
 
 def find_encoding(data: bytes) -> str:
@@ -38,7 +56,7 @@ def find_encoding(data: bytes) -> str:
         return "utf-16"
     if _mostly_utf8(around):
         return "utf-8"
-    return "gb18030" if _like_chinese(around) else "latin-1"
+    return guess(around)
 
 
 def _zero_share(data: bytes) -> float:
@@ -53,33 +71,14 @@ def _mostly_utf8(data: bytes) -> bool:
     return beyond > 4 * broken
 
 
-def _like_chinese(data: bytes) -> bool:
-    """Most bytes beyond ASCII come in pairs that are frequent hanzi or punctuation of GB 2312.
-
-    Nearly every Latin-1 text also decodes as GB 18030, so decoding alone decides nothing; but there accented letters
-    stand alone, and a Latin-1 pair of two accented letters is no frequent hanzi.
-    """
-    high = frequent = 0
-    index, end = 0, len(data) - 1
-    while index < end:
-        lead = data[index]
-        if lead < 0x80:
-            index += 1
-            continue
-        high += 1
-        if data[index + 1] >= 0xA1 and (0xA1 <= lead <= 0xA3 or 0xB0 <= lead <= 0xD7):
-            frequent += 1
-        index += 1 if data[index + 1] < 0x40 else 2
-    return high > 0 and frequent > 0.5 * high
-
-
 def decode(name: str, data: bytes, encoding: str, problems: Problems) -> tuple[str, str]:
     """(text without a byte order mark, encoding found). Each broken byte is a problem; raises Unreadable then."""
     for start, what in FOREIGN.items():
         if data.startswith(start):
             problems.add(name, Message("This is {what}.", what=what))
             raise Unreadable
-    found = find_encoding(data) if encoding == "auto" else encoding
+    guessed = encoding == "auto"
+    found = find_encoding(data) if guessed else encoding
     codec, skip = _codec(data, found)
     body = memoryview(data)[skip:]
     try:
@@ -90,7 +89,18 @@ def decode(name: str, data: bytes, encoding: str, problems: Problems) -> tuple[s
     if found == "latin-1" and re.search("[\x80-\x9f]", text):
         text = _windows(data, text)
     _refuse_binary(name, text, found, problems)
-    return text, found
+    if guessed and not found.startswith("utf"):
+        words = islice(BEYOND_ASCII.finditer(text, 0, SAMPLE), 4)
+        problems.warn(
+            "encoding_guessed",
+            Message(
+                'The encoding of {file} is a guess, {encoding}: is "{sample}" right? If not, choose another encoding.',
+                file=name,
+                encoding=found,
+                sample=" ".join(match.group()[:30] for match in words),
+            ),
+        )
+    return text.lstrip("\ufeff"), found
 
 
 def _codec(data: bytes, encoding: str) -> tuple[str, int]:
@@ -106,7 +116,7 @@ def _codec(data: bytes, encoding: str) -> tuple[str, int]:
         return "utf-8", 3 if data.startswith(codecs.BOM_UTF8) else 0
     if encoding == "gb18030" and data.startswith(b"\x84\x31\x95\x33"):
         return "gb18030", 4
-    return encoding, 0
+    return CODECS.get(encoding, encoding), 0
 
 
 def _windows(data: bytes, text: str) -> str:

@@ -129,6 +129,8 @@ def find_header(rows: Sequence[Sequence[str]], known: frozenset[str]) -> bool:
     if not rows:
         return False
     first, below = [cell.strip() for cell in rows[0]], rows[1:]
+    if any(name.casefold() in known for name in first):
+        below = [row for row in below if row != rows[0]]  # where files were put one behind the other
     if any(len(cell) > 100 for cell in first):
         return False
     votes = 0

@@ -72,6 +72,14 @@ class BadJson(ValueError):
         self.position = position
 
 
+def first_value(text: str) -> Any:
+    """What stands first in ``text``; None where that is no JSON."""
+    try:
+        return _decode(text, _skip(text, 0))[0]
+    except BadJson:
+        return None
+
+
 def is_lines(text: str) -> bool:
     """Whether ``text``, which starts like JSON, is one object per line rather than one document."""
     start = _skip(text, 0)

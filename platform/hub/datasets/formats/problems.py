@@ -65,6 +65,7 @@ class Problems:
     limit: int = 100
     first: list[Problem] = field(default_factory=list)
     total: int = 0
+    warnings: list[tuple[str, Message]] = field(default_factory=list)
 
     def add(
         self, file: str, message: str, *, line: int | None = None, column: str | int | None = None, count: int = 1
@@ -72,6 +73,11 @@ class Problems:
         self.total += count
         if len(self.first) < self.limit:
             self.first.append(Problem(file, line, column, message))
+
+    def warn(self, code: str, message: Message) -> None:
+        """Something that the user should look at and that stops nothing."""
+        if len(self.warnings) < self.limit:
+            self.warnings.append((code, message))
 
     def __bool__(self) -> bool:
         return self.total > 0

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import math
+import unicodedata
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import combinations
 from statistics import fmean, pstdev
 from typing import Any
 
+from hub.datasets.formats.answers import odd
 from hub.datasets.formats.rows import Label, Row, sort_labels
 from pst.messages import Message, said, word
 
 IMBALANCED = 0.8
 """From this share of one class on, a model that always answers it looks good."""
 BINS = 30
+UNSEEN = ("Cf", "Cc", "Zl", "Zp")
+"""Kinds of characters that leave no trace on the screen."""
 
 
 def quantile(values: Sequence[int], share: float) -> int:
@@ -100,8 +105,38 @@ def contradictions(rows: Sequence[Row]) -> int:
     return len(found)
 
 
+def similar(labels: Iterable[str]) -> list[list[str]]:
+    """Labels that people take for the same, together: each list has two at least."""
+    alike: dict[str | float, list[str]] = {}
+    for label in sort_labels(labels):
+        alike.setdefault(_folded(label), []).append(label)
+    return [names for names in alike.values() if len(names) > 1]
+
+
+def _folded(label: str) -> str | float:
+    seen = "".join(each for each in label if unicodedata.category(each) not in UNSEEN)
+    text = unicodedata.normalize("NFKC", " ".join(unicodedata.normalize("NFKC", seen).casefold().split()))
+    try:
+        return float(text) if math.isfinite(float(text)) else text
+    except ValueError:
+        return text
+
+
+def _visible(label: str) -> str:
+    """With the code of each character that is not seen, or that stands on another."""
+    return (
+        '"'
+        + "".join(f"U+{ord(each):04X}" if unicodedata.category(each) in {*UNSEEN, "Mn"} else each for each in label)
+        + '"'
+    )
+
+
 def make(
-    splits: dict[str, list[Row]], uploaded: Sequence[Row], empty_texts: dict[str, int], columns: list[str]
+    splits: dict[str, list[Row]],
+    uploaded: Sequence[Row],
+    empty_texts: dict[str, int],
+    columns: list[str],
+    noted: Sequence[tuple[str, Message]] = (),
 ) -> dict[str, Any]:
     """The report. ``splits`` is what will be stored, ``uploaded`` the training file's rows before a split was taken."""
     described = {name: describe(rows, empty_texts.get(name, 0)) for name, rows in splits.items()}
@@ -113,6 +148,27 @@ def make(
     def warn(code: str, message: Message) -> None:
         warnings.append({"code": code, "message": message, "said": said(message)})
 
+    for code, message in noted:
+        warn(code, message)
+    if pieces := [label for label in counts if not one_class and odd(label)]:
+        warn(
+            "odd_lists",
+            Message(
+                "Labels that look like pieces of a list: {labels}. Write lists as JSON, or labels with the separator.",
+                labels=", ".join(sort_labels(pieces)[:5]),
+            ),
+        )
+    if pairs := similar(counts):
+        shown = "; ".join(" = ".join(map(_visible, names[:8])) for names in pairs[:5]) + (
+            "; …" if len(pairs) > 5 else ""
+        )
+        warn(
+            "similar_labels",
+            Message(
+                "Labels that differ by case, unseen characters or the way a number is written alone: {pairs}.",
+                pairs=shown,
+            ),
+        )
     if few := sort_labels(label for label, count in counts.items() if count < 2):
         shown = ", ".join(few[:5]) + (", …" if len(few) > 5 else "")
         warn(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections import defaultdict
+from collections import Counter, defaultdict
 
 from hub.datasets.formats.rows import Row
 
@@ -12,7 +12,8 @@ def split_off(rows: list[Row], share: float, seed: int) -> tuple[list[Row], list
     """(training rows, validation rows), both in the file's order.
 
     Each class gives ``share`` of its rows, rounded, at least one and never all; a class with one row stays in training.
-    Where rows have no class, or several, they all are one. Rows with the same texts stay together, so that repeated
+    Where rows have no class, or several, they all are one, and no row goes that is the last in training with one of its
+    classes. Rows with the same texts stay together, so that repeated
     rows, or references of one source, do not leak into validation.
     """
     classes: dict[str, dict[tuple[str, str | None], list[int]]] = defaultdict(lambda: defaultdict(list))
@@ -27,10 +28,15 @@ def split_off(rows: list[Row], share: float, seed: int) -> tuple[list[Row], list
         wanted = max(1, round(share * sum(map(len, groups))))
         # One generator per class: adding a class changes nothing for the others.
         random.Random(f"{seed}:{label}").shuffle(groups)  # noqa: S311 (a split, not a secret)
+        several = [{each for index in group for each in rows[index].classes} for group in groups] if not label else []
+        left = Counter(each for found in several for each in found)
         taken: list[int] = []
-        for group in groups[:-1]:
+        for number, group in enumerate(groups[:-1]):
             if len(taken) >= wanted:
                 break
+            if several and any(left[each] < 2 for each in several[number]):
+                continue
+            left.subtract(several[number] if several else ())
             taken += group
         chosen.update(taken)
     train = [row for index, row in enumerate(rows) if index not in chosen]

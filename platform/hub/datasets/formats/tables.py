@@ -19,6 +19,7 @@ from pst.messages import Message
 
 FORMATS = ("csv", "tsv", "json", "jsonl")
 SAMPLE = 1000
+SEPARATOR = re.compile(r"""sep=([^\w\s"'\0]|\t)(?=\r|\n)""", re.IGNORECASE)
 NO_TEXT = re.compile("[\\0\\ud800-\\udfff]")
 
 Cell = str | tuple[str, ...] | None
@@ -54,6 +55,8 @@ class Table:
     columns: list[str]
     limits: Limits
     records: Callable[[], Iterator[tuple[int, Any]]]
+    repeated: frozenset[str] = frozenset()
+    """Columns that the header names more than once: they can't be chosen."""
 
     def sample(self, count: int = SAMPLE) -> list[Cells]:
         """The first readable rows, all columns, lists and objects as JSON."""
@@ -81,17 +84,43 @@ class Table:
                 line=1,
                 column=name,
             )
-        if missing:
+        for name in sorted(self.repeated.intersection(names)):
+            problems.add(
+                self.name, Message('The header names "{twice}" more than once.', twice=name), line=1, column=name
+            )
+        if missing or self.repeated.intersection(names):
             return
+        headers: list[int] = []
         for count, (line, record) in enumerate(self.records(), start=1):
             if count > self.limits.rows:
                 problems.add(
                     self.name, Message("The file has more than {rows:,} rows.", rows=self.limits.rows), line=line
                 )
                 return
+            if self._is_header(record):
+                headers.append(line)
+                continue
             cells = self._pick(line, record, names, lists, problems)
             if cells is not None:
                 yield line, cells
+        if headers:
+            problems.warn(
+                "repeated_header",
+                Message(
+                    "The header of {file} stands there again, in line {lines}; it is no row.",
+                    file=self.name,
+                    lines=", ".join(map(str, headers[:5])) + (", …" if len(headers) > 5 else ""),
+                ),
+            )
+
+    def _is_header(self, record: Any) -> bool:
+        """Whether a record repeats the header, as where files were put one behind the other."""
+        return (
+            bool(self.layout.header)
+            and isinstance(record, list)
+            and len(record) == len(self.columns)
+            and [cell.strip() for cell in record] == self.columns
+        )
 
     def _pick(
         self, line: int, record: Any, names: Sequence[str], lists: Collection[str], problems: Problems
@@ -196,6 +225,13 @@ def _open_json(name: str, text: str, layout: Layout, limits: Limits, problems: P
         if len(columns) > limits.columns:
             problems.add(name, Message("The rows have more than {columns} columns.", columns=limits.columns), line=line)
             raise Unreadable
+    if _by_column(jsonrows.first_value(text)):
+        problems.add(
+            name,
+            Message('This is one object with a column each, as pandas writes it; write it with orient="records".'),
+            line=1,
+        )
+        raise Unreadable
     if not columns:
         first = next(read(text), None)
         if first is not None and isinstance(first[1], jsonrows.Broken):
@@ -204,6 +240,14 @@ def _open_json(name: str, text: str, layout: Layout, limits: Limits, problems: P
             problems.add(name, Message("There are no rows in the file."))
         raise Unreadable
     return Table(name, layout, list(columns), limits, lambda: read(text))
+
+
+def _by_column(record: Any) -> bool:
+    """Whether a row is the whole table, a column each: ``{"text": {"0": ...}, "label": {"0": ...}}``."""
+    if not isinstance(record, dict) or len(record) < 2:
+        return False
+    values = list(record.values())
+    return all(isinstance(value, dict) and value and value.keys() == values[0].keys() for value in values)
 
 
 def _open_delimited(
@@ -216,12 +260,18 @@ def _open_delimited(
     problems: Problems,
     like: Table | None,
 ) -> Table:
+    # Excel's own first line, which names the delimiter and is no row.
+    named = SEPARATOR.match(text)
+    if named:
+        text = text[named.end() :]
     csv.field_size_limit(
         max(csv.field_size_limit(), limits.cell_chars + 1)
     )  # the module's own limit is for all readers
     preferred = like.layout.delimiter if like is not None else {"tsv": "\t"}.get(form, ",")
     delimiter: str | None = options.delimiter
-    if delimiter == "auto":
+    if delimiter == "auto" and named:
+        delimiter = named[1]
+    elif delimiter == "auto":
         delimiter = "\t" if options.format == "tsv" else delimited.find_delimiter(text, preferred)
     if not delimiter:
         problems.add(
@@ -252,17 +302,16 @@ def _open_delimited(
         )
         raise Unreadable
     columns = [f"column_{number + 1}" for number in range(width)]
+    repeated: set[str] = set()
     if header:
         columns = [cell.strip() or columns[number] for number, cell in enumerate(rows[0])]
-        if len(set(columns)) < width:
-            twice = next(column for column in columns if columns.count(column) > 1)
-            problems.add(name, Message('The header names "{twice}" more than once.', twice=twice), line=1, column=twice)
-            raise Unreadable
+        repeated = {column for column in columns if columns.count(column) > 1}
+        columns = [_numbered(columns, number) for number in range(width)]
     if width < 2:
         problems.add(name, Message("There is one column only; a text and a label are needed."), line=1)
         raise Unreadable
     layout = Layout("tsv" if delimiter == "\t" else "csv", encoding, delimiter=delimiter, quotes=quotes, header=header)
-    return Table(name, layout, columns, limits, lambda: islice(read(), 1 if header else 0, None))
+    return Table(name, layout, columns, limits, lambda: islice(read(), 1 if header else 0, None), frozenset(repeated))
 
 
 def _find_header(rows: list[list[str]], options: Options, like: Table | None) -> bool:
@@ -274,6 +323,12 @@ def _find_header(rows: list[list[str]], options: Options, like: Table | None) ->
     if named and named <= {cell.strip() for cell in rows[0]}:
         return True
     return delimited.find_header(rows, KNOWN)
+
+
+def _numbered(columns: list[str], index: int) -> str:
+    """The name of a column, with a number where an earlier one has it too."""
+    before = columns[:index].count(columns[index])
+    return f"{columns[index]} ({before + 1})" if before else columns[index]
 
 
 def _shown(value: Any) -> str | None:

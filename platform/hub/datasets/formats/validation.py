@@ -74,11 +74,13 @@ def validate(files: Mapping[str, tuple[str, bytes]], options: Options, limits: L
     elif options.validation_share > 0:
         outcome.found["validation"] = {"from": TRAIN, "share": options.validation_share, "seed": options.seed}
         splits[TRAIN], taken = split_off(uploaded, options.validation_share, options.seed)
+        if train_is_sound and uploaded and not outcome.problems:
+            _check_few(files[TRAIN][0], splits[TRAIN], taken, options, outcome.problems)
         if taken:
             splits = {TRAIN: splits[TRAIN], VALIDATION: taken} | splits
     else:
         outcome.found["validation"] = {"from": None}
-    outcome.report = reports.make(splits, uploaded, empty, train.columns)
+    outcome.report = reports.make(splits, uploaded, empty, train.columns, outcome.problems.warnings)
     if not outcome.problems:
         outcome.splits = splits
     return outcome
@@ -155,6 +157,26 @@ def _check_numbers(name: str, rows: list[Row], problems: Problems) -> None:
             name,
             Message("All rows have the number {label}; at least two different ones are needed.", label=rows[0].label),
         )
+
+
+def _check_few(name: str, left: list[Row], taken: list[Row], options: Options, problems: Problems) -> None:
+    """A job needs rows to learn from and others to measure with."""
+    rows = len(left) + len(taken)
+    if options.task == "regression":
+        if min(len({row.label for row in part}) for part in (left, taken)) < 2:
+            message = Message(
+                "With {rows} rows, too few different numbers are left for training and validation; add rows, or upload "
+                "a validation file.",
+                rows=rows,
+            )
+            problems.add(name, message)
+    elif not taken:
+        message = Message(
+            "No validation rows can be taken of the {rows} rows: two different texts of each label are needed, or a "
+            "validation file.",
+            rows=rows,
+        )
+        problems.add(name, message)
 
 
 def _check_labels(
