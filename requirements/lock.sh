@@ -9,7 +9,8 @@ uv="../.venv/bin/uv"
 compile() {
     name="$1"
     shift
-    cp "$name.lock" "$name.lock.new"
+    # Without torch's pin, which would choose the build with CUDA among those of this version.
+    sed '/^torch==/d' "$name.lock" > "$name.lock.new"
     "$uv" pip compile --quiet --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url \
         --no-emit-find-links ${UPGRADE:-} "$name.in" -o "$name.lock.new" "$@"
     ../.venv/bin/python strip_torch.py < "$name.lock.new" > "$name.lock"
