@@ -18,7 +18,7 @@ from rest_framework.views import APIView
 
 from hub.accounts.actor import actor_of
 from hub.accounts.permissions import IsWorker
-from hub.core.errors import UserError
+from hub.core.errors import BrokeOff, UserError
 from hub.core.messages import read_sent
 from hub.core.parsers import JSONParser
 from hub.core.streams import CHUNK
@@ -266,7 +266,7 @@ def _body(request: Request) -> Iterator[bytes]:
         received += len(chunk)
         yield chunk
     if received != expected:
-        raise UserError(
+        raise BrokeOff(
             messages.Message(
                 "The upload broke off: {received:,} of {expected:,} bytes came; send the file again.",
                 received=received,

@@ -48,7 +48,14 @@ def submit(
     and Conflict where the model's name is taken by a base model, or the key was used for another submission.
     """
     asked: dict[str, Any] = {"dataset": str(dataset_id), "base": base.label, "target": target.model_dump(mode="json")}
-    asked |= {"settings": asdict(settings), "name": name, "model_name": model_name, "queue": queue}
+    # Without defaults, which another release may add or change.
+    usual = asdict(TrainSettings())
+    asked |= {
+        "settings": {key: value for key, value in asdict(settings).items() if value != usual[key]},
+        "name": name,
+        "model_name": model_name,
+        "queue": queue,
+    }
     digest = hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
     if earlier := _earlier(workspace=workspace, key=idempotency_key, digest=digest):
         return earlier, False

@@ -5,4 +5,4 @@ from config.wsgi import application as django
 from hub.core import parts
 
 application = Front(django)
-parts.beating(parts.WEB)
+parts.beating(parts.WEB, alone=False)

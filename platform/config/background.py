@@ -18,6 +18,7 @@ import time
 from pathlib import Path
 
 from celery.signals import beat_embedded_init, task_postrun, worker_ready
+from redis.exceptions import RedisError
 
 from config.celery import app
 from hub.core import parts
@@ -29,6 +30,7 @@ STUCK_SECONDS = 120.0
 """A reaper that has not run for so long is stuck, or its beat is gone."""
 FIRST_PAUSE_SECONDS = 0.5
 LONG_PAUSE_SECONDS = 30.0
+LOOK_SECONDS = 5.0
 LOADED_BY = os.getpid()  # in a worker with a beat: the worker, of which the beat is a fork
 
 
@@ -85,7 +87,7 @@ def run(part: str) -> None:
             beat_embedded_init.connect(reap_at_once)
             worker_ready.connect(watch_the_reaper)
         else:
-            worker_ready.connect(lambda **_: parts.beating(part), weak=False)
+            worker_ready.connect(lambda **_: parts.beating(part, alone=True), weak=False)
         app.worker_main(arguments)
 
 
@@ -114,19 +116,40 @@ class Supervisor:
         pause = FIRST_PAUSE_SECONDS
         while not self.stopping.is_set():
             began = time.monotonic()
-            child = self.children[part] = subprocess.Popen([sys.executable, "-m", __spec__.name, part])
-            if self.stopping.is_set():  # stop() may have come before the child was known to it
-                child.terminate()
-            code = child.wait()
-            if self.stopping.wait(0):
+            code = self._run(part)
+            if self.stopping.is_set():
                 return
-            pause = (
-                FIRST_PAUSE_SECONDS
-                if time.monotonic() - began > LONG_PAUSE_SECONDS
-                else min(2 * pause, LONG_PAUSE_SECONDS)
-            )
+            long = time.monotonic() - began > LONG_PAUSE_SECONDS
+            pause = FIRST_PAUSE_SECONDS if long else min(2 * pause, LONG_PAUSE_SECONDS)
             parts.log.error("part_ended", part=part, code=code, again_in_seconds=pause)
             self.stopping.wait(pause)
+
+    def _run(self, part: str) -> int | None:
+        """Run the part to its end, and end it where it has been silent for long: it may be stopped."""
+        try:
+            child = self.children[part] = subprocess.Popen([sys.executable, "-m", __spec__.name, part])
+        except OSError as error:
+            parts.log.error("part_not_started", part=part, error=str(error))
+            return None
+        if self.stopping.is_set():  # stop() may have come before the child was known to it
+            child.terminate()
+        quiet = 0.0
+        while True:
+            try:
+                return child.wait(LOOK_SECONDS)
+            except subprocess.TimeoutExpired:
+                quiet = quiet + LOOK_SECONDS if _silent(part) else 0.0
+            if quiet >= STUCK_SECONDS and not self.stopping.is_set():
+                parts.log.error("part_stuck", part=part, seconds=quiet)
+                child.kill()
+
+
+def _silent(part: str) -> bool:
+    """False too while Redis is out of reach, where no part can be heard."""
+    try:
+        return part in parts.silent()
+    except RedisError:
+        return False
 
 
 def main() -> None:

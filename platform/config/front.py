@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import io
 import json
+import re
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, MutableMapping
 from concurrent.futures import ThreadPoolExecutor
@@ -16,14 +17,19 @@ THREADS = 8
 UPLOAD_THREADS = 16
 UPLOADS_OF_A_CALLER = 4
 MAX_WAITING = 256
-"""Requests that wait for a thread; the next one is told to come again."""
+"""Requests in a pool, at work or waiting for a thread; the next one is told to come again."""
 SMALL_BODY = 1024 * 1024
 BODY_SECONDS = 30.0
 """In this time a small body comes whole, and a large one :data:`LEAST_PART` further."""
 LEAST_PART = 64 * 1024
 PART = 256 * 1024
 EVERYTHING = 2**62
+MAX_GATHERED = 64 * 1024 * 1024
+"""Of all small bodies that are on their way at once, but for the smallest."""
 PROBES = {"/healthz", "/readyz"}
+OF_NODES = ("/api/v1/worker/", "/api/v1/node/")
+OUTBOUND = re.compile(r"/api/v1/(?:deployments/[^/]+/predict|webhooks)")
+"""What waits for somebody else's machine."""
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -100,16 +106,26 @@ class Answer:
         return bytes(got), True
 
 
+class Pool:
+    """Threads, and how many requests run in them or wait for one."""
+
+    def __init__(self, name: str, size: int) -> None:
+        self.threads = ThreadPoolExecutor(size, name)
+        self.waiting = 0
+
+
 class Front:
     """``app`` is a WSGI application; pools of threads run it."""
 
     def __init__(self, app: Callable[..., Any]) -> None:
         self.app = app
-        self.requests = ThreadPoolExecutor(THREADS, "request")
-        self.uploads = ThreadPoolExecutor(UPLOAD_THREADS, "upload")
+        self.requests = Pool("request", THREADS)
+        self.nodes = Pool("node", THREADS)
+        self.outbound = Pool("outbound", THREADS)
+        self.uploads = Pool("upload", UPLOAD_THREADS)
         self.reads = ThreadPoolExecutor(4, "read")
-        self.probes = {path: ThreadPoolExecutor(1, "probe") for path in PROBES}
-        self.waiting = 0
+        self.probes = {path: Pool("probe", 1) for path in PROBES}
+        self.gathered = 0
         self.uploading: Counter[str] = Counter()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -120,14 +136,35 @@ class Front:
         try:
             if scope["path"] in PROBES:
                 await self._answer(scope, headers, io.BytesIO(), self.probes[scope["path"]], receive, send)
-            elif int(headers.get("content-length", "0")) <= SMALL_BODY:
-                # A chunked body has no length that a view could check first; Django reads none of it.
-                whole = io.BytesIO() if "content-length" not in headers else await body.whole()
-                await self._answer(scope, headers, whole, self.requests, receive, send)
+            elif "transfer-encoding" in headers and "content-length" not in headers:
+                await _refuse(send, 411, "length_required", "Say how long the body is, in the header Content-Length.")
+            elif (length := int(headers.get("content-length", "0"))) <= SMALL_BODY:
+                await self._request(scope, headers, body, length, receive, send)
             else:
                 await self._upload(scope, headers, body, receive, send)
         except Gone:
             await _refuse(send, 408, "too_slow", "The body of the request broke off or came too slowly; send it again.")
+
+    async def _request(
+        self, scope: Scope, headers: dict[str, str], body: Body, length: int, receive: Receive, send: Send
+    ) -> None:
+        counted = length if length > LEAST_PART else 0
+        if self.gathered + counted > MAX_GATHERED:
+            await _refuse(send, 503, "busy", "The server is busy; try again in a moment.")
+            return
+        self.gathered += counted
+        try:
+            whole = await body.whole() if length else io.BytesIO()
+        finally:
+            self.gathered -= counted
+        await self._answer(scope, headers, whole, self._pool(scope), receive, send)
+
+    def _pool(self, scope: Scope) -> Pool:
+        """Whose threads: no person's requests keep a worker from its lease, and no call to elsewhere keeps people."""
+        path = scope["path"]
+        if path.startswith(OF_NODES):
+            return self.nodes
+        return self.outbound if OUTBOUND.fullmatch(path) and scope["method"] == "POST" else self.requests
 
     async def _upload(self, scope: Scope, headers: dict[str, str], body: Body, receive: Receive, send: Send) -> None:
         caller = _caller(scope, headers)
@@ -143,17 +180,17 @@ class Front:
                 del self.uploading[caller]
 
     async def _answer(
-        self, scope: Scope, headers: dict[str, str], body: Any, pool: ThreadPoolExecutor, receive: Receive, send: Send
+        self, scope: Scope, headers: dict[str, str], body: Any, pool: Pool, receive: Receive, send: Send
     ) -> None:
-        if self.waiting >= MAX_WAITING:
+        if pool.waiting >= MAX_WAITING:
             await _refuse(send, 503, "busy", "The server is busy; try again in a moment.")
             return
         loop = asyncio.get_running_loop()
-        self.waiting += 1
+        pool.waiting += 1
         try:
-            answer = await loop.run_in_executor(pool, self._run, _environ(scope, headers, body))
+            answer = await loop.run_in_executor(pool.threads, self._run, _environ(scope, headers, body))
         finally:
-            self.waiting -= 1
+            pool.waiting -= 1
         leaving: asyncio.Task[None] | None = None
         try:
             await send({"type": "http.response.start", "status": answer.status, "headers": answer.headers})

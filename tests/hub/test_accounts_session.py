@@ -157,3 +157,10 @@ def test_the_admins_sign_in_is_throttled_with_the_apis(owner: Person, monkeypatc
     assert api.post("/api/v1/session", guess).status_code == 429
     assert int(answer["Retry-After"]) > 0
     assert page.get("/admin/login/").status_code == 200
+
+
+@pytest.mark.parametrize("path", ["session", "setup"])
+def test_what_anybody_may_send_is_small(api: APIClient, path: str) -> None:
+    """Refused by its length alone: else made-up callers hold a thread each with bodies that never come."""
+    answer = api.post(f"/api/v1/{path}", {"username": "x" * 70_000, "password": "y"})
+    assert answer.status_code == 413 and answer.json()["error"]["code"] == "too_large"

@@ -30,6 +30,7 @@ class Served:
 
     def __init__(self) -> None:
         self.seen: list[Any] = []
+        self.threads: list[str] = []
         self.open: set[int] = set()
         self.server = uvicorn.Server(configuration(Front(self.app)))
         self.socket = socket.create_server(("127.0.0.1", 0))
@@ -39,6 +40,7 @@ class Served:
 
     def app(self, environ: dict[str, Any], start: Callable[..., Any]) -> Any:
         path = environ["PATH_INFO"]
+        self.threads.append(threading.current_thread().name)
         if path == "/download":
             start("200 OK", [("Content-Length", str(LARGE * 8))])
             return Parts(self)
@@ -234,3 +236,39 @@ def test_a_break_in_a_body_gives_what_came_before() -> None:
         assert await asyncio.to_thread(body.read, 100) == b"half"
 
     asyncio.run(ask())
+
+
+def test_a_body_without_a_length_is_refused(served: Served) -> None:
+    client = served.connect(
+        b"POST /upload HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n\r\n"
+    )
+    assert client.recv(1000).startswith(b"HTTP/1.1 411")
+    client.close()
+
+
+def test_bodies_on_their_way_are_bounded_in_all(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(front, "MAX_GATHERED", 150_000)
+    head = b"POST /upload HTTP/1.1\r\nHost: a\r\nContent-Length: 100000\r\n\r\nhalf"
+    first = served.connect(head)
+    time.sleep(0.2)
+    second = served.connect(head)
+    assert second.recv(1000).startswith(b"HTTP/1.1 503")
+    assert served.answers()
+    first.close()
+    second.close()
+
+
+@pytest.mark.parametrize(
+    ("path", "pool"),
+    [
+        ("/api/v1/worker/jobs/1/heartbeat", "node"),
+        ("/api/v1/node/heartbeat", "node"),
+        ("/api/v1/deployments/1/predict", "outbound"),
+        ("/api/v1/webhooks", "outbound"),
+        ("/api/v1/jobs", "request"),
+    ],
+)
+def test_whose_threads_a_request_takes(served: Served, path: str, pool: str) -> None:
+    """A slow serving node, asked through the platform, keeps neither people nor workers waiting."""
+    assert httpx.post(served.url + path, trust_env=False).text == "ok"
+    assert served.threads[-1].startswith(pool)

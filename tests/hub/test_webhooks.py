@@ -129,6 +129,7 @@ def test_retries_then_success(owner: Person, receiver: Receiver, django_capture_
         delivery.refresh_from_db()
         assert delivery.state == DeliveryState.PENDING and delivery.status_code == status
         assert delivery.due_at > timezone.now() + timedelta(seconds=5)
+    WebhookDelivery.objects.update(due_at=timezone.now())
     deliver(str(delivery.id))
     delivery.refresh_from_db()
     assert delivery.state == DeliveryState.DELIVERED and delivery.attempts == 3 and delivery.error == ""
@@ -228,6 +229,8 @@ def test_private_addresses_are_refused_at_creation_and_at_delivery(
         "http://[fec0::1]/",
         "http://[fd00:ec2::254]/",
         "http://100.100.100.200/",
+        "http://168.63.129.16/",
+        "http://[3fff::1]/",
         "ftp://93.184.216.34/",
         "file:///etc/passwd",
         "//93.184.216.34/",
@@ -315,6 +318,7 @@ def test_a_workspace_has_two_calls_at_a_time(owner: Person, outsider: Person, re
     assert held.due_at <= timezone.now() + webhooks.FULL
     assert other.state == DeliveryState.DELIVERED
     cache.delete(str(slots[0]))
+    WebhookDelivery.objects.update(due_at=timezone.now())
     deliver(str(held.id))
     held.refresh_from_db()
     assert held.state == DeliveryState.DELIVERED
@@ -342,3 +346,31 @@ def test_bad_wishes(owner: Person, receiver: Receiver, monkeypatch: pytest.Monke
     monkeypatch.setattr(webhooks, "MOST", 1)
     make(owner, receiver.url)
     assert owner.client.post(URL, {"url": receiver.url, "events": ["job.failed"]}).status_code == 409
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "[::ffff:100.100.100.200]",
+        "[64:ff9b::a9fe:a9fe]",
+        "[2002:a9fe:a9fe::1]",
+        "[fd20:ce::254]",
+        "192.0.0.192",
+    ],
+)
+def test_a_clouds_secrets_are_called_by_nobody(host: str) -> None:
+    with pytest.raises(RefusedAddress, match="never called"):
+        resolve(f"http://{host}/", trusted=True)
+
+
+def test_bells_that_piled_up_are_one_attempt(owner: Person, receiver: Receiver) -> None:
+    """They came while the process was away; each once was an attempt of its own, past every pause."""
+    receiver.answers = [500]
+    make(owner, receiver.url)
+    notify(owner)
+    delivery = WebhookDelivery.objects.get()
+    for _ in range(7):
+        deliver(str(delivery.id))
+    delivery.refresh_from_db()
+    assert (delivery.attempts, delivery.state) == (1, DeliveryState.PENDING)
+    assert len(receiver.requests) == 1

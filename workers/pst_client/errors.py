@@ -18,8 +18,9 @@ class PlatformError(Exception):
 
     @property
     def passing(self) -> bool:
-        """Whether the same request may succeed later: the server was busy, broken or out of reach."""
-        return self.status == 429 or self.status >= 500
+        """Whether the same request may succeed later: the server was busy, broken or out of reach, or the body did not
+        come through."""
+        return self.status in {408, 429} or self.status >= 500
 
 
 class Unreachable(PlatformError):

@@ -89,8 +89,13 @@ class Attempt:
             if (reason := self._reason()) is not None:
                 self._stop_early(reason)
                 return
-        if isinstance(error := fetching.exception(), PlatformError):
+        error = fetching.exception()
+        if isinstance(error, PlatformError):
             self._finish(_failed(error.message, retriable=error.passing))
+            return
+        if isinstance(error, OSError):
+            sentence = Message("The worker can't keep the job's inputs: {why}.", why=error.strerror or str(error))
+            self._finish(_failed(sentence, retriable=True))
             return
         fetching.result()
         child = Child(self._folder, self._from_child, processes=max(1, len(hardware.gpus())))

@@ -32,7 +32,8 @@ PATIENCE_SECONDS = 24 * 3600.0
 """How long a platform may be silent before the job is given up."""
 
 CURVES = frozenset({EventType.PROGRESS, EventType.RESOURCES})
-GONE = frozenset({401, 403, 404})
+GONE = frozenset({"authentication_failed", "not_authenticated", "forbidden", "permission_denied", "not_found"})
+"""The platform's own words. A proxy before it may answer 404 for a moment, in words of its own."""
 
 
 class LeaseLost(Exception):
@@ -232,7 +233,7 @@ class JobStream:
         try:
             call()
         except PlatformError as error:
-            if error.code == "stale_lease" or error.status in GONE:
+            if error.code == "stale_lease" or error.code in GONE:
                 log.warning("the lease is gone: %s", error)
                 self.lost = True
             elif error.passing:

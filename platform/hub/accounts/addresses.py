@@ -16,9 +16,14 @@ from hub.core.errors import UserError
 from pst.messages import Message
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
-METADATA = {ipaddress.ip_address("fd00:ec2::254"), ipaddress.ip_address("100.100.100.200")}
+METADATA = {
+    ipaddress.ip_address(text)
+    for text in ("fd00:ec2::254", "fd20:ce::254", "100.100.100.200", "168.63.129.16", "192.0.0.192")
+}
+RESERVED = ipaddress.IPv6Network("3fff::/20")
+"""Documentation, which Python 3.11 counts as global."""
 LOOK_UP_SECONDS = 5.0
-LOOK_UPS = ThreadPoolExecutor(16, "look-up")
+LOOK_UPS = ThreadPoolExecutor(64, "look-up")
 NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 
 
@@ -90,9 +95,11 @@ def resolve(url: str, *, trusted: bool = False) -> Endpoint:
 
 
 def _look_up(host: str, port: int) -> list[str]:
+    asked = LOOK_UPS.submit(socket.getaddrinfo, host, port, type=socket.SOCK_STREAM)
     try:
-        answers = LOOK_UPS.submit(socket.getaddrinfo, host, port, type=socket.SOCK_STREAM).result(LOOK_UP_SECONDS)
+        answers = asked.result(LOOK_UP_SECONDS)
     except TimeoutError:
+        asked.cancel()  # where it only waited for others
         raise RefusedAddress(Message("The host {host} could not be looked up in time.", host=host)) from None
     except OSError:
         raise RefusedAddress(Message("The host {host} cannot be found.", host=host)) from None
@@ -101,20 +108,26 @@ def _look_up(host: str, port: int) -> list[str]:
 
 def is_of_the_machine(address: Address) -> bool:
     """Link-local, or another address at which clouds tell a machine its secrets; also within an IPv6 one."""
-    carried = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
-    return (carried or address).is_link_local or address in METADATA
+    return any(one.is_link_local or one in METADATA for one in (address, *_carried(address)))
+
+
+def _carried(address: Address) -> list[ipaddress.IPv4Address]:
+    """The IPv4 addresses that an IPv6 one may carry."""
+    if isinstance(address, ipaddress.IPv4Address):
+        return []
+    carried = [address.ipv4_mapped, address.sixtofour, *(address.teredo or ())]
+    if address in NAT64:
+        carried.append(ipaddress.IPv4Address(int(address) & 0xFFFFFFFF))
+    return [one for one in carried if one is not None]
 
 
 def is_public(address: Address) -> bool:
     """Routable on the Internet, also after the IPv4 address that an IPv6 one may carry is unpacked."""
     if isinstance(address, ipaddress.IPv6Address):
-        carried = [address.ipv4_mapped, address.sixtofour, *(address.teredo or ())]
-        if address in NAT64:
-            carried.append(ipaddress.IPv4Address(int(address) & 0xFFFFFFFF))
-        if any(inner is not None and not is_public(inner) for inner in carried):
+        if not all(is_public(one) for one in _carried(address)):
             return False
         if address.ipv4_mapped is not None:
             return True
-        if address.is_site_local:  # fec0::/10, which ipaddress counts as global
+        if address.is_site_local or address in RESERVED:  # fec0::/10, which ipaddress counts as global
             return False
     return address.is_global and not address.is_multicast and not address.is_reserved

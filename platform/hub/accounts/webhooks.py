@@ -64,7 +64,7 @@ def notify(*, workspace: Workspace, event: str, payload: dict[str, Any]) -> None
     for webhook in Webhook.objects.filter(workspace=workspace):
         if name in webhook.events:
             delivery = WebhookDelivery.objects.create(
-                webhook=webhook, event=name, payload=payload, due_at=timezone.now() + HELD
+                webhook=webhook, event=name, payload=payload, due_at=timezone.now()
             )
             enqueue("webhooks.deliver", queue=WEBHOOKS, delivery_id=delivery.id)
 
@@ -123,14 +123,14 @@ def deliver(*, delivery_id: UUID) -> None:
     """Try a delivery once; safe to call again. A refused or failed attempt is due again later, until it has failed."""
     now = timezone.now()
     delivery = WebhookDelivery.objects.select_related("webhook__workspace").filter(pk=delivery_id).first()
-    if delivery is None or delivery.state != DeliveryState.PENDING:
-        return
+    if delivery is None or delivery.state != DeliveryState.PENDING or delivery.due_at > now:
+        return  # ended, being tried, or not yet due again: bells may pile up
     if delivery.attempts > len(WAITS):  # the last attempt died with its process
         WebhookDelivery.objects.filter(pk=delivery_id).update(state=DeliveryState.FAILED)
         return
     slot = _slot(delivery.webhook.workspace_id)
     if slot is None:  # the workspace has its share of calls under way
-        WebhookDelivery.objects.filter(pk=delivery_id).update(due_at=now + FULL)
+        WebhookDelivery.objects.filter(pk=delivery_id, due_at=delivery.due_at).update(due_at=now + FULL)
         return
     try:
         _try(delivery, now)
@@ -148,7 +148,7 @@ def _try(delivery: WebhookDelivery, now: datetime) -> None:
     delivery_id = delivery.pk
     # Whoever raises the count tries; a second doorbell finds it raised.
     mine = WebhookDelivery.objects.filter(
-        pk=delivery_id, state=DeliveryState.PENDING, attempts=delivery.attempts
+        pk=delivery_id, state=DeliveryState.PENDING, attempts=delivery.attempts, due_at=delivery.due_at
     ).update(attempts=F("attempts") + 1, due_at=now + HELD)
     if not mine:
         return
@@ -197,10 +197,10 @@ def ring_again() -> int:
     """Ring for every delivery that is due: a retry, or one whose doorbell was lost. Returns how many."""
     due = WebhookDelivery.objects.filter(state=DeliveryState.PENDING, due_at__lte=timezone.now()).order_by("due_at")
 
-    @transaction.atomic
     def ring(delivery_id: UUID) -> None:
-        WebhookDelivery.objects.filter(pk=delivery_id).update(due_at=timezone.now() + HELD)
-        enqueue("webhooks.deliver", queue=WEBHOOKS, delivery_id=delivery_id)
+        # One bell a minute: while nobody hears them, they must not fill the queue.
+        if cache.add("webhook-bell:" + str(delivery_id), 1, timeout=HELD.total_seconds()):
+            enqueue("webhooks.deliver", queue=WEBHOOKS, delivery_id=delivery_id)
 
     return each("ring_webhook", due.values_list("id", flat=True)[:500], ring)
 

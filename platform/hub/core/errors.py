@@ -60,6 +60,13 @@ class Forbidden(UserError):
     code = "forbidden"
 
 
+class BrokeOff(UserError):
+    """A body that did not come whole, or too slowly: the same request may succeed."""
+
+    status = status.HTTP_408_REQUEST_TIMEOUT
+    code = "broke_off"
+
+
 class TooLarge(UserError):
     status = status.HTTP_413_REQUEST_ENTITY_TOO_LARGE
     code = "too_large"
@@ -150,10 +157,8 @@ def exception_handler(error: Exception, context: dict[str, Any]) -> Response | N
             503,
         )
     elif isinstance(error, UnreadablePostError):
-        answer, code = (
-            body("invalid", Message("The body of the request broke off or came too slowly; send it again.")),
-            400,
-        )
+        message = Message("The body of the request broke off or came too slowly; send it again.")
+        answer, code = body(BrokeOff.code, message), BrokeOff.status
     elif isinstance(error, OSError) and error.errno in DISK_FULL:
         log.error("disk_full", error=str(error))
         message = Message("The server's disk is full, and nothing was stored. Tell whoever runs this installation.")

@@ -59,10 +59,13 @@ def silent() -> dict[str, str]:
     return found
 
 
-def beating(part: str) -> threading.Thread:
-    """A thread that says every :data:`BEAT_SECONDS` that this process is at work and has its database."""
+def beating(part: str, *, alone: bool) -> threading.Thread:
+    """A thread that says every :data:`BEAT_SECONDS` that this process is at work and has its database.
 
-    anew = True
+    ``alone``: it is all there is of the part, so what it did not begin is not under way.
+    """
+
+    anew = alone  # of several processes none may speak for the others
 
     def say() -> None:
         nonlocal anew

@@ -25,6 +25,15 @@ from hub.core.parsers import JSONParser
 from pst.messages import Message
 
 MAX_PASSWORD = 200
+ANONYMOUS_BODY = 64 * 1024
+
+
+class SmallBody:
+    """A view that anybody may send to takes no more than its few fields need."""
+
+    @staticmethod
+    def largest_body() -> int:
+        return ANONYMOUS_BODY
 
 
 class SetupStateSerializer(serializers.Serializer[Any]):
@@ -96,7 +105,7 @@ def _sign_in(request: Request, user: User) -> dict[str, Any]:
     return me(request)
 
 
-class SetupView(APIView):
+class SetupView(SmallBody, APIView):
     authentication_classes = []
     permission_classes = [AllowAny]
     # JSON alone, here and at sign-in: a form of another site cannot send it.
@@ -119,7 +128,7 @@ class SetupView(APIView):
         return Response(_sign_in(request, user), status=status.HTTP_201_CREATED)
 
 
-class SessionView(APIView):
+class SessionView(SmallBody, APIView):
     parser_classes = [JSONParser]
 
     def get_authenticators(self) -> list[Any]:
