@@ -113,7 +113,7 @@ def test_from_a_file_to_a_node_that_follows(stack: Stack, browser: Browser, tmp_
         page.get_by_role("button", name="Deploy").click()
         dialog = page.get_by_role("dialog")
         dialog.get_by_role("combobox", name="Version").click()
-        page.get_by_role("option", name="production → v1").click()
+        page.get_by_role("option", name="follows every new version of production (now v1)").click()
         dialog.get_by_role("button", name="Deploy").click()
         expect(page.get_by_text("1 of 1 nodes answer with v1")).to_be_visible(timeout=SOON)
         assert ask(page, ROWS[0][0]) == "acme/intents v1"
