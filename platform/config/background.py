@@ -40,11 +40,6 @@ def end_with_the_worker(**_: object) -> None:
     _end_without(LOADED_BY)
 
 
-def end_with_parent() -> None:
-    """A part must not go on alone when the supervisor is killed."""
-    _end_without(os.getppid())
-
-
 def _end_without(parent: int) -> None:
     def watch() -> None:
         while os.getppid() == parent:
@@ -127,7 +122,8 @@ class Supervisor:
     def _run(self, part: str) -> int | None:
         """Run the part to its end, and end it where it has been silent for long: it may be stopped."""
         try:
-            child = self.children[part] = subprocess.Popen([sys.executable, "-m", __spec__.name, part])
+            command = [sys.executable, "-m", __spec__.name, part, "--parent", str(os.getpid())]
+            child = self.children[part] = subprocess.Popen(command)
         except OSError as error:
             parts.log.error("part_not_started", part=part, error=str(error))
             return None
@@ -155,12 +151,14 @@ def _silent(part: str) -> bool:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m config.background", description=__doc__)
     parser.add_argument("part", nargs="?", choices=CONCURRENCY, help="this one alone; all of them by default")
-    part = parser.parse_args().part
-    if part is None:
+    parser.add_argument("--parent", type=int, help="the supervisor, without which the part does not go on")
+    options = parser.parse_args()
+    if options.part is None:
         Supervisor().run()
-    else:
-        end_with_parent()
-        run(part)
+        return
+    if options.parent is not None:
+        _end_without(options.parent)
+    run(options.part)
 
 
 if __name__ == "__main__":

@@ -210,6 +210,8 @@ def test_what_ends_by_itself_is_started_again(tmp_path: Path) -> None:
     [
         "from pst_worker.run import die_with_parent; die_with_parent(0)",
         "from config import background; background.LOADED_BY = 0; background.end_with_the_worker()",
+        "import sys; sys.argv[1:] = ['datasets', '--parent', '0']; "
+        "from config import background; background.run = print; background.main()",
     ],
 )
 def test_a_process_whose_parent_died_before_it_could_watch_it_ends_too(late: str) -> None:
