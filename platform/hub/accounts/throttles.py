@@ -1,13 +1,21 @@
-"""Request rates: per user for people, per address for the anonymous, tighter for sign-in; none for nodes and jobs."""
+"""Request rates: per user for people, per address for the anonymous, tighter for sign-in; none for nodes and jobs.
+
+A request is let through and counted in one step, in Redis: however many come at once, no more pass than may.
+"""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
-from functools import wraps
-from typing import TYPE_CHECKING
+from functools import cache, wraps
+from typing import TYPE_CHECKING, Any
 
+from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
+from limits import RateLimitItemPerSecond
+from limits.storage import RedisStorage
+from limits.strategies import MovingWindowRateLimiter
 from rest_framework.request import Request
 from rest_framework.throttling import SimpleRateThrottle
 
@@ -17,7 +25,32 @@ if TYPE_CHECKING:  # DRF's views import this module through its settings
     from rest_framework.views import APIView
 
 
-class UserThrottle(SimpleRateThrottle):
+@cache
+def _limiter() -> MovingWindowRateLimiter:
+    redis: dict[str, Any] = settings.CACHES["default"]
+    timeouts = {name: value for name, value in redis["OPTIONS"].items() if name.endswith("timeout")}
+    prefix = f"{redis['KEY_PREFIX']}:rate"
+    return MovingWindowRateLimiter(RedisStorage(redis["LOCATION"], key_prefix=prefix, **timeouts))
+
+
+class CountedThrottle(SimpleRateThrottle):
+    """Django REST framework's own reads the count and writes it back, and of many requests at once counts few."""
+
+    num_requests: int
+    duration: int
+
+    def allow_request(self, request: Request, view: APIView) -> bool:
+        key = self.get_cache_key(request, view)
+        if key is None:
+            return True
+        self.counted = RateLimitItemPerSecond(self.num_requests, self.duration), key
+        return _limiter().hit(*self.counted)
+
+    def wait(self) -> float:
+        return max(0.0, _limiter().get_window_stats(*self.counted).reset_time - time.time())
+
+
+class UserThrottle(CountedThrottle):
     scope = "user"
 
     def get_cache_key(self, request: Request, view: APIView) -> str | None:
@@ -25,7 +58,7 @@ class UserThrottle(SimpleRateThrottle):
         return None if user is None else self.cache_format % {"scope": self.scope, "ident": user.pk}
 
 
-class AnonymousThrottle(SimpleRateThrottle):
+class AnonymousThrottle(CountedThrottle):
     scope = "anonymous"
 
     def get_cache_key(self, request: Request, view: APIView) -> str | None:
@@ -35,7 +68,7 @@ class AnonymousThrottle(SimpleRateThrottle):
         return self.cache_format % {"scope": self.scope, "ident": self.get_ident(request)}
 
 
-class SignInThrottle(SimpleRateThrottle):
+class SignInThrottle(CountedThrottle):
     scope = "sign_in"
 
     def get_cache_key(self, request: Request, view: APIView) -> str:
@@ -51,7 +84,7 @@ def throttled_sign_in(view: Callable[..., HttpResponseBase]) -> Callable[..., Ht
 
         throttle = SignInThrottle()
         if request.method == "POST" and not throttle.allow_request(Request(request), APIView()):
-            wait = int(throttle.wait() or 0) + 1
+            wait = int(throttle.wait()) + 1
             return HttpResponse(
                 f"Too many attempts to sign in; try again in {wait} seconds.\n",
                 status=429,

@@ -78,6 +78,7 @@ def create_webhook(*, actor: Actor, workspace: Workspace, url: str, events: Sequ
 
 @transaction.atomic
 def _create_webhook(*, actor: Actor, workspace: Workspace, url: str, events: Sequence[str]) -> Webhook:
+    Workspace.objects.select_for_update(no_key=True).get(pk=workspace.pk)  # of two at once, the second counts the first
     if Webhook.objects.filter(workspace=workspace).count() >= MOST:
         raise Conflict(Message("A workspace can have {most} webhooks; delete one first.", most=MOST))
     webhook = Webhook(

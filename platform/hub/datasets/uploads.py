@@ -22,7 +22,7 @@ from django.http import UnreadablePostError
 from django.utils import timezone
 
 from hub.accounts.actor import Actor
-from hub.accounts.models import Role, Workspace
+from hub.accounts.models import Role, User, Workspace
 from hub.core.errors import Conflict, NotFound, TooLarge, UserError
 from hub.core.streams import chunks
 from hub.core.sweeps import each
@@ -79,6 +79,7 @@ def begin_upload(*, actor: Actor, workspace: Workspace, name: str, size: int) ->
                 most=settings.UPLOAD_MAX_BYTES,
             )
         )
+    User.objects.select_for_update(no_key=True).get(pk=actor.user.pk)  # of two at once, the second counts the first
     if Upload.objects.filter(created_by=actor.user, expires_at__gt=timezone.now()).count() >= MOST:
         raise Conflict(Message("You have {most} uploads under way; finish or cancel one of them first.", most=MOST))
     folder: Path = settings.UPLOAD_DIR
