@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import resource
 import socket
 from typing import Any
 
 import uvicorn
 from uvicorn.supervisors import Multiprocess
 
-from config.connections import LimitedConnection
-
-MAX_FILES = 65_536
+from pst_client.connections import LimitedConnection, allow_many
 
 
 def configuration(app: Any, **address: Any) -> uvicorn.Config:
@@ -40,9 +37,7 @@ def main() -> None:
     parser.add_argument("--fd", type=int, help="number of an inherited socket, instead of host and port")
     parser.add_argument("--workers", type=int, default=1, help="processes")
     options = parser.parse_args()
-    # A client that waits costs a file handle and little else: the usual 1,024 would be the first to run out.
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (min(most, MAX_FILES), most))
+    allow_many()
     config = configuration("config.asgi:application", host=options.host, port=options.port, workers=options.workers)
     listener = config.bind_socket() if options.fd is None else socket.socket(fileno=options.fd)
     if options.workers == 1:

@@ -15,9 +15,10 @@ import httpx
 import pytest
 import uvicorn
 
-from config import connections, front
+from config import front
 from config.front import Front
 from config.server import configuration
+from pst_client import connections
 
 pytestmark = pytest.mark.any_database
 CLIENTS = 40

@@ -15,9 +15,11 @@ import socket
 import sys
 
 import uvicorn
+from starlette.applications import Starlette
 
 from pst import machine
 from pst_client.client import Platform
+from pst_client.connections import LimitedConnection, allow_many
 from pst_client.environment import SettingsMissing
 from pst_serve.app import make_app
 from pst_serve.engine import ExpandingEngine
@@ -45,6 +47,18 @@ def address(host: str, listener: socket.socket) -> str:
     """Where others reach the listener, when nobody says otherwise."""
     name = socket.gethostname() if host in ANYWHERE else host
     return f"http://{f'[{name}]' if ':' in name else name}:{listener.getsockname()[1]}"
+
+
+def configuration(app: Starlette) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        http=LimitedConnection,
+        ws="none",
+        loop="asyncio",
+        log_config=None,
+        access_log=False,
+        timeout_graceful_shutdown=DRAIN_SECONDS,
+    )
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -92,9 +106,8 @@ def main(arguments: list[str] | None = None) -> int:
 
         node = Node(settings, platform, engine, store, url=url, profiler=profiler, refused=refused)
         app = make_app(node.shelf, Gate(platform), node.problem, node.stop)
-        server = uvicorn.Server(
-            uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=DRAIN_SECONDS)
-        )
+        allow_many()
+        server = uvicorn.Server(configuration(app))
         node.start()
         # Uvicorn stops on a signal and then raises it again for whoever handled it before.
         for number in (signal.SIGTERM, signal.SIGINT):

@@ -36,6 +36,8 @@ from pst_serve.gate import Gate, Refused, Unknown, WrongKind
 from pst_serve.shelf import Shelf, Version
 
 LONGEST_TEXT = 20_000
+BODY_SECONDS = 30.0
+"""In this time a question comes whole."""
 GONE = 499
 """What nginx calls a caller who has gone away; seen by middleware alone."""
 
@@ -186,14 +188,19 @@ async def _disconnected(request: Request) -> None:
 
 async def _body(request: Request) -> bytes:
     parts, size = [], 0
-    async for part in request.stream():
-        size += len(part)
-        if size > MOST_QUESTION_BYTES:
-            message = Message(
-                "The request has more than {most:,} bytes; send fewer texts at once.", most=MOST_QUESTION_BYTES
-            )
-            raise Trouble(413, "too_large", message)
-        parts.append(part)
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            async for part in request.stream():
+                size += len(part)
+                if size > MOST_QUESTION_BYTES:
+                    message = Message(
+                        "The request has more than {most:,} bytes; send fewer texts at once.", most=MOST_QUESTION_BYTES
+                    )
+                    raise Trouble(413, "too_large", message)
+                parts.append(part)
+    except TimeoutError:
+        message = Message("The body of the request broke off or came too slowly; send it again.")
+        raise Trouble(408, "too_slow", message) from None
     return b"".join(parts)
 
 

@@ -1,22 +1,32 @@
-"""Time limits and size limits of a connection: uvicorn has one for idle connections alone.
+"""Time limits and size limits of a connection, in the web tier and in a serving node: uvicorn has one for idle
+connections alone.
 
-Head: all of a request's line and headers. Body: the least that must come in a while. Writing: how long a client may
-leave what it asked for unread. A connection that breaks a limit is cut; no thread of Django ever waits for it.
+Head: all of a request's line and headers. Rest: what is still to come of a body whose request is answered. Writing:
+how long a client may leave what it asked for unread. A connection that breaks a limit is cut.
 """
 
 from __future__ import annotations
 
 import asyncio
+import resource
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+MAX_FILES = 65_536
 HEAD_SECONDS = 15.0
 MAX_HEAD_BYTES = 64 * 1024
 WRITE_SECONDS = 60.0
 LINGER_SECONDS = 15.0
 """How long the rest of a body is read and thrown away once its request was answered. Cutting at once would lose the
 answer on its way."""
+
+
+def allow_many() -> None:
+    """Let this process have many connections: one that waits costs a file handle and little else, and the usual 1,024
+    would be the first to run out."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(most, MAX_FILES), most))
 
 
 class LimitedConnection(HttpToolsProtocol):
