@@ -1,8 +1,8 @@
 """``python -m config.background``: the parts of the platform that work by themselves, each in a process of its own.
 
-It starts again a part that ends. The part ``platform`` holds the beat, so this command runs once in an installation.
-The beat is a process below the part's: neither goes on without the other, and both end when the reaper has not run for
-a while.
+It starts again a part that ends, and one whose work stands still (hub.core.work). The part ``platform`` holds the
+beat, so this command runs once in an installation. The beat is a process below the part's: neither goes on without the
+other, and both end when the reaper has not run for a while.
 """
 
 from __future__ import annotations
@@ -17,12 +17,13 @@ import threading
 import time
 from pathlib import Path
 
-from celery.signals import beat_embedded_init, task_postrun, worker_ready
+from celery.signals import beat_embedded_init, task_postrun, task_prerun, worker_ready
 from redis.exceptions import RedisError
 
 from config.celery import app
 from hub.core import parts
 from hub.core.queue import enqueue
+from hub.core.work import TURN, Work
 
 REAPER = "jobs.reap"
 CONCURRENCY = {parts.PLATFORM: 2, parts.DATASETS: 2, parts.WEBHOOKS: 8}
@@ -32,6 +33,11 @@ FIRST_PAUSE_SECONDS = 0.5
 LONG_PAUSE_SECONDS = 30.0
 LOOK_SECONDS = 5.0
 LOADED_BY = os.getpid()  # in a worker with a beat: the worker, of which the beat is a fork
+
+
+@app.task(name=TURN)
+def turn() -> None:
+    """That it is run is all it is for."""
 
 
 @beat_embedded_init.connect
@@ -82,7 +88,10 @@ def run(part: str) -> None:
             beat_embedded_init.connect(reap_at_once)
             worker_ready.connect(watch_the_reaper)
         else:
-            worker_ready.connect(lambda **_: parts.beating(part, alone=True), weak=False)
+            work = Work(part, CONCURRENCY[part])
+            task_prerun.connect(work.begun, weak=False)
+            task_postrun.connect(work.ended, weak=False)
+            worker_ready.connect(lambda **_: parts.beating(part, alone=True, moves=work.moves), weak=False)
         app.worker_main(arguments)
 
 

@@ -9,7 +9,7 @@ from celery import shared_task
 from hub.accounts import webhooks
 
 
-@shared_task(name="webhooks.deliver")
+@shared_task(name="webhooks.deliver", time_limit=int(webhooks.HELD.total_seconds()))
 def deliver(delivery_id: str) -> None:
     webhooks.deliver(delivery_id=UUID(delivery_id))
 

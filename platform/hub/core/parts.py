@@ -59,10 +59,11 @@ def silent() -> dict[str, str]:
     return found
 
 
-def beating(part: str, *, alone: bool) -> threading.Thread:
+def beating(part: str, *, alone: bool, moves: Callable[[], bool] = lambda: True) -> threading.Thread:
     """A thread that says every :data:`BEAT_SECONDS` that this process is at work and has its database.
 
-    ``alone``: it is all there is of the part, so what it did not begin is not under way.
+    ``alone``: it is all there is of the part, so what it did not begin is not under way. While its work does not
+    ``moves``, nothing is said, and the part is as good as away.
     """
 
     anew = alone  # of several processes none may speak for the others
@@ -71,6 +72,9 @@ def beating(part: str, *, alone: bool) -> threading.Thread:
         nonlocal anew
         with connection.cursor() as cursor:
             cursor.execute("SELECT 1")
+        if not moves():
+            log.error("work_stands_still", part=part)
+            return
         beat(part, anew=anew)
         anew = False
 

@@ -9,7 +9,7 @@ from celery import shared_task
 from hub.datasets import services, uploads
 
 
-@shared_task(name="datasets.validate")
+@shared_task(name="datasets.validate", time_limit=int(services.TAKES_AT_MOST.total_seconds()))
 def validate(dataset_id: str) -> None:
     services.validate_dataset(dataset_id=UUID(dataset_id))
 
