@@ -79,6 +79,8 @@ class EstimatesView(APIView):
             task=task,
             num_labels=num_labels,
         )
+        if dataset is not None:
+            planning.check_targets(base=base, settings=asked.settings, dataset=dataset)
         seconds = planning.seconds_of(actor=actor, base=base, settings=asked.settings, dataset=dataset)
         online = waiting.listening(waiting.online_workers(), queue=asked.queue, workspace_id=workspace.id)
         answer = schemas.Estimate(

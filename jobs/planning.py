@@ -22,6 +22,7 @@ from hub.serving.models import Node, NodeKind
 from jobs.models import Job
 from pst import budget
 from pst.config import TaskName, TrainSettings
+from pst.families import max_tokens, source_room
 from pst.foreign import names_code
 from pst.messages import Message, said
 from pst_client.contract import JobState, ModelRef, NodeProfile, Target
@@ -147,6 +148,42 @@ def plan_of(
     if node is not None and plan["time"] is not None:
         plan["time"]["node"] = node.name
     return plan
+
+
+def check_targets(*, base: BaseModel, settings: TrainSettings, dataset: Dataset) -> None:
+    """Raise UserError where a data set of generation has a target, or the setting a length, that can't fit: known
+    without a tokenizer, since none makes fewer tokens than there are words. The rest is known to the job alone."""
+    if dataset.task != "generation":
+        return
+    limit = settings.max_target_length
+    context = None if base.version is None else max_tokens(base.version.config)
+    if base.version is not None and source_room(base.version.config, limit) < 2:
+        message = Message(
+            "max_target_length {limit} does not fit the model's context of {context} tokens, which also holds the "
+            "source; lower it.",
+            limit=limit,
+            context=context,
+        )
+        raise UserError(message, details=[{"field": "settings.max_target_length", "message": message}])
+    longest = [split.longest_target for split in dataset.splits.all() if split.longest_target]
+    found = max(longest, key=lambda item: int(item["words"]), default=None)
+    if found is None or found["words"] < limit:  # one more token ends the text
+        return
+    if context is not None and found["words"] >= context:
+        message = Message(
+            "{file}, line {line}: the target has {words:,} words, and at least as many tokens, more than the model's "
+            "context of {context}; shorten or remove it.",
+            **found,
+            context=context,
+        )
+    else:
+        message = Message(
+            "{file}, line {line}: the target has {words:,} words, and at least as many tokens and an end, more than "
+            "max_target_length, {limit}; raise that, or shorten the text.",
+            **found,
+            limit=limit,
+        )
+    raise UserError(message, details=[{"field": "settings.max_target_length", "message": message}])
 
 
 def _measured_node(*, actor: Actor, workspace: Workspace, node_id: UUID) -> Node:

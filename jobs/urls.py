@@ -23,4 +23,5 @@ urlpatterns: list[URLPattern] = [
     path(f"{JOB}/release", worker_api.ReleaseView.as_view()),
     path(f"{JOB}/artifacts/<str:sha256>", worker_api.ArtifactView.as_view()),
     path(f"{JOB}/splits/<slug:split>", worker_api.SplitView.as_view()),
+    path(f"{JOB}/splits/<slug:split>/lines", worker_api.LinesView.as_view()),
 ]

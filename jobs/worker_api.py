@@ -255,6 +255,23 @@ class SplitView(APIView):
         return downloads.send(request, VersionFile(path=f"{split}.jsonl", blob=blob))
 
 
+class LinesView(APIView):
+    permission_classes = [IsJob]
+    content_negotiation_class = downloads.AnyAccept
+
+    @extend_schema(
+        operation_id="readSplitLines",
+        tags=["worker"],
+        responses={(200, "application/json"): OpenApiTypes.BINARY},
+    )
+    def get(self, request: Request, job_id: UUID, split: str) -> HttpResponseBase:
+        """Where the rows of a split stand in the user's file: its name, and each row's line."""
+        job = get_object_or_404(Job.objects.visible_to(actor_of(request)), pk=job_id)
+        found = get_object_or_404(DatasetSplit.objects.exclude(lines_sha256=""), dataset=job.dataset_id, split=split)
+        blob = Blob(sha256=found.lines_sha256, size=found.lines_size)
+        return downloads.send(request, VersionFile(path=f"{split}.lines.json", blob=blob))
+
+
 def _body(request: Request) -> Iterator[bytes]:
     """The request's bytes as they come in; Django parses none of them."""
     try:

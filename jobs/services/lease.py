@@ -166,7 +166,15 @@ def _spec(*, job: Job) -> JobSpec:
 
 def _dataset(*, dataset: Dataset) -> DatasetRef:
     splits = {
-        split.split: SplitRef(path=f"{split.split}.jsonl", sha256=split.sha256, size=split.size, rows=split.rows)
+        split.split: SplitRef(
+            path=f"{split.split}.jsonl",
+            sha256=split.sha256,
+            size=split.size,
+            rows=split.rows,
+            lines=FileRef(path=f"{split.split}.lines.json", sha256=split.lines_sha256, size=split.lines_size)
+            if split.lines_sha256
+            else None,
+        )
         for split in dataset.splits.all()
     }
     return DatasetRef(

@@ -89,6 +89,7 @@ def submit(
         task=dataset.task,
         num_labels=dataset.outputs,
     )
+    planning.check_targets(base=base, settings=settings, dataset=dataset)
     name = name or dataset.name
     if model_name is None:
         Workspace.objects.select_for_update().get(pk=workspace.pk)  # two submissions at once choose one after the other

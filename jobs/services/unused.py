@@ -70,6 +70,7 @@ def _needed(sha256s: Iterable[str], before: datetime) -> set[str]:
         *JobArtifact.objects.filter(blob__in=some).exclude(job__in=_ended(before)).values_list("blob_id", flat=True),
         *DatasetFile.objects.filter(sha256__in=some).values_list("sha256", flat=True),
         *DatasetSplit.objects.filter(sha256__in=some).values_list("sha256", flat=True),
+        *DatasetSplit.objects.filter(lines_sha256__in=some).values_list("lines_sha256", flat=True),
     }
 
 

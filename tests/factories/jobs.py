@@ -46,7 +46,11 @@ def ready_dataset(
             json.dumps({"text": f"{name} {split} {row}", "label": LABELS[row % len(LABELS)]}) for row in range(count)
         ]
         sha256, size = storage.put(["".join(f"{line}\n" for line in lines).encode()], max_bytes=10**6)
-        splits[split] = DatasetSplit(split=split, rows=count, sha256=sha256, size=size)
+        where = json.dumps({"file": "desk.csv", "lines": [row + 2 for row in range(count)]}).encode()
+        at, length = storage.put([where], max_bytes=10**6)
+        splits[split] = DatasetSplit(
+            split=split, rows=count, sha256=sha256, size=size, lines_sha256=at, lines_size=length
+        )
     dataset = Dataset.objects.create(
         workspace=workspace,
         name=name,

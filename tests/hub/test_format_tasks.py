@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
 from hub.datasets.formats.problems import Options
-from hub.datasets.formats.rows import from_line, to_line
+from hub.datasets.formats.rows import from_line, to_line, words
 from hub.datasets.formats.validation import validate
 from tests.hub.reading import LIMITS, problems, read
 
@@ -57,6 +58,26 @@ def test_sources_targets_and_references() -> None:
     assert found == [("a", "b", ("b", "c")), ("d", "e", ("f",)), ("g", "h", ())]
     assert from_line(to_line(listed.splits["train"][0])) == {"text": "a", "label": "b", "references": ["b", "c"]}
     assert listed.report["splits"]["train"]["target_length"]["max"] == 1
+
+
+def test_a_target_that_no_job_can_generate_is_named_by_its_line() -> None:
+    long, longest = "very " * 100, "no " * 4096
+    content = f"source,target\na,b\nc,{longest}\n".encode()
+    options = Options(task="generation", validation_share=0)
+    outcome = validate({"train": ("rows.csv", content)}, options, replace(LIMITS, cell_chars=20_000))
+    [problem] = outcome.problems.listed()
+    assert (problem["file"], problem["line"], problem["column"]) == ("rows.csv", 3, "target")
+    assert problem["message"].startswith("The target has 4,096 words; a job can generate texts of 4,096 tokens")
+
+    outcome = read(f"source,target\na,b\n\nc,{long}\ne,f\n", task="generation", validation_share=0)
+    assert not outcome.problems, outcome.problems.listed()
+    [warning] = [item for item in outcome.report["warnings"] if item["code"] == "long_targets"]
+    assert warning["message"].startswith("rows.csv, line 4: the target has 100 words. A job generates 64 tokens")
+
+
+@pytest.mark.parametrize(("text", "least"), [("a, b — c!", 3), ("你好 世界", 2), (" \u3000\n ", 0), ("don't", 1)])
+def test_no_tokenizer_makes_fewer_tokens_than_there_are_words(text: str, least: int) -> None:
+    assert words(text) == least
 
 
 def test_references_of_one_source_do_not_leak_into_validation() -> None:

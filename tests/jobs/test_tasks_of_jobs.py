@@ -21,7 +21,7 @@ from tests.factories.jobs import BERT, base_model, queued_job, worker
 
 pytestmark = pytest.mark.django_db
 
-GPT2 = {"model_type": "gpt2", "vocab_size": 100, "n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 64}
+GPT2 = {"model_type": "gpt2", "vocab_size": 100, "n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 128}
 T5 = {"model_type": "t5", "vocab_size": 100, "d_model": 32, "d_kv": 8, "d_ff": 64, "num_layers": 2, "num_heads": 4}
 
 ROWS: dict[str, tuple[str, str, list[str], dict[str, Any]]] = {
@@ -44,12 +44,12 @@ ROWS: dict[str, tuple[str, str, list[str], dict[str, Any]]] = {
 
 def uploaded(owner: Person, task: str) -> Dataset:
     content, name, _, _ = ROWS[task]
-    body = {
-        "file": SimpleUploadedFile(name, content.encode()),
-        "task": task,
-        "validation_share": "0",
-        **({"label_separator": ";"} if task == "multilabel" else {}),
-    }
+    more = {"label_separator": ";"} if task == "multilabel" else {}
+    return uploaded_rows(owner, name, content, task=task, validation_share="0", **more)
+
+
+def uploaded_rows(owner: Person, name: str, content: str, *, task: str = "generation", **options: str) -> Dataset:
+    body = {"file": SimpleUploadedFile(name, content.encode()), "task": task, **options}
     answer = owner.client.post("/api/v1/datasets", body, format="multipart")
     assert answer.status_code == 201, answer.content
     validate(answer.json()["id"])
@@ -83,6 +83,46 @@ def test_a_job_of_each_task_reaches_its_worker(owner: Person, task: str, tmp_pat
     planned, sparsity = spec.plan(read, config)
     assert planned.total_params == job.plan["total_params"]
     assert sparsity == {group["name"]: group["sparsity"] for group in job.plan["groups"]}
+
+
+def test_a_target_that_is_too_long_is_named_by_the_users_line_before_a_job(owner: Person) -> None:
+    rows = [{"source": f"carts[{number}]", "target": f"Cart {number}."} for number in range(20)]
+    rows[17]["target"] = "very " * 100
+    dataset = uploaded_rows(owner, "carts.jsonl", "\n" + "\n".join(map(json.dumps, rows)), validation_share="0.2")
+    base_model("writer", config=GPT2)
+    base_model("rewriter", config=T5)
+    place = "carts.jsonl, line 19: the target has 100 words"
+    for base, limit, said in (
+        ("writer", 64, f"{place}, and at least as many tokens and an end, more than max_target_length, 64; raise that"),
+        ("writer", 126, "max_target_length 126 does not fit the model's context of 128 tokens"),
+        ("writer", 101, ""),
+        ("rewriter", 100, "more than max_target_length, 100"),
+    ):
+        body = {"dataset": str(dataset.id), "base_model": f"base/{base}", "target": {"sparsity": 0.9}}
+        body["settings"] = {"max_target_length": limit}
+        for url, done in (("estimates", 200), ("jobs", 201)):
+            answer = owner.client.post(f"/api/v1/{url}", body)
+            if not said:
+                assert answer.status_code == done, answer.content
+                continue
+            assert answer.status_code == 400, answer.content
+            error = answer.json()["error"]
+            assert said in error["message"] and error["details"][0]["field"] == "settings.max_target_length"
+    base_model("short", config=GPT2 | {"n_positions": 80})
+    body |= {"base_model": "base/short", "settings": {"max_target_length": 64}}
+    error = owner.client.post("/api/v1/estimates", body).json()["error"]
+    assert error["message"] == f"{place}, and at least as many tokens, more than the model's context of 80; " + (
+        "shorten or remove it."
+    )
+
+
+def test_a_data_set_of_an_earlier_release_has_no_lines(owner: Person) -> None:
+    dataset = uploaded(owner, "generation")
+    dataset.splits.update(lines_sha256="", lines_size=0, longest_target=None)
+    base_model("writer", config=GPT2)
+    job = queued_job(owner, dataset=str(dataset.id), base_model="base/writer")
+    given = JobSpec.model_validate(worker().claim(job).json()["spec"])
+    assert given.dataset.train.lines is None
 
 
 def test_a_model_that_cannot_do_the_task_is_refused_at_submission(owner: Person) -> None:

@@ -62,6 +62,7 @@ def test_only_what_is_old_and_unused_goes(owner: Person) -> None:
     dataset = validated(owner)
     needed = [*version.files.values_list("blob_id", flat=True)]
     needed += [*dataset.files.values_list("sha256", flat=True), *dataset.splits.values_list("sha256", flat=True)]
+    needed += dataset.splits.values_list("lines_sha256", flat=True)
     age(*needed)
     old, young = left(b"of a model that was deleted"), left(b"just uploaded", days=6)
     loose, _ = storage.put([b"of an upload that failed"], max_bytes=100)  # has no row at all

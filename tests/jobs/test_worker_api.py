@@ -445,7 +445,10 @@ def test_the_jobs_token_reads_its_rows(job: Job, gpu: Worker) -> None:
     assert (part.status_code, content(part)) == (206, raw[5:10])
     head = reader.head(url)
     assert (head.status_code, head.headers["Content-Length"]) == (200, str(len(raw)))
-    for missing in ("test", "nonsense"):
+    where = json.loads(content(reader.get(f"{url}/lines")))
+    assert (where["file"], len(where["lines"]), min(where["lines"])) == ("desk.csv", 12, 2)
+    assert spec["lines"]["size"] == len(content(reader.get(f"{url}/lines")))
+    for missing in ("test", "nonsense", "test/lines"):
         assert reader.get(f"/api/v1/worker/jobs/{job.id}/splits/{missing}").status_code == 404
 
 
@@ -455,12 +458,13 @@ def test_the_jobs_token_reads_nothing_else(owner: Person, job: Job, gpu: Worker)
     file = gpu_2.uploaded(other, "checkpoint", b"secret")
     reader = bearer(gpu.job_token)
     assert reader.get(f"/api/v1/worker/jobs/{other.id}/splits/train").status_code == 404
+    assert reader.get(f"/api/v1/worker/jobs/{other.id}/splits/train/lines").status_code == 404
     assert reader.get(f"/api/v1/worker/jobs/{other.id}/artifacts/{file['sha256']}").status_code == 404
     assert reader.get(f"/api/v1/worker/jobs/{job.id}/artifacts/{file['sha256']}").status_code == 404
     assert reader.get(f"/api/v1/worker/jobs/{job.id}/artifacts/{'0' * 64}").status_code == 404
     for url in ("jobs", f"jobs/{job.id}", "me/tokens", "tokens", "datasets", "audit"):
         assert reader.get(f"/api/v1/{url}").status_code in {403, 404}, url
-    for url in ("splits/train", f"artifacts/{file['sha256']}"):
+    for url in ("splits/train", "splits/train/lines", f"artifacts/{file['sha256']}"):
         for client in (owner.client, gpu.client):
             assert client.get(f"/api/v1/worker/jobs/{job.id}/{url}").status_code == 403
         assert APIClient().get(f"/api/v1/worker/jobs/{job.id}/{url}").status_code == 401

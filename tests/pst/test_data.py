@@ -75,3 +75,16 @@ def test_files_that_hold_no_rows(tmp_path: Path) -> None:
     for name, words in (("empty", "no rows"), ("none", "does not exist"), ("latin", "not UTF-8 text")):
         with pytest.raises(PSTError, match=words):
             list(read_objects(tmp_path / f"{name}.jsonl"))
+
+
+def test_rows_are_named_by_the_users_own_file_and_line(tmp_path: Path) -> None:
+    at = tmp_path / "train.jsonl"
+    at.write_text('{"text": "a"}\n\n{"text": "b"}\n[]\n')
+    (tmp_path / "train.lines.json").write_text(json.dumps({"file": "my data.csv", "lines": [3, 18, 21]}))
+    with pytest.raises(PSTError, match=r"^my data\.csv, line 21: a row must be a JSON object"):
+        list(read_objects(at))
+    rows = read_objects(at)
+    assert [next(rows)[0], next(rows)[0]] == ["my data.csv, line 3", "my data.csv, line 18"]
+    (tmp_path / "train.lines.json").write_text("[]")
+    with pytest.raises(PSTError, match=r'train\.lines\.json must hold \{"file"'):
+        next(read_objects(at))

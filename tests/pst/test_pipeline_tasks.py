@@ -197,6 +197,12 @@ def long_target(folder: Path) -> None:
     path.write_text(path.read_text() + json.dumps({"source": "red", "target": "dog " * 60}) + "\n")
 
 
+def long_target_of_a_user(folder: Path) -> None:
+    long_target(folder)
+    where = {"file": "carts.jsonl", "lines": [2 * row + 1 for row in range(61)]}
+    (folder / "data/train.lines.json").write_text(json.dumps(where))
+
+
 def bert(folder: Path) -> None:
     path = Path(json.loads((folder / "spec.json").read_text())["base_model"]) / "config.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "model_type": "bert"}))
@@ -207,6 +213,7 @@ def bert(folder: Path) -> None:
     [
         (long_target, "train.jsonl, line 61: the target “dog dog dog"),
         (long_target, "dog …” has 61 tokens, more than the model's context of 40; shorten or remove it."),
+        (long_target_of_a_user, "carts.jsonl, line 121: the target “dog dog dog"),
         (bert, "a model of type bert has no head for generation"),
         (
             lambda folder: change(folder, task="regression"),

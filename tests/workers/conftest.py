@@ -94,7 +94,17 @@ def rows_dataset(workspace: Workspace) -> Dataset:
     for split, rows in parts.items():
         content = "".join(json.dumps({"text": text, "label": label}) + "\n" for text, label in rows).encode()
         sha256, size = storage.put([content], max_bytes=10**7)
-        DatasetSplit.objects.create(dataset=dataset, split=split, rows=len(rows), sha256=sha256, size=size)
+        where = {"file": "intents.csv", "lines": [ROWS.index(row) + 2 for row in rows]}
+        at, length = storage.put([json.dumps(where).encode()], max_bytes=10**7)
+        DatasetSplit.objects.create(
+            dataset=dataset,
+            split=split,
+            rows=len(rows),
+            sha256=sha256,
+            size=size,
+            lines_sha256=at,
+            lines_size=length,
+        )
     return dataset
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -48,8 +48,9 @@ class Encoded:
 
 
 def read_objects(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """("FILE, line N", object) of each line of a JSON lines file. Raises :class:`PSTError` naming file and line, also
-    for a file without rows."""
+    """("FILE, line N", object) of each line of a JSON lines file; file and line are the user's own where they lie
+    beside it. Raises :class:`PSTError` naming file and line, also for a file without rows."""
+    place_of = places_beside(path)
     try:
         lines = path.read_text("utf-8-sig").split("\n")
     except FileNotFoundError:
@@ -63,21 +64,35 @@ def read_objects(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
                 place=error.start,
             )
         ) from None
-    found = False
+    found = 0
     for line, content in enumerate(lines, 1):
         if not content.strip():
             continue
-        place = f"{path.name}, line {line}"
+        place = place_of(found, line)
         try:
             value = json.loads(content)
         except json.JSONDecodeError as error:
             raise PSTError(Message("{place}: not valid JSON ({error}).", place=place, error=error.msg)) from None
         if not isinstance(value, dict):
             raise PSTError(Message("{place}: a row must be a JSON object.", place=place))
-        found = True
+        found += 1
         yield place, value
     if not found:
         raise PSTError(Message("{path} has no rows.", path=path.name))
+
+
+def places_beside(path: Path) -> Callable[[int, int], str]:
+    """The place of a row, of its number from 0 on and its line in ``path``. Beside ``train.jsonl``,
+    ``train.lines.json`` may say where the rows come from: ``{"file": name, "lines": [each row's]}``."""
+    beside = path.with_suffix(".lines.json")
+    try:
+        known = json.loads(beside.read_text("utf-8"))
+        file, numbers = known["file"], known["lines"]
+    except FileNotFoundError:
+        return lambda row, line: f"{path.name}, line {line}"
+    except (ValueError, KeyError, TypeError):
+        raise PSTError(Message('{name} must hold {{"file": a name, "lines": [numbers]}}.', name=beside.name)) from None
+    return lambda row, line: f"{file}, line {numbers[row]}" if row < len(numbers) else f"{path.name}, line {line}"
 
 
 def text_of(place: str, value: Mapping[str, Any], name: str) -> str:

@@ -88,6 +88,9 @@ class SplitRef(FileRef):
     or a list of classes; or of generation ``{"source", "target", "references"?}``."""
 
     rows: int = Field(ge=0)
+    lines: FileRef | None = Field(
+        None, description='``{"file": name, "lines": [...]}``: where each row stands in the user\'s file.'
+    )
 
 
 class DatasetRef(Message):

@@ -35,14 +35,8 @@ def prepare(platform: Platform, claim: Claim, folder: Path, cache: Path) -> None
     base = fetch_base_model(platform, spec.base_model, cache, job_token=claim.job_token)
     for name in SPLITS:
         if split := getattr(spec.dataset, name):
-            platform.worker.download_split(
-                spec.job_id,
-                name,
-                folder / "data" / f"{name}.jsonl",
-                sha256=split.sha256,
-                size=split.size,
-                job_token=claim.job_token,
-            )
+            target = folder / "data" / f"{name}.jsonl"
+            platform.worker.download_split(spec.job_id, name, split, target, job_token=claim.job_token)
     if spec.checkpoint is not None:
         for file, name in [(spec.checkpoint, RESUME_FILE), *((file, file.path) for file in spec.checkpoint_needs)]:
             target = manifest.inside(folder, name)

@@ -996,6 +996,23 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/worker/jobs/{job_id}/splits/{split}/lines": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** @description Where the rows of a split stand in the user's file: its name, and each row's line. */
+        get: operations["readSplitLines"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/worker/next": {
         parameters: {
             query?: never;
@@ -3261,6 +3278,11 @@ export interface components {
             size: number;
             /** Rows */
             rows: number;
+            /**
+             * @description ``{"file": name, "lines": [...]}``: where each row stands in the user's file.
+             * @default null
+             */
+            lines?: components["schemas"]["FileRef"] | null;
         };
         /** @enum {string} */
         StorageDtypeEnum: "float32" | "bfloat16" | "float16";
@@ -6254,6 +6276,36 @@ export interface operations {
                 };
                 content: {
                     "application/jsonl": string;
+                };
+            };
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+        };
+    };
+    readSplitLines: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                job_id: string;
+                split: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": string;
                 };
             };
             default: {

@@ -103,13 +103,20 @@ class DatasetFile(models.Model):
 
 
 class DatasetSplit(models.Model):
-    """Canonical rows of a split, JSON lines as in :mod:`hub.datasets.formats.rows`: a blob by its content."""
+    """Canonical rows of a split, JSON lines as in :mod:`hub.datasets.formats.rows`: a blob by its content.
+
+    Where they stand in the user's file is a blob beside it, since the rows are the data's identity and their lines are
+    not. Splits of earlier releases have none.
+    """
 
     dataset = models.ForeignKey(Dataset, on_delete=models.CASCADE, related_name="splits")
     split = models.CharField(max_length=12, choices=Split.choices)
     rows = models.PositiveIntegerField()
     sha256 = models.CharField(max_length=64)
     size = models.BigIntegerField()
+    lines_sha256 = models.CharField(max_length=64, blank=True, help_text='Of {"file": name, "lines": [each row\'s]}.')
+    lines_size = models.BigIntegerField(default=0)
+    longest_target = models.JSONField(null=True, help_text="The target with most words: its words, file and line.")
 
     class Meta:
         ordering = ["id"]

@@ -23,7 +23,7 @@ from hub.core.errors import Conflict
 from hub.core.queue import enqueue
 from hub.core.sweeps import each
 from hub.datasets.formats.problems import Limits, Options, Problem
-from hub.datasets.formats.rows import Row, identity, to_lines
+from hub.datasets.formats.rows import Row, identity, longest_target, places, to_lines
 from hub.datasets.formats.validation import Outcome, validate
 from hub.datasets.models import Dataset, DatasetFile, DatasetSplit, DatasetState, Split
 from pst.messages import Message
@@ -204,16 +204,24 @@ def validate_dataset(*, dataset_id: UUID) -> Dataset | None:
             with storage.open_blob(file.sha256) as blob:
                 files[file.split] = (file.name, blob.read())
         outcome = validate(files, options_of(dataset.options), limits())
-        stored = {Split(split): _store(rows) for split, rows in outcome.splits.items()}
+        stored = {Split(split): _store(outcome.names[split], rows) for split, rows in outcome.splits.items()}
     except Exception:  # the storage out of reach, or a fault of ours: soon again, not after TAKES_AT_MOST
         Dataset.objects.filter(pk=dataset_id, revision=dataset.revision).update(due_at=timezone.now() + RING_AGAIN)
         raise
     return _finish(dataset, errors=outcome.problems.listed(), outcome=outcome, stored=stored)
 
 
-def _store(rows: list[Row]) -> tuple[int, str, int]:
+def _store(file: str, rows: list[Row]) -> DatasetSplit:
     sha256, size = storage.put(to_lines(rows), max_bytes=8 * settings.UPLOAD_MAX_BYTES)
-    return len(rows), sha256, size
+    lines_sha256, lines_size = storage.put([places(file, rows)], max_bytes=8 * settings.UPLOAD_MAX_BYTES)
+    return DatasetSplit(
+        rows=len(rows),
+        sha256=sha256,
+        size=size,
+        lines_sha256=lines_sha256,
+        lines_size=lines_size,
+        longest_target=longest_target(file, rows),
+    )
 
 
 @transaction.atomic
@@ -222,7 +230,7 @@ def _finish(
     *,
     errors: list[dict[str, Any]],
     outcome: Outcome | None = None,
-    stored: Mapping[Split, tuple[int, str, int]] | None = None,
+    stored: Mapping[Split, DatasetSplit] | None = None,
 ) -> Dataset | None:
     """Write the outcome, unless somebody else did or the data set has changed since."""
     locked = (
@@ -238,10 +246,11 @@ def _finish(
         locked.found, locked.report = outcome.found, outcome.report
         locked.labels, locked.text_pair = outcome.labels, outcome.text_pair
     locked.splits.all().delete()
-    for split, (rows, sha256, size) in (stored or {}).items():
-        DatasetSplit.objects.create(dataset=locked, split=split, rows=rows, sha256=sha256, size=size)
+    for split, content in (stored or {}).items():
+        content.dataset, content.split = locked, split
+        content.save(force_insert=True)
     if stored:
-        hashes = {split.value: sha256 for split, (_, sha256, _) in stored.items()}
+        hashes = {split.value: content.sha256 for split, content in stored.items()}
         locked.sha256 = identity(hashes, locked.labels)
     locked.state = DatasetState.READY if stored else DatasetState.INVALID
     locked.validated_at = timezone.now()
@@ -252,7 +261,7 @@ def _finish(
         payload={
             "id": str(locked.id),
             "name": locked.name,
-            "rows": {split.value: rows for split, (rows, _, _) in (stored or {}).items()},
+            "rows": {split.value: content.rows for split, content in (stored or {}).items()},
             "errors": len(errors),
         },
     )

@@ -26,6 +26,8 @@ def run(folder, *, emit, should_stop, peers=None):
         script = ["refuse", "memory", "break", "exit"][spec["settings"]["seed"]]
     print("standard output is free for libraries", flush=True)
     assert (folder / spec["train"]).is_file()
+    if spec["train"] == "data/train.jsonl":  # as a worker prepares it
+        assert json.loads((folder / "data/train.lines.json").read_text())["file"] == "intents.csv"
     assert (folder / spec["base_model"] / "config.json").is_file()
     assert not [name for name in os.environ if name.startswith("SPARSEWRIGHT_")], "credentials reached the child"
     step = 0

@@ -26,6 +26,7 @@ __all__ = [
     "groups",
     "max_tokens",
     "sizes_kept",
+    "source_room",
     "tensors",
     "tied",
     "unit_families",
@@ -111,6 +112,15 @@ def groups(config: Config) -> tuple[str, ...]:
 def unit_families(config: Config, task: str = "classification") -> list[UnitFamily]:
     """The neurons and heads that ``structured`` removes, and that the exporter removes where a mask emptied them."""
     return _unit_families(blocks(config, task))
+
+
+def source_room(config: Config, max_target_length: int, separator: int = 1) -> int:
+    """Tokens of a source that fit the context beside a generated text of ``max_target_length`` tokens; below 2 the two
+    do not fit. A causal model reads both, and a ``separator`` of so many tokens between them."""
+    context = max_tokens(config)
+    if any(group.startswith("decoder.") for group in groups(config)):
+        return context if max_target_length <= context else 0
+    return context - max_target_length - separator
 
 
 def max_tokens(config: Config) -> int:

@@ -27,7 +27,7 @@ from pst.base import Opened, Place, open_model
 from pst.config import TaskName, TrainSettings
 from pst.data import IGNORED, Encoded, Row, length_sorted_batches, random_split, read_objects, text_of
 from pst.errors import FormatError, PSTError
-from pst.families import groups, max_tokens
+from pst.families import groups, max_tokens, source_room
 from pst.messages import Message
 from pst.tasks.scores import Measure, Measured
 
@@ -62,8 +62,8 @@ class Generation(Measured):
         self.start_id = self.pad_id if start is None else int(start)
         self.separator = tokenizer(SEPARATOR, add_special_tokens=False)["input_ids"]
         self.context = max_tokens(config)
-        room = self.context if self.two_stacks else self.context - settings.max_target_length - len(self.separator)
-        if room < 2 or settings.max_target_length > self.context:
+        room = source_room(config, settings.max_target_length, len(self.separator))
+        if room < 2:
             raise PSTError(
                 Message(
                     "settings: max_target_length {max_target_length} does not fit the model's "
@@ -112,7 +112,6 @@ class Generation(Measured):
         for row, target in zip(rows, targets, strict=True):
             tokens, limit = len(target), self.settings.max_target_length
             if tokens > limit:
-                # The text itself: the lines of a job's rows are not those of the user's own file.
                 text = shorten(row.references[0], SHOWN, placeholder=" …")
                 place = (
                     Message("{place}: the target “{text}”", place=row.place, text=text)

@@ -17,6 +17,7 @@ from pst_client.contract import (
     Finish,
     Heartbeat,
     Release,
+    SplitRef,
 )
 
 if TYPE_CHECKING:
@@ -37,10 +38,13 @@ class Worker:
         """Take the job. Raises PlatformError with status 409 when it can't be had."""
         return Claim.read(self._http.json("POST", f"{API}/worker/jobs/{job_id}/claim", json={"node_id": str(node_id)}))
 
-    def download_split(self, job_id: UUID, split: str, target: Path, *, sha256: str, size: int, job_token: str) -> None:
-        self._http.download(
-            f"{API}/worker/jobs/{job_id}/splits/{split}", target, sha256=sha256, size=size, token=job_token
-        )
+    def download_split(self, job_id: UUID, split: str, file: SplitRef, target: Path, *, job_token: str) -> None:
+        """The rows, and beside them where they stand in the user's file: see :func:`pst.data.places_beside`."""
+        path = f"{API}/worker/jobs/{job_id}/splits/{split}"
+        self._http.download(path, target, sha256=file.sha256, size=file.size, token=job_token)
+        if file.lines is not None:
+            at = target.with_suffix(".lines.json")
+            self._http.download(f"{path}/lines", at, sha256=file.lines.sha256, size=file.lines.size, token=job_token)
 
     def download_artifact(self, job_id: UUID, file: FileRef, target: Path, *, job_token: str) -> None:
         path = f"{API}/worker/jobs/{job_id}/artifacts/{file.sha256}"

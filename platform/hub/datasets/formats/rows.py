@@ -54,6 +54,26 @@ def to_lines(rows: Iterable[Row]) -> Iterator[bytes]:
     return map(to_line, rows)
 
 
+def places(file: str, rows: Iterable[Row]) -> bytes:
+    """Where the rows stand in the user's file, as :func:`pst.data.read_objects` reads it beside them."""
+    return json.dumps({"file": file, "lines": [row.line for row in rows]}).encode()
+
+
+def words(text: str) -> int:
+    """The least number of tokens that any tokenizer makes of ``text``: none joins words over white space."""
+    return sum(any(map(str.isalnum, word)) for word in text.split())
+
+
+def longest_target(file: str, rows: Iterable[Row]) -> dict[str, Any] | None:
+    """Of rows of generation, the target with most words."""
+    found = (row for row in rows if row.references is not None)
+    targets = [(words(row.label), -row.line) for row in found if isinstance(row.label, str)]
+    if not targets:
+        return None
+    most, line = max(targets)
+    return {"words": most, "file": file, "line": -line}
+
+
 def from_line(line: bytes) -> dict[str, Any]:
     """A row as people see it: ``text``, ``text_pair``, ``label`` as one text, ``references``."""
     value: dict[str, Any] = json.loads(line)

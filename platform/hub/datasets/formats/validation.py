@@ -10,9 +10,10 @@ from hub.datasets.formats import answers
 from hub.datasets.formats import report as reports
 from hub.datasets.formats.columns import Roles, suggest
 from hub.datasets.formats.problems import Limits, Options, Problems, Unreadable
-from hub.datasets.formats.rows import Row, sort_labels
+from hub.datasets.formats.rows import Row, longest_target, sort_labels, words
 from hub.datasets.formats.splits import split_off
 from hub.datasets.formats.tables import Table, open_table
+from pst.config import MOST_TARGET_TOKENS, TrainSettings
 from pst.messages import Message, word
 
 TRAIN, VALIDATION, TEST = "train", "validation", "test"
@@ -24,6 +25,7 @@ class Outcome:
 
     problems: Problems
     splits: dict[str, list[Row]] = field(default_factory=dict)
+    names: dict[str, str] = field(default_factory=dict)  # of the file that each split's rows come from
     labels: list[str] = field(default_factory=list)
     text_pair: bool = False
     found: dict[str, Any] = field(default_factory=dict)
@@ -80,6 +82,8 @@ def validate(files: Mapping[str, tuple[str, bytes]], options: Options, limits: L
             splits = {TRAIN: splits[TRAIN], VALIDATION: taken} | splits
     else:
         outcome.found["validation"] = {"from": None}
+    outcome.names = {split: files.get(split, files[TRAIN])[0] for split in splits}
+    _warn_of_long_targets(outcome.names, splits, outcome.problems)
     outcome.report = reports.make(splits, uploaded, empty, train.columns, outcome.problems.warnings)
     if not outcome.problems:
         outcome.splits = splits
@@ -145,6 +149,15 @@ def read_rows(table: Table, roles: Roles, options: Options, problems: Problems) 
         except answers.BadAnswer as error:
             problems.add(table.name, str(error), line=line, column=roles.label)
             continue
+        if options.task == "generation" and isinstance(label, str) and (count := words(label)) >= MOST_TARGET_TOKENS:
+            message = Message(
+                "The target has {words:,} words; a job can generate texts of {most:,} tokens at most, the last one "
+                "of which ends the text. Shorten or remove it.",
+                words=count,
+                most=MOST_TARGET_TOKENS,
+            )
+            problems.add(table.name, message, line=line, column=roles.label)
+            continue
         rows.append(Row(line, text, pair if roles.text_pair else None, known.setdefault(found, found), references))
     if not rows and not problems:
         problems.add(table.name, Message("There are no rows in the file."))
@@ -177,6 +190,20 @@ def _check_few(name: str, left: list[Row], taken: list[Row], options: Options, p
             rows=rows,
         )
         problems.add(name, message)
+
+
+def _warn_of_long_targets(names: Mapping[str, str], splits: Mapping[str, list[Row]], problems: Problems) -> None:
+    usual = TrainSettings().max_target_length
+    found = [longest for split, rows in splits.items() if (longest := longest_target(names[split], rows))]
+    longest = max(found, key=lambda item: int(item["words"]), default=None)
+    if longest is not None and longest["words"] >= usual:
+        message = Message(
+            "{file}, line {line}: the target has {words:,} words. A job generates {usual} tokens, at least one a word, "
+            "unless you raise max_target_length among its settings.",
+            **longest,
+            usual=usual,
+        )
+        problems.warn("long_targets", message)
 
 
 def _check_labels(
