@@ -18,19 +18,30 @@ from pst.foreign import KEYS
 from tests.factories.registry import base_files
 
 BERT = {"hidden_size": 4, "intermediate_size": 3, "num_hidden_layers": 2, "num_attention_heads": 2}
+GROUPED = {**BERT, "num_key_value_heads": 1}
+T5 = {"d_model": 4, "d_ff": 3, "num_layers": 2, "num_heads": 2, "d_kv": 2}
+BART = {
+    "d_model": 4,
+    **{f"{stack}_{key}": size for stack in ("encoder", "decoder") for key, size in (("layers", 2), ("ffn_dim", 3))},
+    **{f"{stack}_attention_heads": 2 for stack in ("encoder", "decoder")},
+}
 CONFIGS: dict[str, dict[str, Any]] = {
+    "bart": BART,
     "bert": BERT,
+    "camembert": BERT,
     "distilbert": {"dim": 4, "hidden_dim": 3, "n_layers": 2, "n_heads": 2},
     "electra": {**BERT, "embedding_size": 2},
     "gpt2": {"n_embd": 4, "n_layer": 2, "n_head": 2, "n_positions": 8},
     "llama": BERT,
-    "qwen3": {**BERT, "num_key_value_heads": 1, "head_dim": 2},
-    "t5": {"d_model": 4, "d_ff": 3, "num_layers": 2, "num_heads": 2, "d_kv": 2},
-    "bart": {
-        "d_model": 4,
-        **{f"{stack}_{key}": size for stack in ("encoder", "decoder") for key, size in (("layers", 2), ("ffn_dim", 3))},
-        **{f"{stack}_attention_heads": 2 for stack in ("encoder", "decoder")},
-    },
+    "mbart": BART,
+    "mistral": GROUPED,
+    "mpnet": BERT,
+    "mt5": T5,
+    "qwen2": GROUPED,
+    "qwen3": {**GROUPED, "head_dim": 2},
+    "roberta": BERT,
+    "t5": T5,
+    "xlm-roberta": BERT,
 }
 
 
@@ -59,6 +70,17 @@ def test_each_size_of_each_family_is_that_of_the_weights(kind: str) -> None:
             assert refused(kind, **{key: value * 2})
         if "layer" in key:
             assert "too few layers" in refused(kind, **{key: 1})
+
+
+@pytest.mark.parametrize("kind", families.FAMILIES)
+def test_vocabulary_and_heads_of_each_family_are_checked(kind: str) -> None:
+    assert "config.json asks for 19 x" in refused(kind, vocab_size=19)
+    for key in CONFIGS[kind]:
+        if "head" in key and key not in {"num_key_value_heads", "head_dim"}:
+            # Three divide no width of four; where a head's size is stated, the weights' shapes tell.
+            assert re.search(
+                "attention heads, which do not divide 4|config.json asks for|must", refused(kind, **{key: 3})
+            )
 
 
 @pytest.mark.parametrize(

@@ -362,6 +362,26 @@ def test_an_answer_that_nobody_foresaw_does_not_end_the_node(node: Any) -> None:
     eventually(lambda: made.problem() is None, what="a node that has its orders")
 
 
+@pytest.mark.parametrize("name", ["config.json", "generation_config.json", "tokenizer_config.json"])
+def test_a_version_whose_files_name_code_is_not_loaded(
+    node: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """The platform refuses such an upload; the node looks for itself, whatever it was sent."""
+    folder = tmp_path / "version"
+    folder.mkdir()
+    (folder / name).write_text(json.dumps({"deep": [{"auto_map": {"AutoModel": "owner/repo--code.Model"}}]}))
+    monkeypatch.setattr(Store, "fetch", lambda *given: (folder, None))
+    wanted = {"deployment_id": NODE_ID, "name": "acme/x", "repo": "acme/x", "commit": "a" * 40}
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        first = request.url.path.endswith("register")
+        return httpx.Response(200, json={"node_id": NODE_ID, "heartbeat_seconds": 1} if first else {"wanted": [wanted]})
+
+    made = node(answer)
+    sentence = f"acme/x: failed. Loading failed: The model's {name} has the key auto_map"
+    eventually(lambda: (made.problem() or "").startswith(sentence), what=sentence)
+
+
 @pytest.mark.parametrize("status", [401, 403, 404])
 def test_a_node_that_the_platform_never_let_in_says_why_and_ends(node: Any, status: int) -> None:
     said: list[str] = []

@@ -31,7 +31,7 @@ from transformers.utils import logging as output
 from pst.config import FrozenWeights
 from pst.errors import FormatError, PSTError
 from pst.families import TensorSpec, architecture, tensors, tied
-from pst.foreign import names_code
+from pst.foreign import check_folder
 from pst.formats import DENSE_FILE, SPARSE_FOLDER, Compact
 from pst.messages import Message
 from pst.shards import Files, Tensors, has_files
@@ -60,10 +60,7 @@ def read_config(folder: Path) -> dict[str, Any]:
         ) from error
     if not isinstance(config, dict):
         raise PSTError(Message("{name} must hold a JSON object.", name=folder / "config.json"))
-    if key := names_code(config):
-        raise PSTError(
-            Message("The base model's config.json has the key {key}, which can make a library load code.", key=key)
-        )
+    check_folder(folder)
     return config
 
 

@@ -5,6 +5,12 @@ Standard library only: the web tier refuses such files when they are uploaded, a
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
+from pst.errors import PSTError
+from pst.messages import Message
+
 KEYS = frozenset(
     {
         "auto_map",
@@ -34,6 +40,28 @@ KEYS = frozenset(
 )
 """``quantization_config`` is among them, as it chooses a library and its kernels; those behind it choose a file, change
 single layers, compile, or split a model over machines."""
+
+
+NOT_READ_AS_CONFIGS = frozenset(
+    {"tokenizer.json", "vocab.json", "model.safetensors.index.json", "report.json", "manifest.json"}
+)
+
+
+def check_folder(folder: Path) -> None:
+    """Raise :class:`PSTError` where a JSON file of a model's folder, as a library reads it, has such a key."""
+    for path in sorted(folder.glob("*.json")):
+        if path.name in NOT_READ_AS_CONFIGS:
+            continue
+        try:
+            key = names_code(json.loads(path.read_text("utf-8")))
+        except (ValueError, RecursionError) as error:
+            raise PSTError(Message("{name} is not valid JSON.", name=path.name)) from error
+        if key:
+            raise PSTError(
+                Message(
+                    "The model's {name} has the key {key}, which can make a library load code.", name=path.name, key=key
+                )
+            )
 
 
 def names_code(value: object) -> str | None:

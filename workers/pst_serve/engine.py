@@ -111,11 +111,13 @@ class ExpandingEngine:
         from pst import tasks
         from pst.base import load_state, load_tokenizer, model_class
         from pst.config import TrainSettings
-        from pst.families import FAMILIES, max_tokens
+        from pst.families import FAMILIES, max_tokens, tensors
         from pst.formats import read_sparse
 
         written = json.loads((folder / "config.json").read_text("utf-8"))
         name = tasks.name_of(written)
+        if written.get("model_type") in FAMILIES:
+            tensors(written, 1, name)  # raises for sizes beyond bounds, before a model of them is made
         tokenizer = load_tokenizer(folder)
         config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         kind = AutoModelForSequenceClassification

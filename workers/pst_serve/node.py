@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 from uuid import UUID
 
+from pst.foreign import check_folder
 from pst.messages import Message, said, word
 from pst_client import hardware
 from pst_client.client import Platform
@@ -226,6 +227,7 @@ class Node:
             self._move(slot, "pulling")
             folder, listed = self._store.fetch(wanted.repo, wanted.commit, lambda: self._move(slot, "verifying"))
             self._move(slot, "loading")
+            check_folder(folder)
             version = load(wanted.repo, listed.version, wanted.commit, self._engine.load(folder))
         with self._lock:
             # The orders may have changed while this one was carried out.
