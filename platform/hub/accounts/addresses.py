@@ -5,13 +5,12 @@ later gains nothing."""
 from __future__ import annotations
 
 import ipaddress
-import socket
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from django.conf import settings
 
+from hub.accounts import names
 from hub.core.errors import UserError
 from pst.messages import Message
 
@@ -22,13 +21,15 @@ METADATA = {
 }
 RESERVED = ipaddress.IPv6Network("3fff::/20")
 """Documentation, which Python 3.11 counts as global."""
-LOOK_UP_SECONDS = 5.0
-LOOK_UPS = ThreadPoolExecutor(64, "look-up")
 NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 
 
 class RefusedAddress(UserError):
     code = "address_refused"
+
+
+class TookLong(RefusedAddress):
+    """A name server that is silent."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ def resolve(url: str, *, trusted: bool = False) -> Endpoint:
             Message("The address must not carry a user name or password; check the signature instead.")
         )
     port = port or (443 if parts.scheme == "https" else 80)
-    for ip in (found := _look_up(host, port)):
+    for ip in (found := _look_up(host, port, trusted)):
         # One bad address among several is refused too: nobody knows which one a retry would take.
         address = ipaddress.ip_address(ip)
         if is_of_the_machine(address):
@@ -94,16 +95,13 @@ def resolve(url: str, *, trusted: bool = False) -> Endpoint:
     return Endpoint(parts.scheme, host, port, found[0], path)
 
 
-def _look_up(host: str, port: int) -> list[str]:
-    asked = LOOK_UPS.submit(socket.getaddrinfo, host, port, type=socket.SOCK_STREAM)
+def _look_up(host: str, port: int, trusted: bool) -> list[str]:
     try:
-        answers = asked.result(LOOK_UP_SECONDS)
+        return names.addresses(host, port, trusted=trusted)
     except TimeoutError:
-        asked.cancel()  # where it only waited for others
-        raise RefusedAddress(Message("The host {host} could not be looked up in time.", host=host)) from None
-    except OSError:
+        raise TookLong(Message("The host {host} could not be looked up in time.", host=host)) from None
+    except names.NotFound:
         raise RefusedAddress(Message("The host {host} cannot be found.", host=host)) from None
-    return [str(answer[4][0]).partition("%")[0] for answer in answers]
 
 
 def is_of_the_machine(address: Address) -> bool:

@@ -12,7 +12,8 @@ import hmac
 import json
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
@@ -24,7 +25,7 @@ from django.db.models import F
 from django.utils import timezone
 
 from hub.accounts.actor import Actor
-from hub.accounts.addresses import RefusedAddress, resolve
+from hub.accounts.addresses import RefusedAddress, TookLong, resolve
 from hub.accounts.models import DeliveryState, Role, Webhook, WebhookDelivery, Workspace
 from hub.accounts.outbound import CallFailed, TookTooLong, post
 from hub.accounts.services import record
@@ -42,10 +43,21 @@ HELD = timedelta(seconds=60)
 """How long an attempt may take before another worker tries."""
 CALLS_OF_A_WORKSPACE = 2
 """At a time: no workspace's slow receivers take all the threads there are."""
+SLOW_CALLS = 4
+"""At a time, of all workspaces together one of whose receivers, or its name server, did not answer in time lately: half
+of the threads that there are. Those of the others never wait for more than one another's answers."""
+SLOW = timedelta(minutes=10)
+LOOK_UPS = 4
+"""At a time, of addresses that owners are just giving."""
+LOOKING_UP = Message("Other addresses are being looked up just now; try again in a moment.")
 FULL = timedelta(seconds=5)
 """When a delivery is looked at again whose workspace has its calls under way."""
 MOST = 20
 """Webhooks per workspace."""
+
+
+class Busy(Conflict):
+    code = "busy"
 
 
 class WebhookEvent(StrEnum):
@@ -72,8 +84,26 @@ def notify(*, workspace: Workspace, event: str, payload: dict[str, Any]) -> None
 def create_webhook(*, actor: Actor, workspace: Workspace, url: str, events: Sequence[str]) -> Webhook:
     """Let ``url`` be told of ``events``. Raises RefusedAddress, and Conflict when there are too many."""
     actor.require(workspace, Role.OWNER)
-    resolve(url)
+    with _looking_up(workspace.id):
+        resolve(url)
     return _create_webhook(actor=actor, workspace=workspace, url=url, events=events)
+
+
+@contextmanager
+def _looking_up(workspace_id: UUID) -> Iterator[None]:
+    """One look-up at a time for a workspace's owners, and few in all: a request that waits for a silent name server
+    holds a thread, and questions to deployments wait for the same ones."""
+    if (own := _slot(f"webhook-look-up:{workspace_id}", 1)) is None:
+        raise Busy(LOOKING_UP)
+    try:
+        if (shared := _slot("webhook-look-up", LOOK_UPS)) is None:
+            raise Busy(LOOKING_UP)
+        try:
+            yield
+        finally:
+            cache.delete(shared)
+    finally:
+        cache.delete(own)
 
 
 @transaction.atomic
@@ -129,19 +159,30 @@ def deliver(*, delivery_id: UUID) -> None:
     if delivery.attempts > len(WAITS):  # the last attempt died with its process
         WebhookDelivery.objects.filter(pk=delivery_id).update(state=DeliveryState.FAILED)
         return
-    slot = _slot(delivery.webhook.workspace_id)
-    if slot is None:  # the workspace has its share of calls under way
+    slots = _slots(delivery.webhook.workspace_id)
+    if slots is None:  # the workspace has its share of calls under way
         WebhookDelivery.objects.filter(pk=delivery_id, due_at=delivery.due_at).update(due_at=now + FULL)
         return
     try:
         _try(delivery, now)
     finally:
-        cache.delete(slot)
+        cache.delete_many(slots)
 
 
-def _slot(workspace_id: UUID) -> str | None:
-    """The key of one of the workspace's calls at a time, taken; None where none is free."""
-    keys = (f"webhook:{workspace_id}:{number}" for number in range(CALLS_OF_A_WORKSPACE))
+def _slots(workspace_id: UUID) -> list[str] | None:
+    """The keys of one of the workspace's calls at a time, taken; None where none is free."""
+    own = _slot(f"webhook:{workspace_id}", CALLS_OF_A_WORKSPACE)
+    if own is None or not cache.get(f"webhook-slow:{workspace_id}"):
+        return None if own is None else [own]
+    shared = _slot("webhook-slow", SLOW_CALLS)
+    if shared is None:
+        cache.delete(own)
+        return None
+    return [own, shared]
+
+
+def _slot(name: str, most: int) -> str | None:
+    keys = (f"{name}:{number}" for number in range(most))
     return next((key for key in keys if cache.add(key, 1, timeout=HELD.total_seconds())), None)
 
 
@@ -186,12 +227,19 @@ def _post(delivery: WebhookDelivery) -> tuple[int | None, str]:
     try:
         code, _ = post(webhook.url, body, headers, trusted=False, seconds=DEADLINE)
     except RefusedAddress as error:
+        if isinstance(error, TookLong):
+            _note_slow(webhook)
         return None, error.message
     except TookTooLong:
+        _note_slow(webhook)
         return None, f"The receiver did not answer within {DEADLINE:g} seconds."
     except CallFailed as error:
         return None, str(error)
     return code, "" if 200 <= code < 300 else f"The receiver answered {code}."
+
+
+def _note_slow(webhook: Webhook) -> None:
+    cache.set(f"webhook-slow:{webhook.workspace_id}", 1, timeout=SLOW.total_seconds())
 
 
 def ring_again() -> int:
