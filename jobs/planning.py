@@ -20,11 +20,11 @@ from hub.registry.models import ModelKind, ModelVersion
 from hub.registry.services import RevisionNotFound, resolve
 from hub.serving.models import Node, NodeKind
 from jobs.models import Job
-from pst import budget
 from pst.config import TaskName, TrainSettings
-from pst.families import max_tokens, source_room
-from pst.foreign import names_code
 from pst.messages import Message, said
+from pst.plan import planner
+from pst.plan.families import max_tokens, source_room
+from pst.plan.foreign import names_code
 from pst_client.contract import JobState, ModelRef, NodeProfile, Target
 
 # owner/name[@revision]; the public Hub's own rules for names, and no part of a path or an address.
@@ -124,24 +124,24 @@ def plan_of(
     timing = None
     if target.on is not None and node is not None:
         times = NodeProfile.read(node.profile).times
-        timing = budget.Timing(times, rows=target.on.rows, tokens=target.on.tokens)
+        timing = planner.Timing(times, rows=target.on.rows, tokens=target.on.tokens)
     try:
-        found = budget.plan(
+        found = planner.plan(
             base.version.config,
-            budget.Target(**target.model_dump(exclude={"on"})),
+            planner.Target(**target.model_dump(exclude={"on"})),
             num_labels=num_labels,
             storage_dtype=settings.storage_dtype,
             settings=settings,
             task=task,
             timing=timing,
         )
-    except budget.BudgetError as error:
-        field = f"target.{error.field}" if error.field in budget.Target.__dataclass_fields__ else error.field
+    except planner.BudgetError as error:
+        field = f"target.{error.field}" if error.field in planner.Target.__dataclass_fields__ else error.field
         details = [{"field": field, "message": error.message}]
         if error.remedy:
             details.append({"field": "settings.structure", "message": error.remedy})
         unmet = "budget_unreachable" if error.field in BUDGETS else "invalid"
-        code = "budget_met" if isinstance(error, budget.BudgetMet) else unmet
+        code = "budget_met" if isinstance(error, planner.BudgetMet) else unmet
         raise UserError(str(error), code=code, details=details) from None
     plan = found.to_dict()
     plan["notes_said"] = [said(note) for note in found.notes]
@@ -217,7 +217,7 @@ def workers_target(job: Job) -> Target:
 
 def uniform_plan(target: Target, settings: TrainSettings) -> dict[str, Any]:
     """What is kept as the plan of a job on a public model: the same sparsity for all its matrices, no sizes."""
-    sparsity = target.sparsity if budget.TRAITS[settings.method].prunes else 0.0
+    sparsity = target.sparsity if planner.METHODS[settings.method].prunes else 0.0
     return {"groups": [{"name": "all", "sparsity": sparsity}], "sparsity": sparsity}
 
 

@@ -77,7 +77,7 @@ def test_the_checks_let_through_what_is_right() -> None:
         "no remote code": "AutoModel.from_pretrained(x, trust_remote_code=False)",
         "one writer of a job's state": "Job.objects.filter(state='queued')",
         "records are only added to": "digest.update(part)\nJobEvent.objects.create(seq=1)",
-        "the web tier imports little of the workers": "from pst import budget\nfrom pst_client.contract import Target",
+        "the web tier imports little of the workers": "from pst.plan import planner\nimport pst_client.contract",
         "services are keyword-only and typed": "@transaction.atomic\ndef make(*, name: str) -> None: ...",
     }
     for name, source in right.items():
@@ -97,6 +97,12 @@ def test_long_files_are_split() -> None:
     found = [file for file in checked if file not in generated and too_long(file.read_text(encoding="utf-8"))]
     assert not found, f"split by noun: {found}"
     assert too_long("x\n" * (MOST_LINES + 1)) and not too_long("x\n" * MOST_LINES)
+
+
+def test_the_library_is_in_rooms() -> None:
+    """A module of ``pst`` has a room; at the top is what every room reads, and the run that walks through them."""
+    top = list((ROOT / "workers" / "pst").glob("*.py"))
+    assert len(top) <= 10, f"give one of them a room: {sorted(file.name for file in top)}"
 
 
 def test_platform_is_a_source_root_and_no_package() -> None:
@@ -198,25 +204,10 @@ def test_the_web_tier_never_loads_torch() -> None:
         "pst_worker",
         "pst_serve",
     }
-    assert {name for name in modules if within(name, "pst")} <= {
-        "pst",
-        "pst.config",
-        "pst.budget",
-        "pst.foreign",
-        "pst.errors",
-        "pst.families",
-        "pst.families.decoders",
-        "pst.families.encoders",
-        "pst.families.parts",
-        "pst.families.seq2seq",
-        "pst.families.units",
-        "pst.latency",
-        "pst.messages",
-        "pst.sizes",
-        "pst.target",
-        "pst.training_memory",
-        "pst.traits",
-    }
+    door = {"pst", "pst.config", "pst.errors", "pst.messages"}
+    inside = {name for name in modules if within(name, "pst")}
+    assert "pst.plan.planner" in inside
+    assert {name for name in inside - door if not within(name, "pst.plan")} == set()
 
 
 def test_the_workers_parent_never_loads_torch() -> None:
@@ -228,16 +219,24 @@ def test_the_workers_parent_never_loads_torch() -> None:
 
 def test_the_library_loads_nothing_of_the_platform() -> None:
     """The planner and the settings are torch-free too; the rest may have torch and what transformers brings."""
-    modules = loaded_by("import pst, pst.config, pst.budget, pst.families, pst.errors, pst.messages")
+    library = ROOT / "workers" / "pst"
+    plan = modules_below("plan")
+    assert {"pst.plan.planner", "pst.plan.families"} <= set(plan)
+    door = ["pst", "pst.config", "pst.errors", "pst.machine", "pst.messages", "pst.spec", *plan]
+    modules = loaded_by("\n".join(f"import {name}" for name in door))
     assert not roots(modules) & {"torch", "transformers", "numpy", "pydantic", "httpx", "celery", "django"}
-    algorithm = sorted(
-        file.stem
-        for file in (ROOT / "workers" / "pst").glob("*.py")
-        if file.stem in {"scores", "masks", "schedule", "layers", "inject", "merge", "formats"}
-    )
-    assert {"masks", "schedule", "layers", "inject"} <= set(algorithm)
-    modules = loaded_by("\n".join(f"import pst.{name}" for name in algorithm))
+    rooms = sorted(path.parent.name for path in library.glob("*/__init__.py"))
+    assert {"sparsity", "files", "model", "layers", "training", "export"} <= set(rooms)
+    algorithm = [name for room in rooms for name in modules_below(room) if "triton" not in name]
+    modules = loaded_by("\n".join(f"import {name}" for name in algorithm))
     assert not roots(modules) & {"pst_client", "pst_worker", "pydantic", "httpx", "celery", "django"}
+
+
+def modules_below(room: str) -> list[str]:
+    """Dotted names of all modules of a room of the library."""
+    workers = ROOT / "workers"
+    found = [file.relative_to(workers).with_suffix("").parts for file in sorted((workers / "pst" / room).rglob("*.py"))]
+    return [".".join(parts[:-1] if parts[-1] == "__init__" else parts) for parts in found]
 
 
 def test_what_a_process_loads_is_seen() -> None:
@@ -264,6 +263,7 @@ BREACHES = {
     "Inside an app": ("jobs/models.py", "import jobs.services.moves"),
     "Workers know nothing of the web tier": ("workers/pst_client/contract.py", "import hub.core.errors"),
     "The algorithm library stands alone": ("workers/pst/errors.py", "import pydantic"),
+    "Rooms of the algorithm library": ("workers/pst/plan/sizes.py", "import pst.sparsity.schedule"),
     "The client, the worker and the serving node": ("workers/pst_serve/__init__.py", "import pst_worker.agent"),
     "The web tier never loads torch": ("platform/hub/core/errors.py", "import torch"),
 }
@@ -344,10 +344,10 @@ def test_a_setting_is_defined_once() -> None:
             assert shown[name].get("exclusiveMinimum") == field.metadata.get("gt")
 
 
-@pytest.mark.parametrize("folder", ["kernels", "export"])
+@pytest.mark.parametrize("folder", ["layers/kernels", "export"])
 def test_kernels_and_exporters_have_tests(folder: str) -> None:
     """Each module of the folder is imported by a test, or by another one of the folder that is."""
-    package = f"pst.{folder}"
+    package = f"pst.{folder.replace('/', '.')}"
     modules = {file.stem: file for file in (ROOT / "workers" / "pst" / folder).glob("[!_]*.py")}
     reached = {name for file in files("tests") if file not in OWN for name in modules_of(package, file)}
     while further := {name for stem in reached & set(modules) for name in modules_of(package, modules[stem])} - reached:
@@ -357,4 +357,5 @@ def test_kernels_and_exporters_have_tests(folder: str) -> None:
 
 def modules_of(package: str, file: Path) -> set[str]:
     names = [name for _, name in imported(parsed(file)) if within(name, package)]
-    return {name.split(".")[2] for name in names if name.count(".") >= 2}
+    depth = package.count(".") + 1
+    return {name.split(".")[depth] for name in names if name.count(".") >= depth}

@@ -18,8 +18,8 @@ COPY jobs/ jobs/
 RUN pybabel --quiet compile --domain django --directory platform/locale
 # Of the workers' code the web tier reads the contract, the limits of connections, the settings and the planner; none of
 # them needs torch.
-COPY workers/pst/__init__.py workers/pst/config.py workers/pst/traits.py workers/pst/sizes.py workers/pst/training_memory.py workers/pst/latency.py workers/pst/budget.py workers/pst/errors.py workers/pst/messages.py workers/pst/
-COPY workers/pst/families/ workers/pst/families/
+COPY workers/pst/__init__.py workers/pst/config.py workers/pst/errors.py workers/pst/messages.py workers/pst/
+COPY workers/pst/plan/ workers/pst/plan/
 COPY workers/pst_client/__init__.py workers/pst_client/contract.py workers/pst_client/connections.py workers/pst_client/
 COPY --from=frontend /src/dist frontend/dist
 RUN python -m whitenoise.compress --quiet frontend/dist/assets

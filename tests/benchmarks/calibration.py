@@ -20,11 +20,11 @@ from pathlib import Path
 import torch
 
 from pst import tasks
-from pst.base import load_tokenizer, matched_specs, open_model, read_config
 from pst.config import TrainSettings
-from pst.data import Row, equal_length_batches
-from pst.inject import calibrate, inject
-from pst.train import CALIBRATED_AT_ONCE
+from pst.layers.inject import calibrate, inject
+from pst.model.data import Row, equal_length_batches
+from pst.model.loading import load_tokenizer, matched_specs, open_model, read_config
+from pst.training.trainer import CALIBRATED_AT_ONCE
 
 SAMPLE = Path(__file__).parents[2] / "platform/hub/datasets/samples/support_desk/train.csv"
 

@@ -41,11 +41,11 @@ from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedTokenizerFast, T5Config
 
 from pst import pipeline
-from pst.base import Place
-from pst.families import tensors
-from pst.kernels.reference import Scales
-from pst.layers import PSTLinear
-from pst.masks import kept_count
+from pst.layers.kernels.reference import Scales
+from pst.layers.linear import PSTLinear
+from pst.model.loading import Place
+from pst.plan.families import tensors
+from pst.sparsity.masks import kept_count
 from tests.benchmarks.gpu_layer import SPARSITY, LoRA
 from tests.benchmarks.gpu_timing import machine, show
 

@@ -21,11 +21,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pst import kernels
-from pst.kernels import reference
-from pst.kernels.reference import Factors, Scales
-from pst.layers import PSTLinear
-from pst.masks import mask_of, select
+from pst.layers import kernels
+from pst.layers.kernels import reference
+from pst.layers.kernels.reference import Factors, Scales
+from pst.layers.linear import PSTLinear
+from pst.sparsity.masks import mask_of, select
 from tests.benchmarks.gpu_timing import graphed, machine, show, timed, transient
 
 SPARSITY = 0.9

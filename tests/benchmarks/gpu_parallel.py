@@ -16,8 +16,8 @@ from typing import Any
 
 import torch
 
-from pst.parallel import ALONE, Peers, checksum, joined
-from pst.train import Trainer
+from pst.training.parallel import ALONE, Peers, checksum, joined
+from pst.training.trainer import Trainer
 from tests.benchmarks.gpu_timing import machine, show
 from tests.benchmarks.gpu_train_step import steps, trainer_of
 

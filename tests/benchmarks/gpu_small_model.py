@@ -3,7 +3,7 @@
     PYTHONPATH=workers python -m tests.benchmarks.gpu_small_model --authors FILE
 
 A step searches the mask anew, runs forward and backward, and AdamW on the trained tensors. "layers": one by one;
-"together": by :mod:`pst.grouped`; "graph": that as one CUDA graph. Random weights; one process.
+"together": by :mod:`pst.layers.batched`; "graph": that as one CUDA graph. Random weights; one process.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ import torch
 from torch import nn
 from transformers import BertConfig, BertModel
 
-from pst.grouped import group_layers, together
-from pst.layers import PSTLinear
+from pst.layers.batched import group_layers, together
+from pst.layers.linear import PSTLinear
 from tests.benchmarks.gpu_layer import SPARSITY, authors_layer, pst_layer
 from tests.benchmarks.gpu_timing import graphed, machine, show, timed
 

@@ -22,13 +22,14 @@ from typing import Any
 import torch
 from transformers import BertConfig, BertForSequenceClassification
 
-from pst import families, tasks
+from pst import tasks
 from pst.config import TrainSettings
-from pst.data import Encoded
-from pst.distill import Teacher
-from pst.inject import inject, learning_rates
-from pst.parallel import ALONE, Peers
-from pst.train import Hooks, Trainer
+from pst.layers.inject import inject, learning_rates
+from pst.model.data import Encoded
+from pst.plan import families
+from pst.training.distill import Teacher
+from pst.training.parallel import ALONE, Peers
+from pst.training.trainer import Hooks, Trainer
 from tests.benchmarks.gpu_timing import machine, show
 
 SIZES: dict[str, Any] = {

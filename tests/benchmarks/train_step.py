@@ -26,7 +26,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from pst.train import Trainer
+from pst.training.trainer import Trainer
 from tests.benchmarks.gpu_layer import SPARSITY, authors_layer
 from tests.benchmarks.gpu_timing import show
 from tests.benchmarks.gpu_train_step import trainer_of

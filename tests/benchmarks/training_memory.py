@@ -22,8 +22,8 @@ from unittest import mock
 import torch
 from transformers import BertConfig
 
-from pst import families
-from pst.training_memory import training_memory
+from pst.plan import families
+from pst.plan.training_memory import training_memory
 from tests.benchmarks.gpu_timing import show
 from tests.benchmarks.gpu_train_step import LABELS, SIZES, trainer_of
 from tests.benchmarks.train_step import at_the_end, peak

@@ -10,7 +10,7 @@ from uuid import UUID
 from hub.accounts.models import Workspace
 from hub.registry.models import ModelKind, ModelVersion
 from hub.registry.services import ensure_model, publish, store_blob, verify
-from pst.families import tensors
+from pst.plan.families import tensors
 from pst_client.contract import FileRef
 
 CONFIG = {"model_type": "bert", "architectures": ["BertForSequenceClassification"]}

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from hub.core.errors import UserError
 from hub.registry.base_models import Source, inspect, split_names
-from pst import families
-from pst.foreign import KEYS
+from pst.plan import families
+from pst.plan.foreign import KEYS
 from tests.factories.registry import base_files
 
 BERT = {"hidden_size": 4, "intermediate_size": 3, "num_hidden_layers": 2, "num_attention_heads": 2}

@@ -18,7 +18,7 @@ from hub.accounts.models import Role
 from hub.core.errors import UserError
 from hub.registry.models import Model, ModelVersion
 from hub.registry.weights import MAX_HEADER_BYTES, read_header
-from pst.families import tensors
+from pst.plan.families import tensors
 from tests.factories.accounts import Person, bearer, node_secret, person
 from tests.factories.registry import BASE, base_files, safetensors, word_tokenizer
 

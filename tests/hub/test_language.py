@@ -54,7 +54,7 @@ SPOKEN_BY = {
 ON_COMMAND = tuple(
     f"workers/{name}"
     for name in (
-        *("pst/__main__.py", "pst/sweep.py", "pst/report/__init__.py", "pst/report/against.py"),
+        *("pst/__main__.py", "pst/sweep.py", "pst/report/__init__.py", "pst/report/agreement.py"),
         *("pst_client/commands.py", "pst_client/cli.py", "pst_client/credentials.py", "pst_client/signature.py"),
         *("pst_client/api/datasets.py", "pst_worker/agent.py", "pst_worker/settings.py"),
     )

@@ -17,7 +17,7 @@ from hub.datasets.models import DatasetState
 from hub.registry.services import move_alias
 from hub.serving.models import Node
 from jobs.models import Job
-from pst import budget
+from pst.plan import planner
 from tests.factories.accounts import Person, person
 from tests.factories.jobs import BERT, base_model, queued_job, ready_dataset, submission, worker
 
@@ -43,7 +43,7 @@ def test_submit(owner: Person) -> None:
     limits = ["max_nonzero_params", "max_bytes", "max_memory_bytes", "max_latency_ms", "min_speedup"]
     unset = dict.fromkeys([*limits, "groups", "on"])
     assert job["target"] == {"sparsity": 0.9, **unset}
-    expected = budget.plan(BERT, budget.Target(sparsity=0.9), num_labels=3)
+    expected = planner.plan(BERT, planner.Target(sparsity=0.9), num_labels=3)
     assert job["plan"] == expected.to_dict()
     assert (job["queue_position"], job["workers_online"], job["waiting_for"]) == (1, 0, "no_worker_online")
     assert job["message"].startswith("No worker is online for the queue default")
@@ -139,7 +139,7 @@ def test_refused(owner: Person, change: dict[str, Any], code: str, field: str) -
 def test_a_budget_that_cannot_be_met_says_the_least(owner: Person) -> None:
     body = submission(owner, target={"max_nonzero_params": 10})
     message = refused(owner.client.post("/api/v1/jobs", body), 400, "budget_unreachable", "target.max_nonzero_params")
-    least = budget.plan(BERT, budget.Target(sparsity=0.99), num_labels=3).nonzero_params
+    least = planner.plan(BERT, planner.Target(sparsity=0.99), num_labels=3).nonzero_params
     assert f"{least:,}" in message
 
 
@@ -238,7 +238,7 @@ def test_estimate(owner: Person) -> None:
     base_model()
     body: dict[str, Any] = {"base_model": "base/tiny-bert", "target": {"max_bytes": 60_000}, "dataset": str(dataset.id)}
     answer = owner.client.post("/api/v1/estimates", body).json()
-    assert answer["plan"] == budget.plan(BERT, budget.Target(max_bytes=60_000), num_labels=3).to_dict()
+    assert answer["plan"] == planner.plan(BERT, planner.Target(max_bytes=60_000), num_labels=3).to_dict()
     assert answer["plan"]["sparse_bytes"] <= 60_000
     assert answer["seconds"] == {"estimate": None}
     assert answer["queue"] == {"name": "default", "position": 1, "workers_online": 0}

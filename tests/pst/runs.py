@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 import torch
 
-from pst import pipeline, verify
+from pst import pipeline
+from pst.export import verify
 from tests.pst.conftest import write_job
 
 PASSED = {"ok": True, "message": "not checked", "rows": 0}

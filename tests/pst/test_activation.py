@@ -7,10 +7,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pst.grouped import group_layers, together
-from pst.kernels.int8 import Int8Weight
-from pst.kernels.reference import Scales
-from pst.layers import MOST_SCALE, PSTLinear
+from pst.layers.batched import group_layers, together
+from pst.layers.kernels.int8 import Int8Weight
+from pst.layers.kernels.reference import Scales
+from pst.layers.linear import MOST_SCALE, PSTLinear
 
 N, K = 12, 8
 

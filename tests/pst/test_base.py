@@ -13,10 +13,10 @@ from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from transformers import PreTrainedTokenizerFast, T5ForConditionalGeneration
 
-from pst.base import load_model, load_state, load_tokenizer, matched_specs, read_config, state_of
 from pst.errors import PSTError
-from pst.families import tensors
-from pst.remove import shrink
+from pst.export.structured import shrink
+from pst.model.loading import load_model, load_state, load_tokenizer, matched_specs, read_config, state_of
+from pst.plan.families import tensors
 from tests.pst.tiny import CONFIGS, DECODERS, ENCODERS, TWO_STACKS, logits, save_folder, tiny
 
 

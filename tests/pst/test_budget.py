@@ -12,20 +12,20 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForSequenceClassification
 
-from pst.base import matched_specs, state_of
-from pst.budget import ENGINE_OVERHEAD_BYTES, BudgetError, Plan, Target, plan
 from pst.config import Method, Structure, TrainSettings
 from pst.errors import BudgetMet
-from pst.families import tensors, unit_families
-from pst.formats import write_sparse
-from pst.inject import inject, learning_rates, select_all
-from pst.masks import mask_of, select
-from pst.merge import merge
-from pst.remove import shrink
-from pst.rounding import round_
-from pst.shards import write_shards
-from pst.sizes import kept_count
-from pst.traits import TRAITS
+from pst.export.merge import merge
+from pst.export.quantize import quantize
+from pst.export.structured import shrink
+from pst.files.formats import write_sparse
+from pst.files.shards import write_shards
+from pst.layers.inject import inject, learning_rates, select_all
+from pst.model.loading import matched_specs, state_of
+from pst.plan.families import tensors, unit_families
+from pst.plan.methods import METHODS
+from pst.plan.planner import ENGINE_OVERHEAD_BYTES, BudgetError, Plan, Target, plan
+from pst.plan.sizes import kept_count
+from pst.sparsity.masks import mask_of, select
 from tests.pst.tiny import CONFIGS, tiny
 
 CONFIG = {
@@ -108,14 +108,14 @@ def test_the_plan_is_what_is_stored(tmp_path: Path, name: str, task: Any, change
 
     specs = matched_specs(model, config, labels, task)
     sites = inject(model, specs, settings)
-    if TRAITS[settings.method].prunes:
+    if METHODS[settings.method].prunes:
         select_all(sites, planned.sparsities(), "matrix", settings.structure, unit_families(config, task))
     storage = getattr(torch, dtype)
     merge(model, sites, storage)
     if settings.structure == "structured":  # otherwise what a mask empties by chance is not planned
         model, _ = shrink(model, task)
     config = model.config.to_dict()
-    storing = round_(model, tensors(config, labels, task), settings, storage)
+    storing = quantize(model, tensors(config, labels, task), settings, storage)
     state = {key: value.to(storage) for key, value in state_of(model, config, task).items()}
     assert write_sparse(state, tmp_path, storing) == planned.sparse_bytes
     index = json.loads((tmp_path / "index.json").read_text())["tensors"]
@@ -383,6 +383,6 @@ def test_dense_runs_prune_nothing_and_say_whether_the_budget_holds() -> None:
 
 
 def test_planner_needs_no_torch() -> None:
-    code = "import sys, pst.budget, pst.config; sys.exit('torch' in sys.modules or 'numpy' in sys.modules)"
+    code = "import sys, pst.plan.planner, pst.config; sys.exit('torch' in sys.modules or 'numpy' in sys.modules)"
     source = Path(__file__).parents[2] / "workers"
     assert subprocess.run([sys.executable, "-c", code], env={"PYTHONPATH": str(source)}).returncode == 0

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from pst import checkpoint
 from pst.errors import PSTError
+from pst.training import checkpoint
 
 
 def names(folder: Path) -> list[str]:

@@ -9,8 +9,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pst.data import Row, epoch_batches, length_sorted_batches, random_split, read_objects, stratified_split
 from pst.errors import PSTError
+from pst.model.data import Row, epoch_batches, length_sorted_batches, random_split, read_objects, stratified_split
 
 
 @given(st.lists(st.integers(1, 60), min_size=1, max_size=200), st.integers(1, 40), st.integers(0, 5))

@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from pst import dropout
-from pst.dropout import Dropout, attention, dropped, quicken
+from pst.model import dropout
+from pst.model.dropout import Dropout, attention, dropped, quicken
 from tests.pst.tiny import tiny, tokens
 from tests.pst.trainers import make, settings_of
 

@@ -6,11 +6,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from pst.kernels import reference
-from pst.kernels.reference import Factors, Scales
-from pst.layers import PSTLinear
-from pst.masks import Selection, explicit, kept_count, mask_, select
-from pst.memory import kept_bytes
+from pst.layers.kernels import reference
+from pst.layers.kernels.reference import Factors, Scales
+from pst.layers.linear import PSTLinear
+from pst.model.memory import kept_bytes
+from pst.sparsity.masks import Selection, explicit, kept_count, mask_, select
 
 SCALES = Scales(beta=0.7, alpha1=1.3, alpha2=0.4)
 SHAPES = [(1, 1, 1), (3, 7, 5), (6, 17, 33), (9, 131, 140)]  # tokens, n, k; the last takes the sampled selection

@@ -14,7 +14,7 @@ import torch
 
 from pst import pipeline
 from pst.config import TrainSettings
-from pst.families import FAMILIES
+from pst.plan.families import FAMILIES
 from pst_serve.engine import ExpandingEngine, Input
 from tests.pst.conftest import QUICK, write_rows
 from tests.pst.texts import WORDS, write_base

@@ -17,16 +17,16 @@ from transformers import (
     AutoTokenizer,
 )
 
-from pst.base import load_model, matched_specs, read_config, state_of
 from pst.config import TrainSettings
-from pst.encodings import bits
 from pst.export import huggingface
-from pst.families import TensorSpec, groups, tensors, unit_families
-from pst.formats import expand, narrowed, read_sparse
-from pst.inject import inject, select_all
-from pst.merge import MergedMatrix, merge, recount
-from pst.remove import shrink
-from pst.rounding import round_
+from pst.export.merge import MergedMatrix, merge, recount
+from pst.export.quantize import quantize
+from pst.export.structured import shrink
+from pst.files.encodings import bits
+from pst.files.formats import expand, narrowed, read_sparse
+from pst.layers.inject import inject, select_all
+from pst.model.loading import load_model, matched_specs, read_config, state_of
+from pst.plan.families import TensorSpec, groups, tensors, unit_families
 from tests.pst.conftest import LABELS, write_base
 from tests.pst.tiny import CONFIGS, logits, save_folder
 
@@ -47,7 +47,7 @@ def published(
     select_all(sites, dict.fromkeys(groups(config), sparsity), "matrix", settings.structure, families)
     matrices = merge(model, sites, storage)
     model, _ = shrink(model, task, settings.structure)
-    storing = round_(model, specs, settings, storage)
+    storing = quantize(model, specs, settings, storage)
     matrices = recount(matrices, model)
     sizes = huggingface.export(model, base, labels, storage, 32, folder, task=task, storing=storing)
     return model.eval(), specs, matrices, sizes
@@ -150,7 +150,7 @@ def test_rounding(base: Path, storage: Any) -> None:
         weight[1] *= 1e-7
         weight[2] *= 1e3
     original = weight.detach().clone()
-    storing = round_(model, specs, settings, dtype)
+    storing = quantize(model, specs, settings, dtype)
     how, state = storing[name], model.state_dict()
     scales = how.scales
     assert scales is not None and how.dtype == torch.int8 and (how.values is not None) == (storage == "float16")
@@ -169,7 +169,7 @@ def test_narrow_embeddings_change_nothing_where_all_is_narrow(base: Path) -> Non
     model = load_model(base, "classification", LABELS, 0)
     specs = matched_specs(model, read_config(base), 3)
     settings = TrainSettings(method="magnitude", embedding_storage="bfloat16", storage_dtype="float16")
-    assert round_(model, specs, settings, torch.float16) == {}
+    assert quantize(model, specs, settings, torch.float16) == {}
 
 
 def test_a_model_stored_element_by_element(tmp_path: Path) -> None:

@@ -9,10 +9,10 @@ import pytest
 import torch
 from transformers.pytorch_utils import Conv1D
 
-from pst.base import matched_specs, state_of
-from pst.budget import Target, plan
 from pst.errors import BudgetError
-from pst.families import FAMILIES, blocks, groups, max_tokens, tensors, tied, unit_families
+from pst.model.loading import matched_specs, state_of
+from pst.plan.families import FAMILIES, blocks, groups, max_tokens, tensors, tied, unit_families
+from pst.plan.planner import Target, plan
 from tests.pst.tiny import CONFIGS, DECODERS, ENCODERS, TWO_STACKS, tiny
 
 CLASSIFIERS = [(name, task) for name in CONFIGS for task in ("classification", "regression", "multilabel")]

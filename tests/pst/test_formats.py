@@ -14,14 +14,14 @@ from hypothesis.extra import numpy as hnp
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from pst import sizes
-from pst.encodings import bits
 from pst.errors import FormatError
-from pst.formats import Storing, expand, read_sparse, widened, write_sparse
-from pst.kernels.int8 import quantize_rows
-from pst.masks import mask_of
-from pst.patterns import PATTERNS
-from pst.shards import write_shards
+from pst.files.encodings import bits
+from pst.files.formats import Storing, expand, read_sparse, widened, write_sparse
+from pst.files.shards import write_shards
+from pst.layers.kernels.int8 import quantize_rows
+from pst.plan import sizes
+from pst.sparsity.masks import mask_of
+from pst.sparsity.patterns import PATTERNS
 
 
 def same_bits(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:

@@ -11,8 +11,8 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from pst.graphs import MOST_SHAPES, GraphedSteps, _padded, can_capture
-from pst.masks import kept_count
+from pst.sparsity.masks import kept_count
+from pst.training.graphs import MOST_SHAPES, GraphedSteps, _padded, can_capture
 from tests.pst.tiny import DECODERS, ENCODERS, TWO_STACKS, tiny
 from tests.pst.trainers import make, settings_of
 

@@ -9,13 +9,13 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from pst import layers as module
-from pst.grouped import Selector, group_layers, search, together
-from pst.inject import Site, select_all
-from pst.kernels.reference import Scales
-from pst.layers import PrunableLinear, PSTLinear
-from pst.masks import Selection, kept_count, mask_of, select
-from pst.methods.magnitude import MagnitudeLinear
+from pst.layers import linear as module
+from pst.layers.batched import Selector, group_layers, search, together
+from pst.layers.inject import Site, select_all
+from pst.layers.kernels.reference import Scales
+from pst.layers.linear import PrunableLinear, PSTLinear
+from pst.layers.methods.magnitude import MagnitudeLinear
+from pst.sparsity.masks import Selection, kept_count, mask_of, select
 
 
 def make(n: int, k: int, seed: int) -> PSTLinear:

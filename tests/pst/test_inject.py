@@ -12,14 +12,14 @@ from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 from pst.config import Method, Structure, TrainSettings
-from pst.families import TensorSpec, tensors, unit_families
-from pst.inject import METHODS, Site, begin_step, calibrate, frozen, inject, learning_rates, select_all
-from pst.masks import mask_of
-from pst.merge import merge
-from pst.traits import TRAITS, trainable_total
+from pst.export.merge import merge
+from pst.layers.inject import LAYERS, Site, begin_step, calibrate, frozen, inject, learning_rates, select_all
+from pst.plan.families import TensorSpec, tensors, unit_families
+from pst.plan.methods import METHODS, trainable_total
+from pst.sparsity.masks import mask_of
 from tests.pst.tiny import logits, tiny, tokens
 
-PRUNING: list[Method] = [method for method in METHODS if TRAITS[method].prunes]
+PRUNING: list[Method] = [method for method in LAYERS if METHODS[method].prunes]
 HALF = {"attention": 0.5, "ffn": 0.5}
 NONE = {"attention": 0.0, "ffn": 0.0}
 
@@ -42,12 +42,12 @@ def stir(model: nn.Module, method: Method) -> None:
     torch.manual_seed(4)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
-            if name.rpartition(".")[2] in METHODS[method].rates:
+            if name.rpartition(".")[2] in LAYERS[method].rates:
                 parameter.add_(torch.randn_like(parameter), alpha=0.1)
 
 
 @pytest.mark.parametrize("name", ["gpt2", "bert"])
-@pytest.mark.parametrize("method", list(METHODS))
+@pytest.mark.parametrize("method", list(LAYERS))
 def test_a_model_computes_as_before_until_something_is_pruned(method: Method, name: str) -> None:
     before = logits(tiny(name))
     model, _, sites = injected(name, method)
@@ -61,14 +61,14 @@ def test_a_model_computes_as_before_until_something_is_pruned(method: Method, na
 
 
 @pytest.mark.parametrize("name", ["gpt2", "bert"])
-@pytest.mark.parametrize("method", list(METHODS))
+@pytest.mark.parametrize("method", list(LAYERS))
 def test_a_merged_model_is_an_ordinary_one_that_computes_the_same(method: Method, name: str) -> None:
     original = tiny(name)
     kinds = {path: type(module) for path, module in original.named_modules()}
     shapes = {path: tensor.shape for path, tensor in original.state_dict().items()}
     model, _, sites = injected(name, method)
     stir(model, method)
-    select_all(sites, HALF if TRAITS[method].prunes else NONE, "matrix")
+    select_all(sites, HALF if METHODS[method].prunes else NONE, "matrix")
     masks = {site.name: mask_of(site.layer.scores(), site.layer.selection) for site in sites}
     wanted = logits(model)
     report = merge(model, sites, torch.float32)
@@ -82,7 +82,7 @@ def test_a_merged_model_is_an_ordinary_one_that_computes_the_same(method: Method
         mask = masks[site.name]
         assert not weight[~mask].contiguous().view(torch.int32).any()  # +0.0, bit for bit
         assert stored.is_contiguous()
-        assert matrix.sparsity == (0.5 if TRAITS[method].prunes else 0.0)
+        assert matrix.sparsity == (0.5 if METHODS[method].prunes else 0.0)
 
 
 PATTERNS = [(structure, threshold) for structure in get_args(Structure) for threshold in ("matrix", "global")]
@@ -155,7 +155,7 @@ def test_what_is_trained_and_how_fast(method: Method, name: str, train_norms: bo
             assert rate == 5e-2
         elif path in head:
             assert rate == 3e-2
-        elif TRAITS[method].full:
+        elif METHODS[method].full:
             assert rate == 4e-2
         elif kind.startswith("score_"):
             assert rate == 2e-2
@@ -163,7 +163,7 @@ def test_what_is_trained_and_how_fast(method: Method, name: str, train_norms: bo
             assert rate == 1e-2
             assert kind.startswith("update_") or (train_norms and kind in {"weight", "bias"})
     biases = {site for site in rates if site.endswith(".bias") and site not in head}
-    assert bool(biases) == (train_norms or TRAITS[method].full)
+    assert bool(biases) == (train_norms or METHODS[method].full)
 
 
 def test_calibration_sees_the_inputs_of_the_dense_model_and_starts_anew() -> None:

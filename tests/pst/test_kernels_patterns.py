@@ -16,15 +16,16 @@ if not torch.cuda.is_available():
 
 pytest.importorskip("triton", reason="triton is not installed: neither the GPU nor its interpreter can run the kernels")
 
-from pst import kernels, masks
-from pst.grouped import Selector
-from pst.inject import Site, restore_selections, select_all, selections
-from pst.kernels import reference
-from pst.kernels import triton as fused
-from pst.kernels.int8 import quantize_rows
-from pst.layers import PSTLinear
-from pst.masks import Selection, explicit, kept_count, mask_of
-from pst.patterns import NM, PATTERNS, Blocks, named
+from pst.layers import kernels
+from pst.layers.batched import Selector
+from pst.layers.inject import Site, restore_selections, select_all, selections
+from pst.layers.kernels import reference
+from pst.layers.kernels import triton as fused
+from pst.layers.kernels.int8 import quantize_rows
+from pst.layers.linear import PSTLinear
+from pst.sparsity import masks
+from pst.sparsity.masks import Selection, explicit, kept_count, mask_of
+from pst.sparsity.patterns import NM, PATTERNS, Blocks, named
 from tests.pst.kernel_cases import CUDA, DEVICE, SCALES, close, make, noise
 
 STRUCTURES = ["2:4", "block_1x4", "block_4x1"]

@@ -15,14 +15,15 @@ if not torch.cuda.is_available():
 
 pytest.importorskip("triton", reason="triton is not installed: neither the GPU nor its interpreter can run the kernels")
 
-from pst import kernels, masks
-from pst.kernels import reference
-from pst.kernels import triton as fused
-from pst.kernels import triton_select as search
-from pst.kernels.int8 import Int8Weight, quantize_rows
-from pst.kernels.reference import Factors
-from pst.masks import Selection
-from pst.sizes import pruned_count
+from pst.layers import kernels
+from pst.layers.kernels import reference
+from pst.layers.kernels import triton as fused
+from pst.layers.kernels import triton_select as search
+from pst.layers.kernels.int8 import Int8Weight, quantize_rows
+from pst.layers.kernels.reference import Factors
+from pst.plan.sizes import pruned_count
+from pst.sparsity import masks
+from pst.sparsity.masks import Selection
 from tests.pst.kernel_cases import CUDA, DEVICE, SCALES, SHAPES, close, make, noise
 
 RANKS = [(1, 1), (5, 3), (16, 8)]

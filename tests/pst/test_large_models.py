@@ -19,17 +19,19 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from pst import memory, pipeline, verify
-from pst.base import Place, load_model, matched_specs, open_model, read_config, weights_in
+from pst import pipeline
 from pst.config import SettingsError, TrainSettings, check
-from pst.encodings import bits
 from pst.errors import FormatError
-from pst.formats import Compact, expand, write_sparse
-from pst.inject import frozen, inject
-from pst.layers import PSTLinear
+from pst.export import verify
+from pst.files.encodings import bits
+from pst.files.formats import Compact, expand, write_sparse
+from pst.files.shards import Files, write_shards
+from pst.layers.inject import frozen, inject
+from pst.layers.linear import PSTLinear
+from pst.model import memory
+from pst.model.loading import Place, load_model, matched_specs, open_model, read_config, weights_in
 from pst.report import SCHEMA, timing
 from pst.report.page import render
-from pst.shards import Files, write_shards
 from tests.pst.conftest import write_job
 from tests.pst.texts import write_generator, write_text_job
 from tests.pst.tiny import logits, save_folder
@@ -92,7 +94,7 @@ def test_a_generator_is_published_as_the_compact_file_alone(tmp_path: Path, monk
     expand(folder / "export")
     loaded = open_model(folder / "export", "generation", [], 0, Place(weights=None)).finish()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("pst.base.has_files", lambda path: False)
+        patch.setattr("pst.model.loading.has_files", lambda path: False)
         compact = open_model(folder / "export", "generation", [], 0, Place(weights=None)).finish()
     assert loaded.dtype == torch.bfloat16
     words = {"input_ids": torch.tensor([[4, 5, 1]]), "decoder_input_ids": torch.tensor([[0, 6]])}

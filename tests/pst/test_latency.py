@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from pst.budget import BudgetError, Target, plan
 from pst.config import TrainSettings
-from pst.families import FAMILIES, tensors
-from pst.latency import Layer, Product, Profile, Timing, check, rising
+from pst.plan.families import FAMILIES, tensors
+from pst.plan.latency import Layer, Product, Profile, Timing, check, rising
+from pst.plan.planner import BudgetError, Target, plan
 from tests.pst.tiny import CONFIGS
 
 CONFIG = {

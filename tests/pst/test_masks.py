@@ -9,7 +9,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from pst.masks import SAMPLE, SMALL, kept_count, mask_of, select, select_global
+from pst.sparsity.masks import SAMPLE, SMALL, kept_count, mask_of, select, select_global
 
 SPARSITIES = [0.0, 0.29, 0.5, 0.9, 0.99, 0.999]
 

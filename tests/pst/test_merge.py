@@ -6,13 +6,13 @@ from typing import Any
 import pytest
 import torch
 
-from pst.base import load_model, matched_specs, read_config
 from pst.config import TrainSettings
-from pst.encodings import bits
-from pst.inject import inject, select_all
-from pst.masks import kept_count, mask_of
-from pst.merge import MergeError, check_pruned, merge, recount
-from pst.rounding import round_
+from pst.export.merge import MergeError, check_pruned, merge, recount
+from pst.export.quantize import quantize
+from pst.files.encodings import bits
+from pst.layers.inject import inject, select_all
+from pst.model.loading import load_model, matched_specs, read_config
+from pst.sparsity.masks import kept_count, mask_of
 from tests.pst.conftest import LABELS
 
 SPARSITY = {"attention": 0.9, "ffn": 0.75}
@@ -42,7 +42,7 @@ def test_merged_model_has_the_original_form_and_exact_zeros(base: Path, method: 
     masks = {f"{site.name}.weight": mask_of(site.layer.scores(), site.layer.selection) for site in sites}
     groups = {f"{site.name}.weight": site.group for site in sites}
     report = merge(model, sites, storage)
-    assert round_(model, matched_specs(model, read_config(base), 3), TrainSettings(method=method), storage) == {}
+    assert quantize(model, matched_specs(model, read_config(base), 3), TrainSettings(method=method), storage) == {}
     assert recount(report, model) == report
     state = model.state_dict()
     assert {name: t.shape for name, t in state.items()} == {name: t.shape for name, t in original.items()}
@@ -71,7 +71,7 @@ def test_merging_twice_is_merging_once(base: Path) -> None:
     model, sites = trained_model(base)
     specs = matched_specs(load_model(base, "classification", LABELS, 0), read_config(base), 3)
     merge(model, sites, torch.bfloat16)
-    round_(model, specs, TrainSettings(), torch.bfloat16)
+    quantize(model, specs, TrainSettings(), torch.bfloat16)
     once = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     again = inject(model, specs, TrainSettings())  # U V and A B are zero at the start: S = |W'|
     select_all(again, SPARSITY, "matrix")

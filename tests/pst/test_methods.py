@@ -16,19 +16,19 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from pst.config import Method, TrainSettings
-from pst.encodings import bits
-from pst.inject import METHODS
-from pst.layers import PrunableLinear
-from pst.masks import explicit, kept_count, mask_of
-from pst.methods import l0
-from pst.methods.l0 import L0Linear
-from pst.methods.lora import LoRALinear
-from pst.methods.wanda import WandaLinear, largest_by_row
-from pst.traits import TRAITS, trainable_params
+from pst.files.encodings import bits
+from pst.layers.inject import LAYERS
+from pst.layers.linear import PrunableLinear
+from pst.layers.methods import l0
+from pst.layers.methods.l0 import L0Linear
+from pst.layers.methods.lora import LoRALinear
+from pst.layers.methods.wanda import WandaLinear, largest_by_row
+from pst.plan.methods import METHODS, trainable_params
+from pst.sparsity.masks import explicit, kept_count, mask_of
 
 SETTINGS = TrainSettings(update_rank=4, score_rank=3, init_scale=0.3, beta=0.7, alpha1=1.3, alpha2=0.4)
 SHAPES = [(1, 1, 1), (3, 7, 5), (6, 17, 33), (9, 131, 140)]  # tokens, n, k; the last takes the sampled selection
-PRUNING = [method for method in METHODS if TRAITS[method].prunes]
+PRUNING = [method for method in LAYERS if METHODS[method].prunes]
 MASKING = ["magnitude", "movement", "smp"]
 
 
@@ -37,9 +37,9 @@ def make(method: Method, n: int, k: int, dtype: torch.dtype = torch.float64, *, 
     generator = torch.Generator().manual_seed(seed)
     weight = torch.randn(n, k, generator=generator, dtype=torch.float64).to(dtype)
     bias = torch.randn(n, generator=generator, dtype=torch.float64).to(dtype)
-    layer = METHODS[method].build(weight, bias, SETTINGS, generator)
+    layer = LAYERS[method].build(weight, bias, SETTINGS, generator)
     with torch.no_grad():
-        for name in METHODS[method].rates:
+        for name in LAYERS[method].rates:
             tensor = layer.get_parameter(name)
             tensor.copy_(
                 torch.randn(tensor.shape, generator=generator, dtype=torch.float64) * (2 if name == "score" else 0.3)
@@ -70,8 +70,8 @@ def check(layer: PrunableLinear, x: Tensor, wanted: Callable[..., Tensor], train
 
 def test_every_method_is_known_everywhere() -> None:
     names = set(get_args(Method))
-    assert set(TRAITS) == names
-    assert set(METHODS) == names - {"dense"}
+    assert set(METHODS) == names
+    assert set(LAYERS) == names - {"dense"}
 
 
 @pytest.mark.parametrize("sparsity", [0.0, 0.5, 0.9, 0.999])
@@ -98,7 +98,7 @@ def test_masked_weights_and_scores(method: Method, shape: tuple[int, int, int], 
 
 
 def test_movement_accumulates_minus_weight_times_gradient() -> None:
-    layer = METHODS["movement"].build(torch.randn(6, 5).double(), None, SETTINGS, torch.Generator())
+    layer = LAYERS["movement"].build(torch.randn(6, 5).double(), None, SETTINGS, torch.Generator())
     optimizer = torch.optim.SGD(layer.parameters(), lr=0.1)
     total = torch.zeros(6, 5, dtype=torch.float64)
     for kept in (30, 20, 7):
@@ -250,7 +250,7 @@ def test_rows_keep_equal_counts_and_the_first_rows_the_rest() -> None:
 
 
 def test_wanda_does_not_prune_blindly() -> None:
-    layer = METHODS["wanda"].build(torch.randn(4, 4), None, SETTINGS, torch.Generator())
+    layer = LAYERS["wanda"].build(torch.randn(4, 4), None, SETTINGS, torch.Generator())
     with pytest.raises(RuntimeError, match="calibrate"):
         layer.select(8)
 
@@ -275,21 +275,21 @@ def test_lora(shape: tuple[int, int, int]) -> None:
 # All methods
 
 
-@pytest.mark.parametrize("method", list(METHODS))
+@pytest.mark.parametrize("method", list(LAYERS))
 def test_a_fresh_layer_computes_as_the_pretrained_one(method: Method) -> None:
     weight, bias = torch.randn(12, 10, dtype=torch.float64), torch.randn(12, dtype=torch.float64)
-    layer = METHODS[method].build(weight, bias, SETTINGS, torch.Generator().manual_seed(1)).eval()
+    layer = LAYERS[method].build(weight, bias, SETTINGS, torch.Generator().manual_seed(1)).eval()
     x = torch.randn(3, 10, dtype=torch.float64)
     torch.testing.assert_close(layer(x), F.linear(x, weight, bias))
     torch.testing.assert_close(layer.masked(), weight)
 
 
-@pytest.mark.parametrize("method", list(METHODS))
+@pytest.mark.parametrize("method", list(LAYERS))
 def test_trained_tensors_are_counted_without_torch(method: Method) -> None:
     for n, k in ((12, 10), (2, 9), (5, 1)):
         layer = make(method, n, k)
-        trained = {name: p.numel() for name, p in layer.named_parameters() if name in METHODS[method].rates}
-        if TRAITS[method].full:
+        trained = {name: p.numel() for name, p in layer.named_parameters() if name in LAYERS[method].rates}
+        if METHODS[method].full:
             trained["weight"] = layer.weight.numel()
         wanted = sum(trained.values())
         assert trainable_params(method, (n, k), SETTINGS) == trainable_params(method, (k, n), SETTINGS) == wanted
@@ -324,7 +324,7 @@ def test_a_matrix_of_which_nothing_stays(method: Method, final: bool) -> None:
     assert not bits(layer.masked()).any()
 
 
-@pytest.mark.parametrize("method", list(METHODS))
+@pytest.mark.parametrize("method", list(LAYERS))
 def test_autocast(method: Method) -> None:
     layer, exact = make(method, 33, 47, torch.float32), make(method, 33, 47, torch.float32).double()
     for one in (layer, exact):
@@ -364,7 +364,7 @@ def test_no_mask_and_no_masked_weight_is_saved_for_backward(method: Method) -> N
     y.sum().backward()
 
 
-@pytest.mark.parametrize("method", list(METHODS))
+@pytest.mark.parametrize("method", list(LAYERS))
 def test_biases_can_be_trained(method: Method) -> None:
     layer = make(method, 6, 5)
     assert layer.bias is not None

@@ -8,13 +8,13 @@ from pathlib import Path
 import torch
 
 from pst import tasks
-from pst.base import load_tokenizer, matched_specs, read_config
-from pst.budget import Target, plan
 from pst.config import TrainSettings
-from pst.data import Row
-from pst.formats import write_sparse
-from pst.inject import frozen, inject, select_all
-from pst.merge import merge
+from pst.export.merge import merge
+from pst.files.formats import write_sparse
+from pst.layers.inject import frozen, inject, select_all
+from pst.model.data import Row
+from pst.model.loading import load_tokenizer, matched_specs, read_config
+from pst.plan.planner import Target, plan
 
 
 def test_real_weights_are_injected_merged_and_as_large_as_planned(minilm: Path, tmp_path: Path) -> None:

@@ -14,9 +14,9 @@ from tokenizers.processors import TemplateProcessing
 from transformers import PreTrainedTokenizerFast
 
 from pst import tasks
-from pst.base import read_config
 from pst.config import TrainSettings
-from pst.data import Row
+from pst.model.data import Row
+from pst.model.loading import read_config
 from tests.pst.tiny import CONFIGS, TWO_STACKS, save_folder
 
 EMPTY = ("", "   ", "\n\t", "\u3000")

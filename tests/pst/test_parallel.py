@@ -15,8 +15,8 @@ from safetensors import safe_open
 from torch import Tensor, nn
 
 from pst.errors import PSTError
-from pst.masks import Selection
-from pst.parallel import ALONE, Peers, checksum, joined
+from pst.sparsity.masks import Selection
+from pst.training.parallel import ALONE, Peers, checksum, joined
 from tests.pst.conftest import write_job
 from tests.pst.two_processes import CASES, case
 

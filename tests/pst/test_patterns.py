@@ -13,13 +13,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from pst import kernels, sizes
-from pst.inject import Site, select_all
-from pst.kernels import reference
-from pst.kernels.reference import Factors, Scales
-from pst.masks import Selection, explicit, kept_count, mask_, mask_of
-from pst.methods.magnitude import MagnitudeLinear
-from pst.patterns import NM, PATTERNS, n_m_mask, units
+from pst.layers import kernels
+from pst.layers.inject import Site, select_all
+from pst.layers.kernels import reference
+from pst.layers.kernels.reference import Factors, Scales
+from pst.layers.methods.magnitude import MagnitudeLinear
+from pst.plan import sizes
+from pst.sparsity.masks import Selection, explicit, kept_count, mask_, mask_of
+from pst.sparsity.patterns import NM, PATTERNS, n_m_mask, units
 
 SHARES = [0.0, 0.1, 0.29, 0.5, 0.75, 0.9]
 shapes = st.tuples(st.integers(1, 9), st.integers(1, 11))

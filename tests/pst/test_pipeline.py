@@ -19,15 +19,17 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-from pst import dense, pipeline, verify
+from pst import pipeline
 from pst.__main__ import main
-from pst.base import open_model, read_config
-from pst.budget import Target, plan
 from pst.config import from_dict
-from pst.encodings import bits
 from pst.errors import BudgetError, FormatError, PSTError
-from pst.formats import expand, read_sparse
+from pst.export import verify
+from pst.files.encodings import bits
+from pst.files.formats import expand, read_sparse
+from pst.model.loading import open_model, read_config
+from pst.plan.planner import Target, plan
 from pst.report import timing
+from pst.training import teacher
 from tests.pst.conftest import LABELS, toy_rows, write_job, write_rows
 
 PHASES = ["prepare", "dense", "train", "merge", "export", "verify", "report"]
@@ -239,8 +241,8 @@ def tamper_tensor(name: str, place: tuple[int, ...], where: str) -> Callable[[Pa
 
 def tamper_both(folder: Path) -> None:
     """A consistent change of both files: only the predictions can tell."""
-    from pst.formats import write_sparse
-    from pst.shards import write_shards
+    from pst.files.formats import write_sparse
+    from pst.files.shards import write_shards
 
     state = load_file(folder / "model.safetensors")
     state["classifier.bias"][1] += 5.0
@@ -415,11 +417,11 @@ def test_the_student_begins_with_its_teachers_head(
     folder = write_job(tmp_path, base, epochs=1, dense_epochs=2, evaluations=1, distill_hidden_weight=1.0)
     pipeline.run(folder, emit=lambda event: None, should_stop=lambda: False)
     opened = open_model(base, "classification", LABELS, 42)
-    dense.fill(opened.finish(), folder, read_config(base), "classification", opened.origin(base))
-    teacher = opened.model.state_dict()
-    head = {name for name in begun if name in teacher}
+    teacher.fill(opened.finish(), folder, read_config(base), "classification", opened.origin(base))
+    taught = opened.model.state_dict()
+    head = {name for name in begun if name in taught}
     assert {name.rpartition(".")[0] for name in head} == {"bert.pooler.dense", "classifier"}
-    assert all(torch.equal(begun[name], teacher[name]) for name in head)
+    assert all(torch.equal(begun[name], taught[name]) for name in head)
 
 
 def test_budget_errors_are_plain_errors() -> None:

@@ -18,9 +18,11 @@ import transformers
 from safetensors import SafetensorError
 
 from hub.registry.cards import asking
-from pst import dense, pipeline, spec, verify
+from pst import pipeline, spec
 from pst.__main__ import main
+from pst.export import verify
 from pst.report import timing
+from pst.training import teacher
 from pst_serve.engine import ExpandingEngine, Input
 from tests.pst.conftest import LABELS, toy_rows, write_job, write_rows
 from tests.pst.texts import write_generator, write_text_job
@@ -131,8 +133,8 @@ def test_generation_runs_to_a_verified_export(tmp_path: Path, family: str) -> No
     assert "dense" not in [event["phase"] for event in events if event["type"] == "phase"]
     assert again["dense"] == report["dense"]
     change(other, settings={**report["settings"], "dense_epochs": 1.0})
-    assert not dense.holds_model(other, dense.fingerprint(spec.read(other)))
-    assert dense.load_answers(other, dense.fingerprint(spec.read(other))) == {}
+    assert not teacher.holds_model(other, teacher.fingerprint(spec.read(other)))
+    assert teacher.load_answers(other, teacher.fingerprint(spec.read(other))) == {}
 
 
 def test_a_byte_order_mark_is_no_text(base: Path, tmp_path: Path) -> None:

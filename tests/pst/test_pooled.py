@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from pst import pooled
-from pst.masks import mask_of, select
-from pst.pooled import select_pooled
+from pst.sparsity import streaming
+from pst.sparsity.masks import mask_of, select
+from pst.sparsity.streaming import select_pooled
 
 
 def check(matrices: Sequence[Tensor], kept: int, room: float) -> list[int]:
@@ -68,8 +68,8 @@ def test_the_same_weights_stay(
     matrices = [drawn(kind, (shape[0] + place, shape[1]), place) for place, kind in enumerate(kinds)]
     total = sum(matrix.numel() for matrix in matrices)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pooled, "SAMPLE", sample)
-        patch.setattr(pooled, "SMALL", limit)
+        patch.setattr(streaming, "SAMPLE", sample)
+        patch.setattr(streaming, "SMALL", limit)
         check(matrices, max(1, round(total * share)), room)
 
 

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-from pst.formats import expand
+from pst.files.formats import expand
 from pst.pipeline import run
 from pst_serve.engine import ExpandingEngine, Input
 from tests.pst.conftest import LABELS, toy_rows, write_base, write_job

@@ -9,10 +9,10 @@ import torch
 from transformers import BertConfig, BertForSequenceClassification
 
 from pst.config import Method, TrainSettings
-from pst.distill import hidden_distance
-from pst.families import tensors
-from pst.inject import Site, calibrate, inject, select_all
-from pst.schedule import average_decay
+from pst.layers.inject import Site, calibrate, inject, select_all
+from pst.plan.families import tensors
+from pst.sparsity.schedule import average_decay
+from pst.training.distill import hidden_distance
 from tests.benchmarks.quality.methods import KINDS, LowRank, masks
 from tests.benchmarks.quality.model import MAPS, base_params, forward
 from tests.benchmarks.quality.train import HEAD, Experiment, Rows, Run, input_scales

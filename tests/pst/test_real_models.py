@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 import torch
 
-from pst.base import load_model, load_tokenizer, matched_specs, read_config
-from pst.budget import Target, plan
 from pst.config import TrainSettings
-from pst.families import max_tokens, tensors, unit_families
-from pst.remove import shrink
+from pst.export.structured import shrink
+from pst.model.loading import load_model, load_tokenizer, matched_specs, read_config
+from pst.plan.families import max_tokens, tensors, unit_families
+from pst.plan.planner import Target, plan
 from tests.models import MODELS, main
 
 

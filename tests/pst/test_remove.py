@@ -11,9 +11,9 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoModelForSequenceClassification
 
-from pst.base import state_of
-from pst.families import Attention, UnitFamily, tensors, unit_families
-from pst.remove import empty_units, remove_units, shrink
+from pst.export.structured import empty_units, remove_units, shrink
+from pst.model.loading import state_of
+from pst.plan.families import Attention, UnitFamily, tensors, unit_families
 from tests.pst.tiny import CONFIGS, DECODERS, ENCODERS, TWO_STACKS, logits, tiny
 
 CASES = [(name, "classification") for name in CONFIGS] + [(name, "generation") for name in (*DECODERS, *TWO_STACKS)]

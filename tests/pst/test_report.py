@@ -24,18 +24,18 @@ from transformers import AutoModelForSequenceClassification, BertConfig, BertFor
 
 from pst import report
 from pst.__main__ import main
-from pst.budget import ENGINE_OVERHEAD_BYTES
-from pst.data import Row
 from pst.errors import PSTError
-from pst.inject import Site
-from pst.masks import mask_of, select
+from pst.layers.inject import Site
+from pst.model.data import Row
+from pst.plan.planner import ENGINE_OVERHEAD_BYTES
 from pst.report import carbon, timing
-from pst.report.against import compare
+from pst.report.agreement import compare
 from pst.report.answers import closeness, word_overlap
 from pst.report.flops import count
 from pst.report.mistakes import confusion, wrong_rows
 from pst.report.perturb import KINDS, answers_needed, chosen, perturbations
 from pst.report.pictures import density, overlap, picture_data, place_of
+from pst.sparsity.masks import mask_of, select
 from tests.pst.runs import run_unchecked
 
 

@@ -14,7 +14,9 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pst import checkpoint, packing, pipeline, train
+from pst import pipeline
+from pst.files import packing
+from pst.training import checkpoint, trainer
 from tests.pst.conftest import toy_rows, write_base, write_job, write_rows
 
 FEW: dict[str, Any] = {"epochs": 3, "dense_epochs": 2, "evaluations": 3, "batch_size": 8}
@@ -89,17 +91,17 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runs]:
     torch.set_num_threads(1)
     base = write_base(tmp_path_factory.mktemp("base"), unused=[f"word{index}" for index in range(400)])
     made = Runs(base, tmp_path_factory.mktemp("runs"))
-    optimise = train.Trainer._optimise
+    optimise = trainer.Trainer._optimise
 
-    def noted(self: train.Trainer) -> None:
+    def noted(self: trainer.Trainer) -> None:
         made.trained.append((self.phase, self.step))
         optimise(self)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(train.Trainer, "_optimise", noted)
+        patch.setattr(trainer.Trainer, "_optimise", noted)
         for name in ("CHECKPOINT_SECONDS", "DENSE_CHECKPOINT_SECONDS"):
-            patch.setattr(train, name, 0.0)
-        patch.setattr(train, "CHECKPOINT_SHARE", float("inf"))  # a checkpoint after every step
+            patch.setattr(trainer, name, 0.0)
+        patch.setattr(trainer, "CHECKPOINT_SHARE", float("inf"))  # a checkpoint after every step
         yield made
 
 

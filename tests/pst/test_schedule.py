@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pst.schedule import average_decay, cooldown_start, cubic_sparsity, linear_rate
+from pst.sparsity.schedule import average_decay, cooldown_start, cubic_sparsity, linear_rate
 
 
 def sparsity(step: int, total: int, initial: float = 0.1, final: float = 0.9) -> float:

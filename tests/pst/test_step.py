@@ -9,10 +9,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from pst import machine, memory
-from pst.distill import Teacher
+from pst import machine
 from pst.errors import PSTError
-from pst.train import Trainer
+from pst.model import memory
+from pst.training.distill import Teacher
+from pst.training.trainer import Trainer
 from tests.pst.trainers import make, model_of, settings_of
 
 

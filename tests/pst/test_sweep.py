@@ -10,11 +10,13 @@ from typing import Any
 import pytest
 import torch
 
-from pst import dense, pipeline, sweep, verify
+from pst import pipeline, sweep
 from pst.__main__ import main
 from pst.errors import PSTError, TrainingError
+from pst.export import verify
 from pst.pipeline import Stopped
 from pst.sweep import Search
+from pst.training import teacher
 from tests.pst.conftest import write_job
 from tests.pst.runs import PASSED
 
@@ -38,10 +40,10 @@ class Pipeline:
         spec = json.loads((folder / "spec.json").read_text())
         settings, target = spec["settings"], spec["target"]
         self.calls.append((settings, target, quick))
-        if not (folder / dense.FOLDER).is_dir():
+        if not (folder / teacher.FOLDER).is_dir():
             self.dense_phases += 1
-            (folder / dense.FOLDER).mkdir()
-            (folder / dense.FOLDER / dense.ANSWERS).write_bytes(b"answers")
+            (folder / teacher.FOLDER).mkdir()
+            (folder / teacher.FOLDER / teacher.ANSWERS).write_bytes(b"answers")
         value = self.metric(settings, target)
         return {
             "primary": "accuracy",

@@ -13,11 +13,12 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers.models.mbart.modeling_mbart import shift_tokens_right
 
-from pst import memory, tasks
-from pst.base import load_tokenizer, read_config
+from pst import tasks
 from pst.config import TaskName, TrainSettings
-from pst.data import IGNORED, Row
 from pst.errors import FormatError, PSTError
+from pst.model import memory
+from pst.model.data import IGNORED, Row
+from pst.model.loading import load_tokenizer, read_config
 from pst.tasks.generation import BATCH, MOST_AT_ONCE, at_once, keys_and_values
 from tests.pst.conftest import LABELS, toy_rows
 from tests.pst.texts import backwards, write_generator, write_mbart

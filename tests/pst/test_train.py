@@ -7,12 +7,13 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from pst import checkpoint, train
-from pst.distill import Teacher
 from pst.errors import TrainingError
-from pst.masks import kept_count, mask_of
-from pst.schedule import cooldown_start
-from pst.train import Stopped, Trainer
+from pst.sparsity.masks import kept_count, mask_of
+from pst.sparsity.schedule import cooldown_start
+from pst.training import checkpoint
+from pst.training import trainer as training
+from pst.training.distill import Teacher
+from pst.training.trainer import Stopped, Trainer
 from tests.pst.trainers import METHODS, make, model_of, settings_of
 
 
@@ -39,7 +40,7 @@ def test_sparsity_is_exact_at_every_step(base: Path, method: Any) -> None:
 
 
 def test_calibration_tells_how_far_it_is(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(train, "PROGRESS_SECONDS", -1.0)
+    monkeypatch.setattr(training, "PROGRESS_SECONDS", -1.0)
     events: list[dict[str, Any]] = []
     rows = len(make(base, settings_of(activation_power=0.5), emit=events.append).task.train)
     told = [(event["type"], event["phase"], event["part"], event["total_steps"]) for event in events]

@@ -11,12 +11,12 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from pst import memory
 from pst.config import TrainSettings
-from pst.families import FAMILIES, tensors
+from pst.model import memory
+from pst.plan.families import FAMILIES, tensors
+from pst.plan.methods import METHODS
+from pst.plan.training_memory import EVALUATED, EVALUATED_USUALLY, TrainingMemory, training_memory
 from pst.tasks import generation, heads
-from pst.training_memory import EVALUATED, EVALUATED_USUALLY, TrainingMemory, training_memory
-from pst.traits import TRAITS
 from tests.pst.tiny import CONFIGS, tiny, tokens
 
 SETTINGS = TrainSettings(max_length=64, batch_size=8)
@@ -39,7 +39,7 @@ def needs(name: str = "bert", task: str = "classification", *, gpu: bool = False
 
 
 @pytest.mark.parametrize("name", CONFIGS)
-@pytest.mark.parametrize("method", TRAITS)
+@pytest.mark.parametrize("method", METHODS)
 def test_every_family_and_method_has_a_need(name: str, method: Any) -> None:
     for task in FAMILIES[CONFIGS[name]["model_type"]].tasks:
         found = needs(name, task, method=method)

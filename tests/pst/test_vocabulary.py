@@ -25,10 +25,10 @@ from transformers import (
     RobertaModel,
 )
 
-from pst.base import load_model, load_tokenizer, read_config
-from pst.data import Encoded
 from pst.errors import PSTError
-from pst.vocabulary import Vocabulary, trim
+from pst.model.data import Encoded
+from pst.model.loading import load_model, load_tokenizer, read_config
+from pst.model.vocabulary import Vocabulary, trim
 from tests.pst.conftest import LABELS, toy_rows
 
 CORPUS = [

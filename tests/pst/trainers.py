@@ -12,14 +12,14 @@ import torch
 from torch import nn
 
 from pst import tasks
-from pst.base import load_model, load_tokenizer, matched_specs, read_config
 from pst.config import TrainSettings
-from pst.data import Row
-from pst.distill import Teacher
-from pst.inject import inject, learning_rates
-from pst.parallel import ALONE, Peers
+from pst.layers.inject import inject, learning_rates
+from pst.model.data import Row
+from pst.model.loading import load_model, load_tokenizer, matched_specs, read_config
 from pst.tasks import Task
-from pst.train import Hooks, Trainer
+from pst.training.distill import Teacher
+from pst.training.parallel import ALONE, Peers
+from pst.training.trainer import Hooks, Trainer
 from tests.pst.conftest import LABELS, QUICK, toy_rows
 
 SPARSITY = {"attention": 0.8, "ffn": 0.9}

@@ -13,11 +13,12 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from pst import parallel, verify
 from pst.__main__ import main
-from pst.distill import Teacher
-from pst.parallel import ALONE, Peers, joined
-from pst.train import Stopped, Trainer
+from pst.export import verify
+from pst.training import parallel
+from pst.training.distill import Teacher
+from pst.training.parallel import ALONE, Peers, joined
+from pst.training.trainer import Stopped, Trainer
 from tests.pst.runs import PASSED
 from tests.pst.trainers import make, model_of, settings_of
 

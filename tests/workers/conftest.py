@@ -46,8 +46,8 @@ def tiny_export(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     """A sparse classifier with random weights, exported as a job exports it."""
     import torch
 
-    from pst.base import load_model
     from pst.export.huggingface import export
+    from pst.model.loading import load_model
 
     model = load_model(tiny_folder, "classification", ["invoice", "password", "track"], 0)
     with torch.no_grad():

@@ -15,7 +15,7 @@ import httpx
 import pytest
 import torch
 
-from pst.latency import Layer, Product, Profile, Timing, check
+from pst.plan.latency import Layer, Product, Profile, Timing, check
 from pst_client.client import Platform
 from pst_client.contract import NodeProfile
 from pst_serve import __main__ as program

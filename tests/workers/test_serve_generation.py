@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from pst import tasks
-from pst.base import load_tokenizer, read_config
 from pst.config import TrainSettings
-from pst.data import Row
 from pst.export.huggingface import export
+from pst.model.data import Row
+from pst.model.loading import load_tokenizer, read_config
 from pst_serve.engine import ExpandingEngine, Input
 from tests.pst.texts import VOCABULARY, backwards, write_generator
 

@@ -1,6 +1,6 @@
 """``python -m pst train|export|report|expand|sweep FOLDER``: the library without the platform.
 
-``torchrun --nproc-per-node N -m pst train FOLDER`` trains on N GPUs (:mod:`pst.parallel`).
+``torchrun --nproc-per-node N -m pst train FOLDER`` trains on N GPUs (:mod:`pst.training.parallel`).
 
 Exit codes: 0 done, 1 a plain error, 2 wrong usage, 130 stopped with Ctrl-C or SIGTERM (``train`` and ``sweep`` go on
 from there).
@@ -81,7 +81,7 @@ def _stoppable(
 
     Raises KeyboardInterrupt once it has stopped.
     """
-    from pst.train import Stopped
+    from pst.training.trainer import Stopped
 
     stopping = False
 
@@ -105,8 +105,8 @@ def _stoppable(
 
 
 def _train(options: argparse.Namespace) -> int:
-    from pst.parallel import joined
     from pst.pipeline import run
+    from pst.training.parallel import joined
 
     with joined() as peers:
         content = _stoppable(
@@ -142,7 +142,7 @@ def _report(options: argparse.Namespace) -> int:
     content = report.read(options.folder)
     comparisons = []
     if options.against:
-        from pst.report.against import compare  # it loads torch
+        from pst.report.agreement import compare  # it loads torch
 
         comparisons = [compare(options.folder, other) for other in options.against]
     if options.html is not None:
@@ -170,7 +170,7 @@ def _export(options: argparse.Namespace) -> int:
 
 
 def _expand(options: argparse.Namespace) -> int:
-    from pst.formats import expand
+    from pst.files.formats import expand
 
     print(expand(options.folder))
     return 0

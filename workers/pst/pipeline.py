@@ -19,34 +19,36 @@ import torch
 import transformers
 from torch import nn
 
-from pst import checkpoint, dense, machine, memory, remove, report, tasks, verify
+from pst import machine, report, tasks
 from pst import spec as specs
-from pst.base import Opened, Place, load_tokenizer, matched_specs, read_config, state_of
 from pst.config import FrozenWeights, TrainSettings
-from pst.data import Row
-from pst.distill import Teacher, start_head
 from pst.errors import PSTError
-from pst.export import huggingface
-from pst.families import architecture, max_tokens, unit_families
-from pst.inject import frozen, inject, learning_rates
-from pst.merge import MergedMatrix, merge, recount
+from pst.export import huggingface, structured, verify
+from pst.export.merge import MergedMatrix, merge, recount
+from pst.export.quantize import quantize
+from pst.files.packing import nothing
+from pst.files.shards import Tensors
+from pst.layers.inject import frozen, inject, learning_rates
 from pst.messages import Message
-from pst.packing import nothing
-from pst.parallel import ALONE, Peers
+from pst.model import memory
+from pst.model.data import Row
+from pst.model.loading import Opened, Place, load_tokenizer, matched_specs, read_config, state_of
+from pst.model.vocabulary import trim
+from pst.plan.families import architecture, max_tokens, unit_families
+from pst.plan.methods import METHODS
 from pst.report.answers import Compared
 from pst.report.carbon import Carbon
 from pst.report.measures import complete
 from pst.report.mistakes import confusion, wrong_rows
 from pst.report.perturb import answers_needed, limit_of
 from pst.report.pictures import Pretrained, picture_data
-from pst.rounding import round_
-from pst.shards import Tensors
 from pst.spec import Spec
-from pst.step import autocast
 from pst.tasks import Answers
-from pst.train import Hooks, Stopped, Trainer
-from pst.traits import TRAITS
-from pst.vocabulary import trim
+from pst.training import checkpoint, teacher
+from pst.training.distill import Teacher, start_head
+from pst.training.parallel import ALONE, Peers
+from pst.training.step import autocast
+from pst.training.trainer import Hooks, Stopped, Trainer
 
 __all__ = ["Stopped", "export", "run"]
 
@@ -155,11 +157,11 @@ class _Run:
             self.trained = sum(parameter.numel() for parameter in trainer.trained.values())
             trainer.release()
             matrices = merge(model, trainer.sites, self.storage)
-            if TRAITS[self.settings.method].prunes:
-                model, removed = remove.shrink(model, self.spec.task, self.settings.structure)
+            if METHODS[self.settings.method].prunes:
+                model, removed = structured.shrink(model, self.spec.task, self.settings.structure)
                 for message in removed:
                     self._log("info", message)
-            storing = round_(model, self.tensors, self.settings, self.storage)
+            storing = quantize(model, self.tensors, self.settings, self.storage)
             matrices = recount(matrices, model)
             answers = self._answers(model, self.raw_rows if self.quick else self.needed)
             known = self.dense or answers
@@ -288,7 +290,7 @@ class _Run:
 
     def _resume(self) -> dict[str, checkpoint.Checkpoint]:
         """The checkpoint of each phase that came furthest."""
-        self.key, self.dense_key = self.spec.fingerprint(), dense.fingerprint(self.spec)
+        self.key, self.dense_key = self.spec.fingerprint(), teacher.fingerprint(self.spec)
         found = {phase: checkpoint.newest(self.folder, phase) for phase in checkpoint.PHASES}
         known = {phase: one for phase, one in found.items() if one is not None}
         for one in known.values():
@@ -304,16 +306,16 @@ class _Run:
             last = max(known.values(), key=lambda one: checkpoint.place(one.state))
             self.seconds = dict(last.state["seconds"])
             kept = last.tensors(prefix="dense.")
-            self.dense = dense.nested({name.removeprefix("dense."): tensor for name, tensor in kept.items()})
+            self.dense = teacher.unflatten({name.removeprefix("dense."): tensor for name, tensor in kept.items()})
             self._log("info", f"Going on from the checkpoint of step {last.state['step']}.")
         return known
 
     def _dense_is_known(self, export_only: bool) -> bool:
         """Whether an earlier run left the dense model's answers, and its weights if the student learns from them."""
         if not self._all_answered():
-            self.dense = dense.load_answers(self.folder, self.dense_key)
-        if dense.teaches_live(self.task, self.settings) and not export_only:
-            return self._all_answered() and dense.holds_model(self.folder, self.dense_key)
+            self.dense = teacher.load_answers(self.folder, self.dense_key)
+        if teacher.teaches_live(self.task, self.settings) and not export_only:
+            return self._all_answered() and teacher.holds_model(self.folder, self.dense_key)
         return self._all_answered()
 
     def _all_answered(self) -> bool:
@@ -332,8 +334,8 @@ class _Run:
         answers; ``further``: there is a checkpoint of the sparse one already."""
         settings = replace(self.settings, method="dense", weight_decay=0.0)
         model: transformers.PreTrainedModel = self._open().finish()
-        if dense.holds_model(self.folder, self.dense_key):
-            dense.fill(model, self.folder, self.config, self.spec.task, self.origin)
+        if teacher.holds_model(self.folder, self.dense_key):
+            teacher.fill(model, self.folder, self.config, self.spec.task, self.origin)
         else:
             trainer = Trainer(
                 model,
@@ -352,7 +354,7 @@ class _Run:
             trainer.run()
             if self.peers.first:
                 trainer.load_best()
-                dense.save_model(self.folder, self.dense_key, model, self.config, self.spec.task, self.origin)
+                teacher.save_model(self.folder, self.dense_key, model, self.config, self.spec.task, self.origin)
                 if not further:
                     self._save(None)
             trainer.release()
@@ -360,12 +362,12 @@ class _Run:
             self.dense = self._answers(model, self.needed)
             if self.task.name != "generation":
                 self.dense["train"] = self.task.predict(model, self.rows["train"])
-            dense.save_answers(self.folder, self.dense_key, self.dense)
+            teacher.save_answers(self.folder, self.dense_key, self.dense)
             if not further:
                 self._save(None)
         self.peers.wait()
         if not self.peers.first:
-            self.dense = dense.load_answers(self.folder, self.dense_key)
+            self.dense = teacher.load_answers(self.folder, self.dense_key)
 
     def _hooks(self) -> Hooks:
         return Hooks(self.emit, self.should_stop, self._save if self.peers.first else None)
@@ -373,21 +375,21 @@ class _Run:
     def _teacher(self) -> Teacher:
         if not self.settings.distill or not self.dense:
             return Teacher()
-        if not dense.teaches_live(self.task, self.settings):
+        if not teacher.teaches_live(self.task, self.settings):
             return Teacher(logits=self.dense["train"]["logits"])
         model: nn.Module = self._open().finish()
-        return Teacher(model=dense.fill(model, self.folder, self.config, self.spec.task, self.origin))
+        return Teacher(model=teacher.fill(model, self.folder, self.config, self.spec.task, self.origin))
 
     def _trainer(
         self, found: checkpoint.Checkpoint | None, *, taught: bool
     ) -> tuple[Trainer, transformers.PreTrainedModel]:
         """The trainer of the method, at its first step or where the checkpoint left it."""
         settings = self.settings
-        teacher = self._teacher() if taught else Teacher()
+        teaching = self._teacher() if taught else Teacher()
         opened = self._open(settings.frozen_weights)
         sites = inject(opened.model, self.tensors, settings, opened.fill)
         model = opened.finish()
-        start_head(model, teacher, self.tensors)
+        start_head(model, teaching, self.tensors)
         structured = settings.structure == "structured"
         trainer = Trainer(
             model,
@@ -399,7 +401,7 @@ class _Run:
             self._hooks(),
             phase="train",
             epochs=settings.dense_epochs if settings.method == "dense" else settings.epochs,
-            teacher=teacher,
+            teacher=teaching,
             units=unit_families(self.config, self.spec.task) if structured else (),
             peers=self.peers,
         )
@@ -410,7 +412,7 @@ class _Run:
 
     def _save(self, trainer: Trainer | None) -> None:
         """Write a checkpoint; without a trainer, one of the dense model alone."""
-        tensors = {f"dense.{name}": tensor for name, tensor in dense.flat(self.dense).items()}
+        tensors = {f"dense.{name}": tensor for name, tensor in teacher.flatten(self.dense).items()}
         state = {
             "fingerprint": self.key,
             "phase": "train" if trainer is None else trainer.phase,
@@ -420,10 +422,10 @@ class _Run:
         }
         more = {} if trainer is None else trainer.tensors()
         path = checkpoint.save(self.folder, tensors | more, state, self.origin)
-        asked = dense.teaches_live(self.task, self.settings) or not self._all_answered()
+        asked = teacher.teaches_live(self.task, self.settings) or not self._all_answered()
         needs = []
         if state["phase"] == "train" and "dense" in self.phases and asked:
-            needs = [f"{dense.FOLDER}/{dense.WEIGHTS}"]
+            needs = [f"{teacher.FOLDER}/{teacher.WEIGHTS}"]
         self.emit(
             {
                 "type": "checkpoint",
@@ -471,7 +473,7 @@ class _Run:
         kept = sum(matrix.nonzeros for matrix in matrices)
         plan, state = self.plan, state_of(model, model.config.to_dict(), self.spec.task)
         others = sum(t.numel() for t in state.values()) - sum(state[matrix.name].numel() for matrix in matrices)
-        prunes = TRAITS[self.settings.method].prunes
+        prunes = METHODS[self.settings.method].prunes
         wanted = sum(group.weights * self.sparsity[group.name] for group in plan.groups) / plan.prunable_params
         result = {
             "task": self.task.name,

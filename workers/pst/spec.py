@@ -11,12 +11,12 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, get_args
 
-from pst.budget import LEAST_SPARSITY, MOST_SPARSITY, Plan, Target
-from pst.budget import plan as make_plan
 from pst.config import SettingsError, TaskName, TrainSettings, from_dict
 from pst.errors import PSTError
 from pst.messages import Message
-from pst.traits import TRAITS
+from pst.plan.methods import METHODS
+from pst.plan.planner import LEAST_SPARSITY, MOST_SPARSITY, Plan, Target
+from pst.plan.planner import plan as make_plan
 
 SPEC_FILE = "spec.json"
 TASKS: tuple[TaskName, ...] = get_args(TaskName)
@@ -118,7 +118,7 @@ def plan(spec: Spec, config: Mapping[str, Any]) -> tuple[Plan, dict[str, float]]
         task=spec.task,
     )
     sparsity = planned.sparsities()
-    if not TRAITS[spec.settings.method].prunes:
+    if not METHODS[spec.settings.method].prunes:
         return planned, sparsity
     if spec.groups is not None:
         if set(spec.groups) != set(sparsity):
@@ -178,7 +178,7 @@ def _target(value: Mapping[str, Any], settings: TrainSettings) -> Target:
             _shares("target groups", number or {})
         elif number is not None and not _is_number(number):
             raise PSTError(Message("spec.json: target {name} must be a number.", name=name))
-    if not TRAITS[settings.method].prunes and not any(entry.values()):
+    if not METHODS[settings.method].prunes and not any(entry.values()):
         return Target(sparsity=LEAST_SPARSITY)  # such a run prunes nothing, whatever its target
     return Target(**entry)
 

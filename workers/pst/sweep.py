@@ -25,12 +25,13 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from pst import checkpoint, dense, pipeline
+from pst import pipeline
 from pst import spec as specs
-from pst.base import read_config as read_model_config
-from pst.budget import Target
 from pst.config import SettingsError, TrainSettings, from_dict
 from pst.errors import PSTError, TrainingError
+from pst.model.loading import read_config as read_model_config
+from pst.plan.planner import Target
+from pst.training import checkpoint, teacher
 
 FOLDER = "sweep"
 RESULT_FILE = "sweep.json"
@@ -278,7 +279,7 @@ class _Sweep:
             return result | {"error": str(error)}
         finally:
             self._keep_dense(at)
-        for name in (checkpoint.FOLDER, dense.FOLDER, pipeline.VERIFY_FOLDER):
+        for name in (checkpoint.FOLDER, teacher.FOLDER, pipeline.VERIFY_FOLDER):
             shutil.rmtree(at / name, ignore_errors=True)
         if not last:  # a model of a short schedule is of no use; what it told is in the report
             shutil.rmtree(at / pipeline.EXPORT_FOLDER, ignore_errors=True)
@@ -296,17 +297,17 @@ class _Sweep:
         }
 
     def _pool(self, at: Path) -> Path:
-        return self.at / "dense" / dense.fingerprint(specs.read(at))
+        return self.at / "dense" / teacher.fingerprint(specs.read(at))
 
     def _lend_dense(self, at: Path) -> None:
         """Give a trial the dense model's answers that an earlier one has left."""
         pool = self._pool(at)
-        if pool.is_dir() and not (at / dense.FOLDER).is_dir():
-            shutil.copytree(pool, at / dense.FOLDER)
+        if pool.is_dir() and not (at / teacher.FOLDER).is_dir():
+            shutil.copytree(pool, at / teacher.FOLDER)
 
     def _keep_dense(self, at: Path) -> None:
-        pool, own = self._pool(at), at / dense.FOLDER
-        if (own / dense.ANSWERS).is_file() and not pool.is_dir():
+        pool, own = self._pool(at), at / teacher.FOLDER
+        if (own / teacher.ANSWERS).is_file() and not pool.is_dir():
             shutil.copytree(own, pool)
 
     def _write(self) -> dict[str, Any]:

@@ -109,10 +109,10 @@ class ExpandingEngine:
         from transformers import AutoConfig, AutoModelForSequenceClassification, GenerationConfig
 
         from pst import tasks
-        from pst.base import load_state, load_tokenizer, model_class
         from pst.config import TrainSettings
-        from pst.families import FAMILIES, max_tokens, tensors
-        from pst.formats import read_sparse
+        from pst.files.formats import read_sparse
+        from pst.model.loading import load_state, load_tokenizer, model_class
+        from pst.plan.families import FAMILIES, max_tokens, tensors
 
         written = json.loads((folder / "config.json").read_text("utf-8"))
         name = tasks.name_of(written)
@@ -155,7 +155,7 @@ class _TorchModel:
         self.task, self.labels = str(task.name), tuple(task.labels)
 
     def predict(self, inputs: Sequence[Input]) -> list[Answer]:
-        from pst.data import Row
+        from pst.model.data import Row
 
         encoded: list[Any] = [None] * len(inputs)
         # Requests share batches, and an empty second text is not the same as none.

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
-from pst.latency import Layer, Product, Profile
+from pst.plan.latency import Layer, Product, Profile
 from pst_serve.engine import Measurable
 
 if TYPE_CHECKING:

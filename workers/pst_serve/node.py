@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 from typing import Literal
 from uuid import UUID
 
-from pst.foreign import check_folder
 from pst.messages import Message, said, word
+from pst.plan.foreign import check_folder
 from pst_client import hardware
 from pst_client.client import Platform
 from pst_client.contract import HeldVersion, NodeProfile, NodeRegistration, NodeStatus, WantedVersion

@@ -13,7 +13,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from pst import machine
-from pst.latency import Profile
+from pst.plan.latency import Profile
 from pst_client.contract import NodeProfile
 from pst_serve.engine import Measurable
 from pst_serve.measure import measure, software

@@ -91,7 +91,7 @@ def peers() -> Iterator[dict[str, Any]]:
     if "RANK" not in os.environ:
         yield {}
         return
-    from pst.parallel import joined
+    from pst.training.parallel import joined
 
     with joined() as found:
         yield {"peers": found}

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from hub.core.errors import UserError
-from pst.budget import BudgetError
-from pst.families import TensorSpec, architecture, blocks, tensors, tied
-from pst.foreign import names_code
 from pst.messages import Message
+from pst.plan.families import TensorSpec, architecture, blocks, tensors, tied
+from pst.plan.foreign import names_code
+from pst.plan.planner import BudgetError
 
 CONFIG = "config.json"
 TASK = "classification"

@@ -1,4 +1,5 @@
-"""The methods of :mod:`pst.methods` and :mod:`pst.layers`, with a leading axis of experiments; the maths is there.
+"""The methods of :mod:`pst.layers.methods` and :mod:`pst.layers.linear`, with a leading axis of experiments; the maths
+is there.
 
 Legend: E experiments, L matrices of a stack, (n, k) one matrix; S, M and weights (E, L, n, k).
 """
@@ -13,8 +14,8 @@ import torch
 from torch import Tensor
 
 from pst.config import TrainSettings
-from pst.methods.l0 import BETA, GAMMA, INITIAL, OPENING, SPREAD, ZETA
-from pst.traits import update_rank
+from pst.layers.methods.l0 import BETA, GAMMA, INITIAL, OPENING, SPREAD, ZETA
+from pst.plan.methods import update_rank
 from tests.benchmarks.quality.model import GROUPS, MAPS, Params, repeat
 
 SAMPLE = 2048
@@ -199,7 +200,7 @@ class L0(Movement):
 
     @torch.no_grad()
     def _shift(self, logits: Tensor, share: Tensor, kept: Tensor, *, fixed: bool) -> Tensor:
-        """b (E, L, 1, 1): see :func:`pst.methods.l0.shift_for`; found here by halving."""
+        """b (E, L, 1, 1): see :func:`pst.layers.methods.l0.shift_for`; found here by halving."""
         flat, wanted = logits.flatten(2) + OPENING, (1 - share).unsqueeze(1)
         low = torch.zeros_like(flat[..., 0])
         high = flat.amax(-1) - torch.logit(wanted, eps=1e-6)

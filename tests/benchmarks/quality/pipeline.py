@@ -187,8 +187,9 @@ def run_case(case: Case, base: Path, rows: Path, work: Path, steps: int, process
     """Run the product on one case in this process, one of several on a card; returns a line of results."""
     import torch
 
-    from pst import dense, pipeline
+    from pst import pipeline
     from pst import spec as specs
+    from pst.training import teacher
 
     torch.set_num_threads(1)
     if cards := torch.cuda.device_count():
@@ -224,15 +225,15 @@ def run_case(case: Case, base: Path, rows: Path, work: Path, steps: int, process
         **{split: str((rows / case.task / f"{split}.jsonl").resolve()) for split in ("train", "validation", "test")},
     }
     (folder / "spec.json").write_text(json.dumps(spec), "utf-8")
-    pool = work / dense.fingerprint(specs.read(folder))  # runs of one task learn from one dense model
+    pool = work / teacher.fingerprint(specs.read(folder))  # runs of one task learn from one dense model
     if pool.is_dir():
-        shutil.copytree(pool, folder / dense.FOLDER)
+        shutil.copytree(pool, folder / teacher.FOLDER)
     begin = time.monotonic()
     # What the untouched base model says is in no table, and would take as long as what the tuned one says.
     with mock.patch.object(pipeline._Run, "_untrained", lambda *arguments: {}):
         report = pipeline.run(folder, emit=_warn, should_stop=lambda: False, quick=True)
-    if (folder / dense.FOLDER).is_dir() and not pool.is_dir():
-        (folder / dense.FOLDER).rename(pool)
+    if (folder / teacher.FOLDER).is_dir() and not pool.is_dir():
+        (folder / teacher.FOLDER).rename(pool)
     shutil.rmtree(folder)
     if torch.cuda.is_available():
         torch.cuda.empty_cache()

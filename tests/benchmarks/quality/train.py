@@ -1,5 +1,5 @@
 """Trains a stack of experiments of one method on one task: the same rows, steps, schedules and losses as
-:mod:`pst.train`, with the best checkpoint chosen on the validation split."""
+:mod:`pst.training.trainer`, with the best checkpoint chosen on the validation split."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pst.config import TrainSettings
-from pst.layers import MOST_SCALE
-from pst.schedule import average_decay, cooldown_start, cubic_sparsity, linear_rate
-from pst.traits import TRAITS
+from pst.layers.linear import MOST_SCALE
+from pst.plan.methods import METHODS
+from pst.sparsity.schedule import average_decay, cooldown_start, cubic_sparsity, linear_rate
 from tests.benchmarks.quality.data import Split
 from tests.benchmarks.quality.methods import KINDS, Full, LowRank, Stacks
 from tests.benchmarks.quality.model import MAPS, Params, forward, repeat
@@ -100,7 +100,7 @@ def _head(labels: int, hidden: int, count: int, device: torch.device) -> Params:
 
 @torch.no_grad()
 def input_scales(base: Params, rows: Rows, settings: TrainSettings) -> Stacks:
-    """a (1, L, 1, k) of each stack, as :meth:`pst.layers.PSTLinear.calibrated` finds it."""
+    """a (1, L, 1, k) of each stack, as :meth:`pst.layers.linear.PSTLinear.calibrated` finds it."""
     device = rows.ids.device
     chosen = torch.arange(len(rows.ids), device=device)[:: max(1, len(rows.ids) // CALIBRATION_ROWS)]
     ids, types, mask = rows.batch(chosen[None, :CALIBRATION_ROWS])
@@ -141,7 +141,7 @@ class Run:
         self.method: LowRank | Full = KINDS[settings.method](base, settings, seeds, scales)
         labels = int(rows.labels.max()) + 1
         others = {name: p for name, p in base.items() if not name.startswith("weight.")}
-        full = TRAITS[settings.method].full
+        full = METHODS[settings.method].full
         trained = {*others, *HEAD} if full else set(HEAD)
         others |= {name: repeat(p, count) if name in trained else p for name, p in others.items()}
         others |= _head(labels, base["norms"].shape[-1], count, self.device)
@@ -172,8 +172,8 @@ class Run:
         self.average: Params = {}  # of what is trained, at the final sparsity
 
     def _renews(self, step: int) -> bool:
-        """As :meth:`pst.train.Trainer` does: every ``mask_every``-th step, the first at the final sparsity, and what
-        follows an evaluation."""
+        """As :meth:`pst.training.trainer.Trainer` does: every ``mask_every``-th step, the first at the final sparsity,
+        and what follows an evaluation."""
         first = step == cooldown_start(self.total, self.settings.cooldown_fraction)
         return step % self.settings.mask_every == 0 or first or step in self.evaluated
 
@@ -217,9 +217,9 @@ class Run:
 
     @torch.no_grad()
     def _average(self, done: int) -> None:
-        """As :meth:`pst.train.Trainer._average`; ``done`` steps at the final sparsity came before."""
+        """As :meth:`pst.training.trainer.Trainer._average`; ``done`` steps at the final sparsity came before."""
         decay = self.settings.average_decay
-        if not decay or TRAITS[self.settings.method].full or done < 0:
+        if not decay or METHODS[self.settings.method].full or done < 0:
             return
         for name, p in self.optimizer.params.items():
             if done:

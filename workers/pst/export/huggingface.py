@@ -1,11 +1,11 @@
 """Export to a folder that plain transformers loads, with the compact file beside it.
 
 model.safetensors      dense layout, pruned weights are zeros, tied tensors once; a large model has several such files
-                       and their index (pst.shards), and may be published without (``dense_file``)
+                       and their index (pst.files.shards), and may be published without (``dense_file``)
 config.json            of the original architecture, with id2label and label2id; no sparsity or quantization key
 generation_config.json of a model that generates
 tokenizer files
-sparse/                the compact format (pst.formats), from which model.safetensors can be rebuilt byte for byte
+sparse/                the compact format (pst.files.formats), from which model.safetensors can be rebuilt byte for byte
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from pst.base import load_tokenizer, state_of
-from pst.formats import DENSE_FILE, SPARSE_FOLDER, Storing, write_sparse
-from pst.shards import write_shards
+from pst.files.formats import DENSE_FILE, SPARSE_FOLDER, Storing, write_sparse
+from pst.files.shards import write_shards
+from pst.model.loading import load_tokenizer, state_of
 
 FOREIGN_KEYS = ("_name_or_path", "sparsity_config", "quantization_config", "compression_config")
 
@@ -68,7 +68,7 @@ def export(
 
     ``max_length`` becomes the tokenizer's limit, so that whoever loads the folder cuts texts as training did.
     ``labels`` are the names of the head's outputs; none for generation. ``storing`` is what
-    :func:`pst.rounding.round_` gave. Without ``dense_file`` the folder holds the compact model alone.
+    :func:`pst.export.quantize.quantize` gave. Without ``dense_file`` the folder holds the compact model alone.
 
     Tensors leave the device one at a time; the host holds those of one file.
     """

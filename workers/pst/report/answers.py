@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pst.data import Row
+from pst.model.data import Row
 from pst.report.intervals import interval, mean_interval
 from pst.report.perturb import KINDS, LIMIT, chosen, reported_split
 from pst.tasks import Answers, Task

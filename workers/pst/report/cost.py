@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from pst.budget import ENGINE_ITEM_BYTES, ENGINE_OVERHEAD_BYTES
-from pst.data import Encoded
-from pst.formats import SPARSE_FOLDER, Compact
+from pst.files.formats import SPARSE_FOLDER, Compact
+from pst.model.data import Encoded
+from pst.plan.planner import ENGINE_ITEM_BYTES, ENGINE_OVERHEAD_BYTES
 from pst.report import flops, timing
 from pst.tasks import Task
 

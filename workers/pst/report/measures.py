@@ -8,7 +8,7 @@ from typing import Any
 
 from transformers import PreTrainedModel
 
-from pst.data import Encoded
+from pst.model.data import Encoded
 from pst.report import FORMAT, VERSION, cost
 from pst.report.answers import Compared, loyalty, quality, robustness
 

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pst.data import Row
+from pst.model.data import Row
 from pst.tasks.scores import confusion_matrix
 
 MOST_ROWS = 200

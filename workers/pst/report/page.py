@@ -23,7 +23,7 @@ Cell = dict[str, str]
 
 
 def render(report: Report, comparisons: Sequence[Mapping[str, Any]] = ()) -> str:
-    """The page of ``report``; ``comparisons`` are what :func:`pst.report.against.compare` gave for other runs."""
+    """The page of ``report``; ``comparisons`` are what :func:`pst.report.agreement.compare` gave for other runs."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("pst.report", "."),
         autoescape=True,

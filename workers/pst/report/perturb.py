@@ -13,7 +13,7 @@ import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
-from pst.data import Row
+from pst.model.data import Row
 
 LIMIT = 500
 GENERATION_LIMIT = 50  # writing an answer takes a forward pass for each token

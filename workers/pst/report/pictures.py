@@ -22,9 +22,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pst.base import Opened
-from pst.inject import Site
-from pst.masks import mask_of, select
+from pst.layers.inject import Site
+from pst.model.loading import Opened
+from pst.sparsity.masks import mask_of, select
 
 SCATTER = 32  # bins along each axis of weight against score
 GROUP_BINS = 64

@@ -15,9 +15,9 @@ from typing import Any, Protocol, get_args
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from pst.base import Opened, Place
 from pst.config import TaskName, TrainSettings
-from pst.data import Encoded, Row
+from pst.model.data import Encoded, Row
+from pst.model.loading import Opened, Place
 from pst.tasks.classification import Classification
 from pst.tasks.generation import Generation
 from pst.tasks.multilabel import Multilabel

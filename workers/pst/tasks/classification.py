@@ -18,9 +18,9 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from pst.config import TaskName
-from pst.data import IGNORED, Encoded, Label, Row, stratified_split
 from pst.errors import PSTError
 from pst.messages import Message
+from pst.model.data import IGNORED, Encoded, Label, Row, stratified_split
 from pst.tasks import scores
 from pst.tasks.heads import HeadTask
 

@@ -22,13 +22,13 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers import GenerationConfig, PreTrainedModel
 
-from pst import memory
-from pst.base import Opened, Place, open_model
 from pst.config import TaskName, TrainSettings
-from pst.data import IGNORED, Encoded, Row, length_sorted_batches, random_split, read_objects, text_of
 from pst.errors import FormatError, PSTError
-from pst.families import groups, max_tokens, source_room
 from pst.messages import Message
+from pst.model import memory
+from pst.model.data import IGNORED, Encoded, Row, length_sorted_batches, random_split, read_objects, text_of
+from pst.model.loading import Opened, Place, open_model
+from pst.plan.families import groups, max_tokens, source_room
 from pst.tasks.scores import Measure, Measured
 
 SEPARATOR = "\n"

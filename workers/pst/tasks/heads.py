@@ -13,11 +13,11 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from pst.base import Opened, Place, open_model
 from pst.config import TaskName, TrainSettings
-from pst.data import Encoded, Label, Row, length_sorted_batches, random_split, read_objects, text_of
 from pst.errors import FormatError, PSTError
 from pst.messages import Message
+from pst.model.data import Encoded, Label, Row, length_sorted_batches, random_split, read_objects, text_of
+from pst.model.loading import Opened, Place, open_model
 from pst.tasks.scores import Measured
 
 BATCH = 64

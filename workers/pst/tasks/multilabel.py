@@ -19,9 +19,9 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from pst.config import TaskName
-from pst.data import Encoded, Label, Row
 from pst.errors import PSTError
 from pst.messages import Message
+from pst.model.data import Encoded, Label, Row
 from pst.tasks import scores
 from pst.tasks.heads import HeadTask
 

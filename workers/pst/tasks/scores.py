@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from pst.base import Opened, Place
-from pst.data import Encoded, Row
+from pst.model.data import Encoded, Row
+from pst.model.loading import Opened, Place
 
 RESAMPLES = 1000
 

@@ -39,7 +39,7 @@ class Worker:
         return Claim.read(self._http.json("POST", f"{API}/worker/jobs/{job_id}/claim", json={"node_id": str(node_id)}))
 
     def download_split(self, job_id: UUID, split: str, file: SplitRef, target: Path, *, job_token: str) -> None:
-        """The rows, and beside them where they stand in the user's file: see :func:`pst.data.places_beside`."""
+        """The rows, and beside them where they stand in the user's file: see :func:`pst.model.data.places_beside`."""
         path = f"{API}/worker/jobs/{job_id}/splits/{split}"
         self._http.download(path, target, sha256=file.sha256, size=file.size, token=job_token)
         if file.lines is not None:

@@ -55,7 +55,7 @@ def to_lines(rows: Iterable[Row]) -> Iterator[bytes]:
 
 
 def places(file: str, rows: Iterable[Row]) -> bytes:
-    """Where the rows stand in the user's file, as :func:`pst.data.read_objects` reads it beside them."""
+    """Where the rows stand in the user's file, as :func:`pst.model.data.read_objects` reads it beside them."""
     return json.dumps({"file": file, "lines": [row.line for row in rows]}).encode()
 
 

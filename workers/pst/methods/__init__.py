@@ -1,1 +1,0 @@
-"""The layers of the methods that PST is compared with. Which name means which layer: :data:`pst.inject.METHODS`."""
