@@ -119,7 +119,11 @@ def _copied(dockerfile: Path, target: Path) -> None:
                 shutil.copy(path, to)
 
 
-WITHOUT = "import sys; [sys.modules.__setitem__(name, None) for name in {blocked!r}]; {then}"
+# A checkout that is installed in place would lend an image what its Dockerfile forgot to copy.
+WITHOUT = (
+    "import sys; sys.meta_path[:] = [at for at in sys.meta_path if getattr(at, '__name__', '') != '_EditableFinder']; "
+    "[sys.modules.__setitem__(name, None) for name in {blocked!r}]; {then}"
+)
 
 
 @pytest.mark.parametrize(
