@@ -13,6 +13,12 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
+from django.http import HttpRequest, parse_cookie
+from django.utils.translation import get_language_from_request, override
+
+from hub.core.language import say
+from pst.messages import Message
+
 THREADS = 8
 UPLOAD_THREADS = 16
 UPLOADS_OF_A_CALLER = 4
@@ -27,6 +33,10 @@ EVERYTHING = 2**62
 MAX_GATHERED = 64 * 1024 * 1024
 """Of all small bodies that are on their way at once, but for the smallest."""
 PROBES = {"/healthz", "/readyz"}
+NO_LENGTH = Message("Say how long the body is, in the header Content-Length.")
+TOO_SLOW = Message("The body of the request broke off or came too slowly; send it again.")
+BUSY = Message("The server is busy; try again in a moment.")
+UPLOADING = Message("You have {most} uploads under way; wait for one of them.", most=UPLOADS_OF_A_CALLER)
 OF_NODES = ("/api/v1/worker/", "/api/v1/node/")
 OUTBOUND = re.compile(r"/api/v1/(?:deployments/[^/]+/predict|webhooks)")
 """What waits for somebody else's machine."""
@@ -137,20 +147,20 @@ class Front:
             if scope["path"] in PROBES:
                 await self._answer(scope, headers, io.BytesIO(), self.probes[scope["path"]], receive, send)
             elif "transfer-encoding" in headers and "content-length" not in headers:
-                await _refuse(send, 411, "length_required", "Say how long the body is, in the header Content-Length.")
+                await _refuse(send, headers, 411, "length_required", NO_LENGTH)
             elif (length := int(headers.get("content-length", "0"))) <= SMALL_BODY:
                 await self._request(scope, headers, body, length, receive, send)
             else:
                 await self._upload(scope, headers, body, receive, send)
         except Gone:
-            await _refuse(send, 408, "too_slow", "The body of the request broke off or came too slowly; send it again.")
+            await _refuse(send, headers, 408, "too_slow", TOO_SLOW)
 
     async def _request(
         self, scope: Scope, headers: dict[str, str], body: Body, length: int, receive: Receive, send: Send
     ) -> None:
         counted = length if length > LEAST_PART else 0
         if self.gathered + counted > MAX_GATHERED:
-            await _refuse(send, 503, "busy", "The server is busy; try again in a moment.")
+            await _refuse(send, headers, 503, "busy", BUSY)
             return
         self.gathered += counted
         try:
@@ -169,7 +179,7 @@ class Front:
     async def _upload(self, scope: Scope, headers: dict[str, str], body: Body, receive: Receive, send: Send) -> None:
         caller = _caller(scope, headers)
         if self.uploading[caller] >= UPLOADS_OF_A_CALLER:
-            await _refuse(send, 503, "busy", "You have four uploads under way; wait for one of them.")
+            await _refuse(send, headers, 503, "busy", UPLOADING)
             return
         self.uploading[caller] += 1
         try:
@@ -183,7 +193,7 @@ class Front:
         self, scope: Scope, headers: dict[str, str], body: Any, pool: Pool, receive: Receive, send: Send
     ) -> None:
         if pool.waiting >= MAX_WAITING:
-            await _refuse(send, 503, "busy", "The server is busy; try again in a moment.")
+            await _refuse(send, headers, 503, "busy", BUSY)
             return
         loop = asyncio.get_running_loop()
         pool.waiting += 1
@@ -267,18 +277,29 @@ def _caller(scope: Scope, headers: dict[str, str]) -> str:
     return hashlib.sha256(credentials.encode()).hexdigest()
 
 
+def _language(headers: dict[str, str]) -> str:
+    """As Django's middleware chooses it: by the cookie, then by what the browser says."""
+    request = HttpRequest()
+    request.COOKIES = parse_cookie(headers.get("cookie", ""))
+    request.META["HTTP_ACCEPT_LANGUAGE"] = headers.get("accept-language", "")
+    return get_language_from_request(request)
+
+
 async def _left(receive: Receive) -> None:
     """Ends when the client has closed the connection."""
     while (await receive())["type"] != "http.disconnect":
         pass
 
 
-async def _refuse(send: Send, status: int, code: str, message: str) -> None:
-    """An answer in the API's one shape, before Django saw the request."""
-    error: dict[str, Any] = {"code": code, "message": message, "details": [], "request_id": None}
-    body = json.dumps({"error": error}).encode()
-    headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
+async def _refuse(send: Send, headers: dict[str, str], status: int, code: str, message: Message) -> None:
+    """An answer in the API's one shape and the reader's language, before Django saw the request."""
+    language = _language(headers)
+    with override(language):
+        error: dict[str, Any] = {"code": code, "message": say(message), "details": [], "request_id": None}
+    body = json.dumps({"error": error}, ensure_ascii=False).encode()
+    answered = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
+    answered.append((b"content-language", language.encode()))
     if status == 503:
-        headers.append((b"retry-after", b"2"))
-    await send({"type": "http.response.start", "status": status, "headers": headers})
+        answered.append((b"retry-after", b"2"))
+    await send({"type": "http.response.start", "status": status, "headers": answered})
     await send({"type": "http.response.body", "body": body, "more_body": False})

@@ -14,10 +14,13 @@ from typing import Any
 import httpx
 import pytest
 import uvicorn
+from django.utils.translation import override
+from rest_framework.test import APIClient
 
 from config import front
 from config.front import Front
 from config.server import configuration
+from hub.core.language import say
 from pst_client import connections
 
 pytestmark = pytest.mark.any_database
@@ -237,6 +240,43 @@ def test_a_break_in_a_body_gives_what_came_before() -> None:
         assert await asyncio.to_thread(body.read, 100) == b"half"
 
     asyncio.run(ask())
+
+
+@pytest.mark.parametrize(
+    ("sent", "language"),
+    [
+        (b"", "en"),
+        (b"Accept-Language: zh-CN,zh;q=0.9\r\n", "zh-hans"),
+        (b"Accept-Language: zh-CN\r\nCookie: a=1; django_language=en\r\n", "en"),
+        (b"Cookie: django_language=zh-hans\r\n", "zh-hans"),
+        (b"Accept-Language: \xff;q=x,,\r\nCookie: django_language=../../etc; =;\xff\r\n", "en"),
+    ],
+)
+def test_the_fronts_own_answers_speak_the_readers_language(
+    served: Served, monkeypatch: pytest.MonkeyPatch, sent: bytes, language: str
+) -> None:
+    refused = {
+        b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n": (front.NO_LENGTH, b"411"),
+        b"Content-Length: 100\r\n\r\nhalf": (front.TOO_SLOW, b"408"),
+        b"Content-Length: 0\r\n\r\n": (front.BUSY, b"503"),
+    }
+    monkeypatch.setattr(front, "BODY_SECONDS", 0.2)
+    monkeypatch.setattr(front, "MAX_WAITING", 0)
+    for rest, (message, status) in refused.items():
+        with served.connect(b"POST /upload HTTP/1.1\r\nHost: a\r\n" + sent + rest) as client:
+            answer = b""
+            while not answer.endswith(b"}}"):
+                answer += client.recv(10_000)
+        head, _, body = answer.partition(b"\r\n\r\n")
+        with override(language):
+            said = say(message)
+        assert head.split()[1] == status and json.loads(body)["error"]["message"] == said
+        assert (said == message) == (language == "en") and b"content-language: " + language.encode() in head
+
+
+def test_a_body_that_is_too_long_is_refused_in_the_readers_language(api: APIClient) -> None:
+    answer = api.post("/api/v1/session", {"username": "x" * 70_000}, HTTP_ACCEPT_LANGUAGE="zh-CN")
+    assert answer.status_code == 413 and "字节" in answer.json()["error"]["message"]
 
 
 def test_a_body_without_a_length_is_refused(served: Served) -> None:

@@ -160,6 +160,35 @@ def test_a_receiver_that_dawdles(owner: Person, receiver: Receiver, monkeypatch:
     assert delivery.state == DeliveryState.PENDING and "did not answer within" in delivery.error
 
 
+def test_what_went_wrong_is_said_in_the_readers_language(
+    owner: Person, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(webhooks, "DEADLINE", 0.3)
+    hook = make(owner, receiver.url)["id"]
+    receiver.answers = [503]
+
+    def shown() -> tuple[str, str]:
+        notify(owner)
+        deliver(str(WebhookDelivery.objects.latest("created_at").id))
+        url = f"{URL}/{hook}/deliveries"
+        answers = (owner.client.get(url, HTTP_ACCEPT_LANGUAGE=language).json() for language in ("en", "zh-CN"))
+        english, chinese = (answer["results"][0]["error"] for answer in answers)
+        return english, chinese
+
+    assert shown() == ("The receiver answered 503.", "接收方返回了 503。")
+    monkeypatch.setattr(Handler, "dawdles", True)
+    assert shown() == ("The receiver did not answer within 0.3 seconds.", "接收方在 0.3 秒内没有响应。")
+    Webhook.objects.update(url="http://127.0.0.1:9/")
+    english, chinese = shown()
+    assert english.startswith("The receiver can't be reached: Connect") and chinese.startswith(
+        "无法连接接收方：Connect"
+    )
+    Webhook.objects.update(url="http://169.254.169.254/")
+    english, chinese = shown()
+    assert "which is never called" in english and english != chinese
+    assert shown()[0] == english
+
+
 def test_attempts_that_died_are_counted(owner: Person, receiver: Receiver) -> None:
     make(owner, receiver.url)
     notify(owner)

@@ -20,6 +20,8 @@ from rest_framework.request import Request
 from rest_framework.throttling import SimpleRateThrottle
 
 from hub.accounts.actor import actor_of
+from hub.core.language import say
+from pst.messages import Message
 
 if TYPE_CHECKING:  # DRF's views import this module through its settings
     from rest_framework.views import APIView
@@ -86,9 +88,9 @@ def throttled_sign_in(view: Callable[..., HttpResponseBase]) -> Callable[..., Ht
         if request.method == "POST" and not throttle.allow_request(Request(request), APIView()):
             wait = int(throttle.wait()) + 1
             return HttpResponse(
-                f"Too many attempts to sign in; try again in {wait} seconds.\n",
+                say(Message("Too many attempts to sign in; try again in {wait} seconds.", wait=wait)),
                 status=429,
-                content_type="text/plain",
+                content_type="text/plain; charset=utf-8",
                 headers={"Retry-After": str(wait)},
             )
         return view(request, *args, **kwargs)

@@ -33,7 +33,7 @@ from hub.core.errors import Conflict
 from hub.core.parts import WEBHOOKS
 from hub.core.queue import enqueue
 from hub.core.sweeps import each
-from pst.messages import Message
+from pst.messages import Message, said
 
 DEADLINE = 15.0
 """Seconds that an attempt may take in all, however slowly the receiver answers."""
@@ -52,6 +52,7 @@ LOOK_UPS = 4
 LOOKING_UP = Message("Other addresses are being looked up just now; try again in a moment.")
 FULL = timedelta(seconds=5)
 """When a delivery is looked at again whose workspace has its calls under way."""
+LONGEST_ERROR = 300
 MOST = 20
 """Webhooks per workspace."""
 
@@ -201,7 +202,7 @@ def _try(delivery: WebhookDelivery, now: datetime) -> None:
         state = DeliveryState.PENDING if attempt <= len(WAITS) else DeliveryState.FAILED
         due_at = timezone.now() + WAITS[min(attempt, len(WAITS)) - 1]
     WebhookDelivery.objects.filter(pk=delivery_id).update(
-        state=state, due_at=due_at, status_code=status_code, error=error[:300]
+        state=state, due_at=due_at, status_code=status_code, error=error[:LONGEST_ERROR], error_said=said(error)
     )
 
 
@@ -232,10 +233,10 @@ def _post(delivery: WebhookDelivery) -> tuple[int | None, str]:
         return None, error.message
     except TookTooLong:
         _note_slow(webhook)
-        return None, f"The receiver did not answer within {DEADLINE:g} seconds."
+        return None, Message("The receiver did not answer within {deadline:g} seconds.", deadline=DEADLINE)
     except CallFailed as error:
-        return None, str(error)
-    return code, "" if 200 <= code < 300 else f"The receiver answered {code}."
+        return None, Message("The receiver can't be reached: {error}", error=error)
+    return code, "" if 200 <= code < 300 else Message("The receiver answered {code}.", code=code)
 
 
 def _note_slow(webhook: Webhook) -> None:

@@ -15,6 +15,7 @@ from rest_framework.views import APIView
 from hub.accounts import webhooks
 from hub.accounts.actor import actor_of, workspace_of
 from hub.accounts.models import DeliveryState, Role, Webhook, WebhookDelivery, WebhookQuerySet
+from hub.core.fields import SentenceField
 
 EVENTS = [(event.value, event.value) for event in webhooks.WebhookEvent]
 
@@ -46,6 +47,7 @@ class IssuedWebhookSerializer(WebhookSerializer):
 class DeliverySerializer(serializers.ModelSerializer[WebhookDelivery]):
     event = serializers.ChoiceField(choices=EVENTS, read_only=True)
     state = serializers.ChoiceField(choices=DeliveryState.choices, read_only=True)
+    error = SentenceField()
 
     class Meta:
         model = WebhookDelivery
