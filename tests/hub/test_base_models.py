@@ -166,6 +166,62 @@ def test_other_files_of_a_public_repository_are_left_out(owner: Person) -> None:
     assert not set(others) & {file.path for file in ModelVersion.objects.get().files.all()}
 
 
+POOLING = b'{"word_embedding_dimension": 4, "pooling_mode_mean_tokens": true}'
+SENTENCES = {
+    "1_Pooling/config.json": POOLING,
+    "2_Dense/config.json": b'{"in_features": 4, "out_features": 2, "activation_function": "torch.nn.modules.Tanh"}',
+    "2_Dense/model.safetensors": safetensors({"linear.weight": ("F32", [2, 4], bytes(32))}),
+    "2_Dense/pytorch_model.bin": b"x",
+    "onnx/model.onnx": b"x",
+    ".gitattributes": b"x",
+    "README.md": b"# A sentence encoder",
+    "config_sentence_transformers.json": b"{}",
+    "modules.json": b'[{"idx": 0, "path": "", "type": "sentence_transformers.models.Transformer"}]',
+    "sentence_bert_config.json": b'{"max_seq_length": 128}',
+}
+"""What a real repository of sentence-transformers holds beside the model."""
+
+
+def send_form(client: APIClient, contents: list[tuple[str, bytes]]) -> Any:
+    """As browsers and requests write it; Django's own test client drops the folders."""
+    body = b'--=\r\nContent-Disposition: form-data; name="name"\r\n\r\nmine\r\n'
+    for path, content in contents:
+        body += b'--=\r\nContent-Disposition: form-data; name="files"; filename="%s"\r\n' % path.encode()
+        body += b"Content-Type: application/octet-stream\r\n\r\n" + content + b"\r\n"
+    return client.generic("POST", URL, body + b"--=--\r\n", "multipart/form-data; boundary==")
+
+
+@pytest.mark.parametrize("backwards", [False, True])
+@pytest.mark.parametrize(
+    "layout",
+    [
+        lambda path: path,
+        lambda path: f"all-MiniLM-L6-v2/{path}",  # a folder chosen in a browser
+        lambda path: f"all-MiniLM-L6-v2\\\\{path}".replace("/", "\\\\"),
+        lambda path: path.rpartition("/")[2],  # curl drops the folders
+        lambda path: path if "/" in path or path in SENTENCES else f"0_Transformer/{path}",  # before release 2.0
+    ],
+)
+def test_a_repository_of_sentence_transformers_is_taken(owner: Person, layout: Any, backwards: bool) -> None:
+    contents = [(layout(path), content) for path, content in (SENTENCES | GOOD).items()]
+    answer = send_form(owner.client, contents[::-1] if backwards else contents)
+    assert answer.status_code == 201, answer.content
+    kept = {file.path: file.blob.size for file in ModelVersion.objects.get().files.all()}
+    assert {path: len(content) for path, content in GOOD.items()}.items() <= kept.items()
+    assert kept.keys() - GOOD.keys() <= {"README.md", "report.json", "manifest.json", "manifest.sig"}
+    left_out = answer.json()["left_out"]
+    others = [layout(path).replace("\\\\", "/") for path in SENTENCES]
+    assert {*others} - {*left_out} <= {layout("README.md").replace("\\\\", "/"), *GOOD}
+
+
+def test_two_files_of_one_path_are_refused(owner: Person) -> None:
+    answer = send_form(owner.client, [*GOOD.items(), ("tokenizer.json", GOOD["tokenizer.json"])])
+    assert answer.status_code == 400 and "'tokenizer.json' is there twice" in answer.json()["error"]["message"]
+    for path in ("../config.json", "/etc/config.json", "a/../../config.json"):
+        answer = send_form(owner.client, [(path, GOOD["config.json"])])
+        assert answer.status_code == 400, path
+
+
 @pytest.mark.parametrize(
     "config",
     [

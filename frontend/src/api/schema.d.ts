@@ -34,7 +34,8 @@ export interface paths {
         /**
          * @description Upload a pretrained model: safetensors only, since other weight files can run code. The same name again
          *     makes its next version, unless the files are those of the newest one. Config, weights and tokenizer must belong
-         *     together; other files of a public repository are left out.
+         *     together; other files of a public repository are left out. The files' names may have folders: those beside the
+         *     config.json that has a model_type are the model's.
          */
         post: operations["uploadBaseModel"];
         delete?: never;

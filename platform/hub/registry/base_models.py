@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import fnmatch
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import IO, Any
 
 from django.conf import settings
@@ -71,11 +72,48 @@ def allowed(name: str) -> bool:
 
 @dataclass(frozen=True)
 class Source:
-    """A file on its way in. ``stream`` is binary and seekable."""
+    """A file on its way in. ``stream`` is binary and seekable; ``folder`` is where it lay, which is not kept."""
 
     name: str
     stream: IO[bytes]
     size: int
+    folder: str = ""
+
+    @property
+    def path(self) -> str:
+        return f"{self.folder}/{self.name}" if self.folder else self.name
+
+
+def of_the_model(sources: Iterable[Source]) -> list[Source]:
+    """The files beside the config.json that describes a model, without their folder. A repository of
+    sentence-transformers has a config.json and weights for each of its modules, and what sends a form may drop the
+    folders: then the config.json with a model_type is the model's, and the largest file of weights. Raises UserError.
+    """
+    placed = []
+    for source in sources:
+        folder, _, name = source.name.rpartition("/")
+        placed.append(replace(source, name=name, folder=folder))
+    configs = [source for source in placed if source.name == CONFIG and _describes_a_model(source)]
+    if not configs:
+        return [source for source in placed if not source.folder]
+    nearest = min(configs, key=lambda source: len(source.folder.split("/")) if source.folder else 0)
+    beside = [source for source in placed if source.folder == nearest.folder]
+    weights = max((source for source in beside if source.name == WEIGHTS), key=lambda item: item.size, default=None)
+    others = {
+        id(source)
+        for source in beside
+        if (source.name == CONFIG and not _describes_a_model(source))
+        or (source.name == WEIGHTS and source is not weights)
+    }
+    return [source for source in beside if id(source) not in others]
+
+
+def _describes_a_model(source: Source) -> bool:
+    """A config.json that is broken counts as one, so that what is wrong with it is said."""
+    try:
+        return "model_type" in _read_json(source, most=MAX_CONFIG_BYTES)
+    except UserError:
+        return True
 
 
 def split_names(names: Iterable[str]) -> tuple[list[str], list[str]]:
@@ -219,8 +257,11 @@ def add_base_model(
     The same files with the same title, licence and source as the newest version are that version. Raises UserError
     naming the file that is wrong, and TooLarge.
     """
-    names, left_out = split_names(item.name for item in sources)
+    given = [item.name for item in sources]
+    sources = of_the_model(sources)
+    names, _ = split_names(item.name for item in sources)
     sources = [item for item in sources if item.name in names]
+    left_out = [*(Counter(given) - Counter(item.path for item in sources)).elements()]
     config, facts = inspect(sources)
     total = sum(item.size for item in sources)
     if total > settings.BASE_MODEL_MAX_BYTES:

@@ -10,7 +10,6 @@ from django.core.files.uploadedfile import UploadedFile
 from django.db.models import QuerySet
 from drf_spectacular.utils import extend_schema
 from rest_framework import generics, serializers, status
-from rest_framework.parsers import MultiPartParser
 from rest_framework.request import Request
 from rest_framework.response import Response
 
@@ -18,6 +17,7 @@ from hub.accounts.actor import actor_of, workspace_of
 from hub.accounts.models import Role
 from hub.accounts.uploading import EditorsUpload
 from hub.core.errors import UserError
+from hub.registry.api.folders import FolderParser
 from hub.registry.api.models import shown_versions, with_newest
 from hub.registry.api.serializers import BaseModelSerializer
 from hub.registry.base_models import Source, add_base_model
@@ -63,7 +63,7 @@ class BaseModelsView(EditorsUpload, generics.ListAPIView[Model]):
     filterset_class = BaseModelFilter
     ordering_fields = ["name", "created_at"]
     queryset = Model.objects.none()
-    parser_classes = [MultiPartParser]
+    parser_classes = [FolderParser]
 
     @staticmethod
     def largest_body() -> int:
@@ -87,7 +87,8 @@ class BaseModelsView(EditorsUpload, generics.ListAPIView[Model]):
     def post(self, request: Request) -> Response:
         """Upload a pretrained model: safetensors only, since other weight files can run code. The same name again
         makes its next version, unless the files are those of the newest one. Config, weights and tokenizer must belong
-        together; other files of a public repository are left out."""
+        together; other files of a public repository are left out. The files' names may have folders: those beside the
+        config.json that has a model_type are the model's."""
         given = UploadSerializer(data=request.data)
         given.is_valid(raise_exception=True)
         data = given.validated_data
@@ -112,4 +113,4 @@ def _source(upload: UploadedFile[Any]) -> Source:
             Message("Each file needs a name."),
             details=[{"field": "files", "message": Message("a file without a name")}],
         )
-    return Source(upload.name, upload.file, upload.size)
+    return Source(getattr(upload, "path", upload.name), upload.file, upload.size)
