@@ -23,7 +23,7 @@ from jobs.models import Job
 from pst.config import TaskName, TrainSettings
 from pst.messages import Message, said
 from pst.plan import planner
-from pst.plan.families import max_tokens, source_room
+from pst.plan.families import ModelDescription
 from pst.plan.foreign import names_code
 from pst_client.contract import JobState, ModelRef, NodeProfile, Target
 
@@ -127,12 +127,10 @@ def plan_of(
         timing = planner.Timing(times, rows=target.on.rows, tokens=target.on.tokens)
     try:
         found = planner.plan(
-            base.version.config,
+            ModelDescription(base.version.config, task, num_labels),
             planner.Target(**target.model_dump(exclude={"on"})),
-            num_labels=num_labels,
             storage_dtype=settings.storage_dtype,
             settings=settings,
-            task=task,
             timing=timing,
         )
     except planner.BudgetError as error:
@@ -156,8 +154,9 @@ def check_targets(*, base: BaseModel, settings: TrainSettings, dataset: Dataset)
     if dataset.task != "generation":
         return
     limit = settings.max_target_length
-    context = None if base.version is None else max_tokens(base.version.config)
-    if base.version is not None and source_room(base.version.config, limit) < 2:
+    model = None if base.version is None else ModelDescription(base.version.config)
+    context = None if model is None else model.max_tokens
+    if model is not None and model.source_room(limit) < 2:
         message = Message(
             "max_target_length {limit} does not fit the model's context of {context} tokens, which also holds the "
             "source; lower it.",

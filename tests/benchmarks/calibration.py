@@ -24,6 +24,7 @@ from pst.config import TrainSettings
 from pst.layers.inject import calibrate, inject
 from pst.model.data import Row, equal_length_batches
 from pst.model.loading import load_tokenizer, matched_specs, open_model, read_config
+from pst.plan.families import ModelDescription
 from pst.training.trainer import CALIBRATED_AT_ONCE
 
 SAMPLE = Path(__file__).parents[2] / "platform/hub/datasets/samples/support_desk/train.csv"
@@ -43,7 +44,7 @@ def main() -> None:
     task = tasks.make("classification", ["a", "b"], load_tokenizer(options.base), 128, settings, config)
     rows = task.encode([Row(text, None) for text in texts[:: max(1, len(texts) // options.rows)][: options.rows]])
     model = open_model(options.base, "classification", ["a", "b"], 42).finish()
-    sites = inject(model, matched_specs(model, config, 2), settings)
+    sites = inject(model, matched_specs(model, ModelDescription(config, labels=2)), settings)
     layers = [site.layer for site in sites]
 
     def one_by_one() -> None:

@@ -44,7 +44,7 @@ from pst import pipeline
 from pst.layers.kernels.reference import Scales
 from pst.layers.linear import PSTLinear
 from pst.model.loading import Place
-from pst.plan.families import tensors
+from pst.plan.families import ModelDescription
 from pst.sparsity.masks import kept_count
 from tests.benchmarks.gpu_layer import SPARSITY, LoRA
 from tests.benchmarks.gpu_timing import machine, show
@@ -194,7 +194,7 @@ class Random:
     """A T5's random weights, each drawn on its device when it is asked for."""
 
     def __init__(self, config: dict[str, Any]) -> None:
-        self.shapes = {spec.name: spec.shape for spec in tensors(config, 0, "generation")}
+        self.shapes = {spec.name: spec.shape for spec in ModelDescription(config, "generation", 0).tensors}
         self.head, self.width = config["d_kv"], config["d_model"]
 
     def __contains__(self, name: object) -> bool:

@@ -80,7 +80,7 @@ def trainer_of(
         teacher = Teacher(model=BertForSequenceClassification(config).requires_grad_(False).to(device))  # type: ignore[arg-type]
     elif settings.distill and method != "dense":
         teacher = Teacher(logits=torch.randn(ROWS, len(LABELS)))
-    specs = families.tensors(config.to_dict(), len(LABELS))
+    specs = families.ModelDescription(config.to_dict(), labels=len(LABELS)).tensors
     model.to(device)  # type: ignore[arg-type]
     sites = inject(model, specs, settings)
     draw = random.Random(0)

@@ -60,7 +60,7 @@ def measure(way: str, rows: int, checkpointing: str) -> int:
 def predict(way: str, rows: int, checkpointing: str) -> dict[str, int]:
     config = BertConfig(**SIZES).to_dict()
     trainer = trainer_of(way, torch.device("cpu"), batch_size=rows, gradient_checkpointing=checkpointing)
-    specs, gpu = families.tensors(config, len(LABELS)), DEVICE.type == "cuda"
+    specs, gpu = families.ModelDescription(config, labels=len(LABELS)).tensors, DEVICE.type == "cuda"
     needs = training_memory(config, specs, trainer.settings, "classification", gpu=gpu)
     return {**vars(needs), "total": needs.total}
 

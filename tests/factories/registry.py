@@ -10,7 +10,7 @@ from uuid import UUID
 from hub.accounts.models import Workspace
 from hub.registry.models import ModelKind, ModelVersion
 from hub.registry.services import ensure_model, publish, store_blob, verify
-from pst.plan.families import tensors
+from pst.plan.families import ModelDescription
 from pst_client.contract import FileRef
 
 CONFIG = {"model_type": "bert", "architectures": ["BertForSequenceClassification"]}
@@ -50,7 +50,9 @@ def base_files(config: dict[str, Any] | None = None, tokens: int = 20, **changed
     """The files of a tiny base model that belong together; None leaves one out."""
     config = BASE if config is None else config
     weights = {
-        spec.name: ("F32", list(spec.shape), bytes(4 * spec.numel)) for spec in tensors(config, 2) if not spec.head
+        spec.name: ("F32", list(spec.shape), bytes(4 * spec.numel))
+        for spec in ModelDescription(config, labels=2).tensors
+        if not spec.head
     }
     found: dict[str, bytes | None] = {
         "config.json": json.dumps(config).encode(),

@@ -101,7 +101,7 @@ VALUES = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=9), inner, max_size=3),
     max_leaves=8,
 )
-NAMES = [*families.tensors(config_of("bert"), 2)]
+NAMES = [*families.ModelDescription(config_of("bert"), labels=2).tensors]
 NAMED = st.sampled_from([spec.name for spec in NAMES]) | st.text(max_size=9)
 CONFIG_KEYS = st.sampled_from([*BERT, *sorted(KEYS), "vocab_size", "id2label", "pad_token_id", "rope_parameters"])
 TENSORS = st.fixed_dictionaries(

@@ -18,14 +18,14 @@ from hub.accounts.models import Role
 from hub.core.errors import UserError
 from hub.registry.models import Model, ModelVersion
 from hub.registry.weights import MAX_HEADER_BYTES, read_header
-from pst.plan.families import tensors
+from pst.plan.families import ModelDescription
 from tests.factories.accounts import Person, bearer, node_secret, person
 from tests.factories.registry import BASE, base_files, safetensors, word_tokenizer
 
 pytestmark = pytest.mark.django_db
 URL = "/api/v1/base-models"
 GOOD = base_files()
-PARAMETERS = sum(spec.numel for spec in tensors(BASE, 2) if not spec.head)
+PARAMETERS = sum(spec.numel for spec in ModelDescription(BASE, labels=2).tensors if not spec.head)
 
 
 def configured(**changes: Any) -> dict[str, bytes | None]:
@@ -34,7 +34,7 @@ def configured(**changes: Any) -> dict[str, bytes | None]:
 
 def _sharded() -> dict[str, bytes | None]:
     """The weights in two files and their index."""
-    specs = [spec for spec in tensors(BASE, 2) if not spec.head]
+    specs = [spec for spec in ModelDescription(BASE, labels=2).tensors if not spec.head]
     places = {spec.name: f"model-{1 + number % 2}.safetensors" for number, spec in enumerate(specs)}
     found: dict[str, bytes | None] = {"model.safetensors": None}
     for file in set(places.values()):
@@ -74,7 +74,7 @@ def test_upload_and_list(owner: Person, outsider: Person) -> None:
     assert version.report["base_model"] == {
         "architecture": "BertForMaskedLM",
         "parameters": PARAMETERS,
-        "tensors": sum(1 for spec in tensors(BASE, 2) if not spec.head),
+        "tensors": sum(1 for spec in ModelDescription(BASE, labels=2).tensors if not spec.head),
         "dtypes": ["F32"],
         "weight_bytes": len(GOOD["model.safetensors"]),
     }
@@ -239,7 +239,7 @@ def test_two_files_of_one_path_are_refused(owner: Person) -> None:
     ],
 )
 def test_a_checkpoint_may_lack_the_model_s_prefix_or_have_it(owner: Person, config: dict[str, Any]) -> None:
-    specs = [spec for spec in tensors(config, 2) if not spec.head]
+    specs = [spec for spec in ModelDescription(config, labels=2).tensors if not spec.head]
     for name in ("bare", "whole"):
         weights = {
             spec.name if name == "whole" else spec.name.partition(".")[2]: (

@@ -18,6 +18,7 @@ from hub.registry.services import move_alias
 from hub.serving.models import Node
 from jobs.models import Job
 from pst.plan import planner
+from pst.plan.families import ModelDescription
 from tests.factories.accounts import Person, person
 from tests.factories.jobs import BERT, base_model, queued_job, ready_dataset, submission, worker
 
@@ -43,7 +44,7 @@ def test_submit(owner: Person) -> None:
     limits = ["max_nonzero_params", "max_bytes", "max_memory_bytes", "max_latency_ms", "min_speedup"]
     unset = dict.fromkeys([*limits, "groups", "on"])
     assert job["target"] == {"sparsity": 0.9, **unset}
-    expected = planner.plan(BERT, planner.Target(sparsity=0.9), num_labels=3)
+    expected = planner.plan(ModelDescription(BERT, labels=3), planner.Target(sparsity=0.9))
     assert job["plan"] == expected.to_dict()
     assert (job["queue_position"], job["workers_online"], job["waiting_for"]) == (1, 0, "no_worker_online")
     assert job["message"].startswith("No worker is online for the queue default")
@@ -139,7 +140,7 @@ def test_refused(owner: Person, change: dict[str, Any], code: str, field: str) -
 def test_a_budget_that_cannot_be_met_says_the_least(owner: Person) -> None:
     body = submission(owner, target={"max_nonzero_params": 10})
     message = refused(owner.client.post("/api/v1/jobs", body), 400, "budget_unreachable", "target.max_nonzero_params")
-    least = planner.plan(BERT, planner.Target(sparsity=0.99), num_labels=3).nonzero_params
+    least = planner.plan(ModelDescription(BERT, labels=3), planner.Target(sparsity=0.99)).nonzero_params
     assert f"{least:,}" in message
 
 
@@ -238,7 +239,7 @@ def test_estimate(owner: Person) -> None:
     base_model()
     body: dict[str, Any] = {"base_model": "base/tiny-bert", "target": {"max_bytes": 60_000}, "dataset": str(dataset.id)}
     answer = owner.client.post("/api/v1/estimates", body).json()
-    assert answer["plan"] == planner.plan(BERT, planner.Target(max_bytes=60_000), num_labels=3).to_dict()
+    assert answer["plan"] == planner.plan(ModelDescription(BERT, labels=3), planner.Target(max_bytes=60_000)).to_dict()
     assert answer["plan"]["sparse_bytes"] <= 60_000
     assert answer["seconds"] == {"estimate": None}
     assert answer["queue"] == {"name": "default", "position": 1, "workers_online": 0}

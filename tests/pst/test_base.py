@@ -16,7 +16,7 @@ from transformers import PreTrainedTokenizerFast, T5ForConditionalGeneration
 from pst.errors import PSTError
 from pst.export.structured import shrink
 from pst.model.loading import load_model, load_state, load_tokenizer, matched_specs, read_config, state_of
-from pst.plan.families import tensors
+from pst.plan.families import ModelDescription
 from tests.pst.tiny import CONFIGS, DECODERS, ENCODERS, TWO_STACKS, logits, save_folder, tiny
 
 
@@ -39,8 +39,8 @@ def test_every_family_loads_for_every_task_that_it_has(name: str, task: str, tmp
             load_model(folder, task, labels, 0)
         return
     model = load_model(folder, task, labels, 0)
-    matched_specs(model, read_config(folder), len(labels), task)
-    matched_specs(model, model.config.to_dict(), len(labels), task)
+    matched_specs(model, ModelDescription(read_config(folder), task, len(labels)))
+    matched_specs(model, ModelDescription(model.config.to_dict(), task, len(labels)))
     assert next(model.parameters()).dtype == torch.float32
     held = load_file(folder / "model.safetensors")
     state = model.state_dict()
@@ -65,7 +65,7 @@ def test_the_head_is_drawn_from_the_seed(name: str, tmp_path: Path) -> None:
     states = [load_model(folder, "multilabel", ["a", "b"], seed).state_dict() for seed in (0, 0, 1)]
     assert all(torch.equal(value, states[1][key]) for key, value in states[0].items())
     differing = {key for key, value in states[0].items() if not torch.equal(value, states[2][key])}
-    head = {spec.name for spec in tensors(read_config(folder), 2, "multilabel") if spec.head}
+    head = {spec.name for spec in ModelDescription(read_config(folder), "multilabel", 2).tensors if spec.head}
     assert differing == {key for key in head if key.endswith("weight")}  # a new bias is zero
 
 
@@ -108,7 +108,7 @@ def test_a_t5_with_an_lm_head_of_its_own_keeps_it(tmp_path: Path) -> None:
     model.eval()
     assert torch.equal(model.lm_head.weight, head) and not model.config.scale_decoder_outputs
     for values in (read_config(folder), model.config.to_dict()):
-        names = {spec.name for spec in matched_specs(model, values, 0, "generation")}
+        names = {spec.name for spec in matched_specs(model, ModelDescription(values, "generation", 0))}
         assert "lm_head.weight" in names and "encoder.embed_tokens.weight" not in names
     for part in (*model.encoder.block, *model.decoder.block):
         part.layer[-1].DenseReluDense.wo.weight.detach()[:, 5:9] = 0
@@ -116,7 +116,7 @@ def test_a_t5_with_an_lm_head_of_its_own_keeps_it(tmp_path: Path) -> None:
     small, messages = shrink(model, "generation")
     assert messages == ["4 of 48 neurons are removed from each layer of decoder.ffn and encoder.ffn."]
     torch.testing.assert_close(logits(small, "generation"), before, rtol=1e-5, atol=1e-5)
-    state = state_of(small, small.config.to_dict(), "generation")
+    state = state_of(small, ModelDescription(small.config.to_dict(), "generation"))
     assert "lm_head.weight" in state and "decoder.embed_tokens.weight" not in state
     written = tmp_path / "small"
     written.mkdir()
@@ -136,12 +136,12 @@ def test_a_state_without_repeated_tensors_can_be_put_back(name: str) -> None:
     with torch.no_grad():
         for parameter in source.parameters():
             parameter.mul_(2)
-    load_state(target, state_of(source, config, "generation"), config, "generation")
+    load_state(target, state_of(source, ModelDescription(config, "generation")), ModelDescription(config, "generation"))
     assert torch.equal(logits(target, "generation"), logits(source, "generation"))
-    state = state_of(source, config, "generation")
+    state = state_of(source, ModelDescription(config, "generation"))
     state.pop(list(state)[-1])
     with pytest.raises(RuntimeError, match="Missing key"):
-        load_state(target, state, config, "generation")
+        load_state(target, state, ModelDescription(config, "generation"))
 
 
 def broken(folder: Path, change: str) -> None:
@@ -169,7 +169,7 @@ def test_a_folder_that_is_no_safe_model_is_refused(change: str, tmp_path: Path) 
 
 def test_another_architecture_than_the_config_says_is_refused() -> None:
     with pytest.raises(PSTError, match="the first that differs is"):
-        matched_specs(tiny("bert"), {**CONFIGS["bert"], "intermediate_size": 40}, 3)
+        matched_specs(tiny("bert"), ModelDescription({**CONFIGS["bert"], "intermediate_size": 40}, labels=3))
 
 
 def test_a_tokenizer_of_sentencepiece_alone(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from pst.files.formats import write_sparse
 from pst.files.shards import write_shards
 from pst.layers.inject import inject, learning_rates, select_all
 from pst.model.loading import matched_specs, state_of
-from pst.plan.families import tensors, unit_families
+from pst.plan.families import ModelDescription
 from pst.plan.methods import METHODS
 from pst.plan.planner import ENGINE_OVERHEAD_BYTES, BudgetError, Plan, Target, plan
 from pst.plan.sizes import kept_count
@@ -50,22 +50,24 @@ def classifier(config: dict[str, Any], labels: int) -> Any:
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
 @pytest.mark.parametrize("sparsity", [0.5, 0.9, 0.99])
 def test_predicted_sizes_are_those_of_the_real_files(tmp_path: Path, dtype: str, sparsity: float) -> None:
-    planned = plan(CONFIG, Target(sparsity=sparsity), num_labels=7, storage_dtype=dtype)
+    planned = plan(ModelDescription(CONFIG, labels=7), Target(sparsity=sparsity), storage_dtype=dtype)
     state = {name: t.to(getattr(torch, dtype)) for name, t in classifier(CONFIG, 7).state_dict().items()}
-    for spec in tensors(CONFIG, 7):
+    for spec in ModelDescription(CONFIG, labels=7).tensors:
         if spec.group is not None:
             scores = state[spec.name].float().abs()
             mask = mask_of(scores, select(scores, kept_count(spec.numel, sparsity)))
             state[spec.name] = torch.where(mask, state[spec.name], 0.0)
     assert write_sparse(state, tmp_path) == planned.sparse_bytes
     index = json.loads((tmp_path / "index.json").read_text())["tensors"]
-    pruned = [index[spec.name]["bytes"] for spec in tensors(CONFIG, 7) if spec.group is not None]
+    pruned = [
+        index[spec.name]["bytes"] for spec in ModelDescription(CONFIG, labels=7).tensors if spec.group is not None
+    ]
     assert sum(group.bytes for group in planned.groups) == sum(pruned)
     assert write_shards(state, tmp_path / "model.safetensors") == planned.dense_bytes
 
 
 def test_counts_add_up() -> None:
-    planned = plan(CONFIG, Target(sparsity=0.9), num_labels=7)
+    planned = plan(ModelDescription(CONFIG, labels=7), Target(sparsity=0.9))
     model = classifier(CONFIG, 7)
     assert planned.total_params == sum(p.numel() for p in model.parameters())
     assert planned.prunable_params == sum(group.weights for group in planned.groups)
@@ -104,23 +106,25 @@ def test_the_plan_is_what_is_stored(tmp_path: Path, name: str, task: Any, change
     target = Target(sparsity=0.5 if settings.structure == "2:4" else 0.8)
     model = tiny(name, task, labels=labels or 3)
     config = model.config.to_dict()
-    planned = plan(config, target, num_labels=labels, storage_dtype=dtype, settings=settings, task=task)
+    planned = plan(ModelDescription(config, task, labels), target, storage_dtype=dtype, settings=settings)
 
-    specs = matched_specs(model, config, labels, task)
+    specs = matched_specs(model, ModelDescription(config, task, labels))
     sites = inject(model, specs, settings)
     if METHODS[settings.method].prunes:
-        select_all(sites, planned.sparsities(), "matrix", settings.structure, unit_families(config, task))
+        select_all(
+            sites, planned.sparsities(), "matrix", settings.structure, ModelDescription(config, task).unit_families
+        )
     storage = getattr(torch, dtype)
     merge(model, sites, storage)
     if settings.structure == "structured":  # otherwise what a mask empties by chance is not planned
         model, _ = shrink(model, task)
     config = model.config.to_dict()
-    storing = quantize(model, tensors(config, labels, task), settings, storage)
-    state = {key: value.to(storage) for key, value in state_of(model, config, task).items()}
+    storing = quantize(model, ModelDescription(config, task, labels).tensors, settings, storage)
+    state = {key: value.to(storage) for key, value in state_of(model, ModelDescription(config, task)).items()}
     assert write_sparse(state, tmp_path, storing) == planned.sparse_bytes
     index = json.loads((tmp_path / "index.json").read_text())["tensors"]
     for group in planned.groups:
-        held = [spec.name for spec in tensors(config, labels, task) if spec.group == group.name]
+        held = [spec.name for spec in ModelDescription(config, task, labels).tensors if spec.group == group.name]
         assert sum(index[key]["bytes"] for key in held) == group.bytes
         nonzeros = sum(int((state[key] != 0).sum()) for key in held)
         # Quantising rounds a few more weights to zero.
@@ -132,9 +136,9 @@ def test_the_plan_is_what_is_stored(tmp_path: Path, name: str, task: Any, change
 @pytest.mark.parametrize("structure", ["unstructured", "block_1x4"])
 def test_a_global_threshold_keeps_an_exact_number_of_each_group(structure: Any) -> None:
     settings = TrainSettings(method="magnitude", threshold="global", structure=structure)
-    planned = plan(CONFIG, Target(sparsity=0.9), num_labels=7, settings=settings)
+    planned = plan(ModelDescription(CONFIG, labels=7), Target(sparsity=0.9), settings=settings)
     model = classifier(CONFIG, 7)
-    sites = inject(model, tensors(CONFIG, 7), settings)
+    sites = inject(model, ModelDescription(CONFIG, labels=7).tensors, settings)
     select_all(sites, planned.sparsities(), "global", structure)
     for group in planned.groups:
         masks = [mask_of(site.layer.scores(), site.layer.selection) for site in sites if site.group == group.name]
@@ -147,7 +151,7 @@ BART = CONFIGS["bart"]
 
 
 def shares(config: dict[str, Any], settings: TrainSettings | None = None, **target: Any) -> dict[str, float]:
-    planned = plan(config, Target(**target), num_labels=0, settings=settings, task="generation")
+    planned = plan(ModelDescription(config, "generation", 0), Target(**target), settings=settings)
     return planned.sparsities()
 
 
@@ -162,21 +166,24 @@ def test_targets_by_group() -> None:
         "decoder.ffn": 0.3,
     }
     assert shares(BART, groups={"decoder.ffn": 0.3, "decoder": 0.9})["decoder.ffn"] == 0.3
-    planned = plan(CONFIG, Target(groups={"ffn": 0.9}), num_labels=3)
+    planned = plan(ModelDescription(CONFIG, labels=3), Target(groups={"ffn": 0.9}))
     assert (planned.sparsities(), planned.binding) == ({"attention": 0.0, "ffn": 0.9}, "groups")
     assert planned.groups[0].nonzeros == planned.groups[0].weights
 
 
 def test_a_limit_raises_the_named_groups_only() -> None:
-    loose = plan(CONFIG, Target(groups={"ffn": 0.6}), num_labels=3)
-    tight = plan(CONFIG, Target(groups={"ffn": 0.9}), num_labels=3)
-    found = plan(CONFIG, Target(groups={"ffn": 0.6}, max_bytes=tight.sparse_bytes), num_labels=3)
+    loose = plan(ModelDescription(CONFIG, labels=3), Target(groups={"ffn": 0.6}))
+    tight = plan(ModelDescription(CONFIG, labels=3), Target(groups={"ffn": 0.9}))
+    found = plan(ModelDescription(CONFIG, labels=3), Target(groups={"ffn": 0.6}, max_bytes=tight.sparse_bytes))
     assert (found.binding, found.sparsities()["attention"]) == ("max_bytes", 0.0)
     assert loose.sparse_bytes > tight.sparse_bytes >= found.sparse_bytes
     assert found.sparsities()["ffn"] == pytest.approx(0.9, abs=1e-2)
-    assert plan(CONFIG, Target(groups={"ffn": 0.9}, max_bytes=loose.sparse_bytes), num_labels=3).binding == "groups"
+    assert (
+        plan(ModelDescription(CONFIG, labels=3), Target(groups={"ffn": 0.9}, max_bytes=loose.sparse_bytes)).binding
+        == "groups"
+    )
     with pytest.raises(BudgetError, match=r"max_bytes: .* at 99% sparsity"):
-        plan(CONFIG, Target(groups={"ffn": 0.6}, max_bytes=tight.sparse_bytes // 2), num_labels=3)
+        plan(ModelDescription(CONFIG, labels=3), Target(groups={"ffn": 0.6}, max_bytes=tight.sparse_bytes // 2))
 
 
 def test_structured_needs_one_size_where_the_config_has_one_entry() -> None:
@@ -191,29 +198,29 @@ def test_structured_needs_one_size_where_the_config_has_one_entry() -> None:
 
 def test_structured_says_what_stays_dense() -> None:
     settings = TrainSettings(structure="structured")
-    planned = plan(CONFIG, Target(sparsity=0.9), num_labels=3, settings=settings)
+    planned = plan(ModelDescription(CONFIG, labels=3), Target(sparsity=0.9), settings=settings)
     assert planned.sparsities() == {"attention": 0.0, "ffn": 0.9}
     [note] = planned.notes
     assert note.startswith("structured can't prune attention, because the config of bert can't say fewer heads")
     assert planned.groups[1].nonzeros == 3 * 2 * 64 * 13  # of 128 neurons 13 stay
-    assert plan(CONFIGS["llama"], Target(sparsity=0.9), num_labels=3, settings=settings).notes == []
+    assert plan(ModelDescription(CONFIGS["llama"], labels=3), Target(sparsity=0.9), settings=settings).notes == []
     with pytest.raises(BudgetError, match="can't say fewer heads; leave 'attention' out"):
-        plan(CONFIG, Target(groups={"attention": 0.9}), num_labels=3, settings=settings)
+        plan(ModelDescription(CONFIG, labels=3), Target(groups={"attention": 0.9}), settings=settings)
 
 
 def test_two_of_four_is_half() -> None:
     settings = TrainSettings(structure="2:4")
-    half = plan(CONFIG, Target(sparsity=0.5), num_labels=3, settings=settings)
+    half = plan(ModelDescription(CONFIG, labels=3), Target(sparsity=0.5), settings=settings)
     assert half.sparsity == 0.5
-    least = plan(CONFIG, Target(max_bytes=half.sparse_bytes), num_labels=3, settings=settings)
+    least = plan(ModelDescription(CONFIG, labels=3), Target(max_bytes=half.sparse_bytes), settings=settings)
     assert (least.sparsities(), least.binding) == ({"attention": 0.5, "ffn": 0.5}, "max_bytes")
     with pytest.raises(BudgetMet):
-        plan(CONFIG, Target(max_bytes=10**9), num_labels=3, settings=settings)
+        plan(ModelDescription(CONFIG, labels=3), Target(max_bytes=10**9), settings=settings)
     with pytest.raises(BudgetError, match="at 50% sparsity"):
-        plan(CONFIG, Target(max_bytes=half.sparse_bytes - 1), num_labels=3, settings=settings)
+        plan(ModelDescription(CONFIG, labels=3), Target(max_bytes=half.sparse_bytes - 1), settings=settings)
     for target, field in ((Target(sparsity=0.9), "sparsity"), (Target(groups={"ffn": 0.9}), "groups")):
         with pytest.raises(BudgetError, match="2:4 removes exactly half of the weights") as caught:
-            plan(CONFIG, target, num_labels=3, settings=settings)
+            plan(ModelDescription(CONFIG, labels=3), target, settings=settings)
         assert caught.value.field == field
 
 
@@ -221,14 +228,16 @@ def test_two_of_four_is_half() -> None:
 @pytest.mark.parametrize("name", ["bert", "gpt2", "llama", "t5", "bart"])
 def test_nothing_is_ever_left_empty(structure: Any, name: str) -> None:
     share = 0.5 if structure == "2:4" else 0.99
-    planned = plan(CONFIGS[name], Target(sparsity=share), num_labels=2, settings=TrainSettings(structure=structure))
+    planned = plan(
+        ModelDescription(CONFIGS[name], labels=2), Target(sparsity=share), settings=TrainSettings(structure=structure)
+    )
     assert all(group.nonzeros >= group.matrices for group in planned.groups)
 
 
 @pytest.mark.parametrize(("task", "labels"), [("classification", 1), ("multilabel", 0), ("regression", 2)])
 def test_a_task_has_its_number_of_labels(task: str, labels: int) -> None:
     with pytest.raises(BudgetError) as caught:
-        plan(CONFIG, Target(sparsity=0.9), num_labels=labels, task=task)
+        plan(ModelDescription(CONFIG, task, labels), Target(sparsity=0.9))
     assert caught.value.field == "num_labels"
 
 
@@ -236,9 +245,9 @@ def test_a_task_has_its_number_of_labels(task: str, labels: int) -> None:
 @pytest.mark.parametrize("norms", [False, True])
 def test_trainable_parameters_are_those_of_the_method(method: Any, norms: bool) -> None:
     settings = TrainSettings(method=method, update_rank=5, score_rank=3, train_norms=norms)
-    planned = plan(CONFIG, Target(sparsity=0.9), num_labels=7, settings=settings)
+    planned = plan(ModelDescription(CONFIG, labels=7), Target(sparsity=0.9), settings=settings)
     model = classifier(CONFIG, 7)
-    specs = tensors(CONFIG, 7)
+    specs = ModelDescription(CONFIG, labels=7).tensors
     inject(model, specs, settings)
     rates = learning_rates(model, specs, settings)
     assert planned.trainable_params == sum(p.numel() for name, p in model.named_parameters() if name in rates)
@@ -249,7 +258,7 @@ def test_training_needs_what_its_dense_phase_does_too() -> None:
     def needed(method: Method, **changes: Any) -> Plan:
         ranks = {"update_rank": 1, "score_rank": 1}
         settings = TrainSettings(method=method, max_length=4, batch_size=1, **ranks, **changes)
-        return plan(CONFIG, Target(sparsity=0.9), num_labels=7, settings=settings)
+        return plan(ModelDescription(CONFIG, labels=7), Target(sparsity=0.9), settings=settings)
 
     dense, alone = needed("dense"), needed("pst", compare_dense=False, distill=False)
     both = needed("pst", distill=False)
@@ -259,19 +268,22 @@ def test_training_needs_what_its_dense_phase_does_too() -> None:
 
 @pytest.mark.parametrize("limit,attribute", [("max_nonzero_params", "nonzero_params"), ("max_bytes", "sparse_bytes")])
 def test_a_budget_is_kept_with_the_least_sparsity(limit: str, attribute: str) -> None:
-    wanted = getattr(plan(CONFIG, Target(sparsity=0.8), num_labels=7), attribute)
-    planned = plan(CONFIG, Target(**{limit: wanted}), num_labels=7)
+    wanted = getattr(plan(ModelDescription(CONFIG, labels=7), Target(sparsity=0.8)), attribute)
+    planned = plan(ModelDescription(CONFIG, labels=7), Target(**{limit: wanted}))
     assert getattr(planned, attribute) <= wanted
     assert planned.binding == limit
     assert planned.sparsity == pytest.approx(0.8, abs=2e-3)
 
 
 def test_the_tightest_limit_binds() -> None:
-    loose = plan(CONFIG, Target(sparsity=0.6), num_labels=7)
-    tight = plan(CONFIG, Target(sparsity=0.9), num_labels=7)
-    both = plan(CONFIG, Target(sparsity=0.6, max_bytes=tight.sparse_bytes), num_labels=7)
+    loose = plan(ModelDescription(CONFIG, labels=7), Target(sparsity=0.6))
+    tight = plan(ModelDescription(CONFIG, labels=7), Target(sparsity=0.9))
+    both = plan(ModelDescription(CONFIG, labels=7), Target(sparsity=0.6, max_bytes=tight.sparse_bytes))
     assert (both.binding, both.sparse_bytes <= tight.sparse_bytes) == ("max_bytes", True)
-    assert plan(CONFIG, Target(sparsity=0.95, max_bytes=loose.sparse_bytes), num_labels=7).binding == "sparsity"
+    assert (
+        plan(ModelDescription(CONFIG, labels=7), Target(sparsity=0.95, max_bytes=loose.sparse_bytes)).binding
+        == "sparsity"
+    )
 
 
 @pytest.mark.parametrize("limit", ["max_nonzero_params", "max_bytes", "max_memory_bytes"])
@@ -280,24 +292,33 @@ def test_a_budget_that_the_dense_model_meets_is_refused_in_words(limit: str, str
     budget: dict[str, Any] = {limit: 10**9}
     settings = TrainSettings(structure=structure)
     with pytest.raises(BudgetMet, match="nothing would be removed, since the dense model meets this already") as caught:
-        plan(CONFIG, Target(**budget), num_labels=7, settings=settings)
+        plan(ModelDescription(CONFIG, labels=7), Target(**budget), settings=settings)
     assert caught.value.field == limit
     # Beside a sparsity it is one more limit, which holds.
-    assert plan(CONFIG, Target(sparsity=0.9, **budget), num_labels=7, settings=settings).binding == "sparsity"
+    assert (
+        plan(ModelDescription(CONFIG, labels=7), Target(sparsity=0.9, **budget), settings=settings).binding
+        == "sparsity"
+    )
 
 
 def test_a_memory_budget_names_the_structure_that_it_needs_and_what_that_brings() -> None:
-    planned = plan(CONFIG, Target(sparsity=0.9), num_labels=7)
+    planned = plan(ModelDescription(CONFIG, labels=7), Target(sparsity=0.9))
     assert planned.memory_bytes == planned.dense_memory_bytes
-    smallest = plan(CONFIG, Target(sparsity=0.99), num_labels=7, settings=TrainSettings(structure="structured"))
+    smallest = plan(
+        ModelDescription(CONFIG, labels=7), Target(sparsity=0.99), settings=TrainSettings(structure="structured")
+    )
     for asked in (planned.memory_bytes, planned.memory_bytes - 1, 1000):
         with pytest.raises(
             BudgetError, match=r"; structure 'structured' makes the matrices themselves smaller"
         ) as caught:
-            plan(CONFIG, Target(max_memory_bytes=asked), num_labels=7)
+            plan(ModelDescription(CONFIG, labels=7), Target(max_memory_bytes=asked))
         assert caught.value.remedy is not None and f"{smallest.memory_bytes:,} bytes" in caught.value.remedy
     with pytest.raises(BudgetError) as caught:
-        plan(CONFIG, Target(max_memory_bytes=1000), num_labels=7, settings=TrainSettings(structure="structured"))
+        plan(
+            ModelDescription(CONFIG, labels=7),
+            Target(max_memory_bytes=1000),
+            settings=TrainSettings(structure="structured"),
+        )
     assert caught.value.remedy is None
 
 
@@ -305,10 +326,12 @@ def test_a_memory_budget_names_the_structure_that_it_needs_and_what_that_brings(
 @pytest.mark.parametrize("quantize", [False, True])
 def test_the_rows_add_up_to_the_file_and_embeddings_in_8_bits_are_predicted(structure: Any, quantize: bool) -> None:
     settings = TrainSettings(structure=structure, quantize=quantize)
-    planned = plan(CONFIG, Target(sparsity=0.9), num_labels=7, settings=settings)
+    planned = plan(ModelDescription(CONFIG, labels=7), Target(sparsity=0.9), settings=settings)
     assert planned.fixed_bytes + sum(group.bytes for group in planned.groups) == planned.sparse_bytes
     assert 0 < planned.fixed_bytes < planned.sparse_bytes
-    stored = plan(CONFIG, Target(sparsity=0.9), num_labels=7, settings=replace(settings, embedding_storage="int8"))
+    stored = plan(
+        ModelDescription(CONFIG, labels=7), Target(sparsity=0.9), settings=replace(settings, embedding_storage="int8")
+    )
     assert planned.int8_embeddings_bytes == stored.sparse_bytes < planned.sparse_bytes
     assert stored.int8_embeddings_bytes is None
 
@@ -317,9 +340,9 @@ def test_the_rows_add_up_to_the_file_and_embeddings_in_8_bits_are_predicted(stru
 def test_an_impossible_budget_says_what_the_least_is(limit: str) -> None:
     small: dict[str, Any] = {limit: 1000}
     with pytest.raises(BudgetError) as caught:
-        plan(CONFIG, Target(**small), num_labels=7)
+        plan(ModelDescription(CONFIG, labels=7), Target(**small))
     attribute = {"max_nonzero_params": "nonzero_params", "max_bytes": "sparse_bytes"}.get(limit, "memory_bytes")
-    least = getattr(plan(CONFIG, Target(sparsity=0.99), num_labels=7), attribute)
+    least = getattr(plan(ModelDescription(CONFIG, labels=7), Target(sparsity=0.99)), attribute)
     assert caught.value.field == limit
     assert f"{least:,}" in caught.value.message
     unit = "M parameters" if limit == "max_nonzero_params" else "MB"
@@ -328,7 +351,7 @@ def test_an_impossible_budget_says_what_the_least_is(limit: str) -> None:
     written = round(float(said[1].replace(",", "")) * 10**6)  # what a form that asks for MB makes of it
     assert least <= written < least + 1000
     if limit != "max_memory_bytes":
-        assert plan(CONFIG, Target(**{limit: written}), num_labels=7).reached
+        assert plan(ModelDescription(CONFIG, labels=7), Target(**{limit: written})).reached
 
 
 @pytest.mark.parametrize(
@@ -354,27 +377,27 @@ def test_an_impossible_budget_says_what_the_least_is(limit: str) -> None:
 )
 def test_bad_targets_name_their_field(target: Target, field: str) -> None:
     with pytest.raises(BudgetError) as caught:
-        plan(CONFIG, target, num_labels=7)
+        plan(ModelDescription(CONFIG, labels=7), target)
     assert caught.value.field == field
 
 
 @pytest.mark.parametrize("config", [{}, {"model_type": "mamba"}, {"model_type": ["bert"]}])
 def test_unknown_architectures_are_told_the_known_ones(config: dict[str, Any]) -> None:
     with pytest.raises(BudgetError, match=r"known are bart, bert, camembert, distilbert"):
-        plan(config, Target(sparsity=0.9), num_labels=2)
+        plan(ModelDescription(config, labels=2), Target(sparsity=0.9))
 
 
 @pytest.mark.parametrize("value", [None, 0, "64", True, 1.5])
 def test_a_config_without_its_sizes_is_refused(value: Any) -> None:
     with pytest.raises(BudgetError, match="hidden_size"):
-        plan({**CONFIG, "hidden_size": value}, Target(sparsity=0.9), num_labels=2)
+        plan(ModelDescription({**CONFIG, "hidden_size": value}, labels=2), Target(sparsity=0.9))
 
 
 def test_dense_runs_prune_nothing_and_say_whether_the_budget_holds() -> None:
     settings = TrainSettings(method="dense")
 
     def dense(**target: Any) -> Plan:
-        return plan(CONFIG, Target(**target), num_labels=7, settings=settings)
+        return plan(ModelDescription(CONFIG, labels=7), Target(**target), settings=settings)
 
     assert not dense(sparsity=0.9).reached
     assert dense(sparsity=0.9).sparsity == 0.0

@@ -26,7 +26,7 @@ from pst.files.encodings import bits
 from pst.files.formats import expand, narrowed, read_sparse
 from pst.layers.inject import inject, select_all
 from pst.model.loading import load_model, matched_specs, read_config, state_of
-from pst.plan.families import TensorSpec, groups, tensors, unit_families
+from pst.plan.families import ModelDescription, TensorSpec
 from tests.pst.conftest import LABELS, write_base
 from tests.pst.tiny import CONFIGS, logits, save_folder
 
@@ -41,10 +41,10 @@ def published(
     labels = [] if task == "generation" else LABELS
     storage = getattr(torch, settings.storage_dtype)
     model, config = load_model(base, task, labels, 0), read_config(base)
-    specs = matched_specs(model, config, len(labels), task)
+    specs = matched_specs(model, ModelDescription(config, task, len(labels)))
     sites = inject(model, specs, settings)
-    families = unit_families(config, task)
-    select_all(sites, dict.fromkeys(groups(config), sparsity), "matrix", settings.structure, families)
+    families = ModelDescription(config, task).unit_families
+    select_all(sites, dict.fromkeys(ModelDescription(config).groups, sparsity), "matrix", settings.structure, families)
     matrices = merge(model, sites, storage)
     model, _ = shrink(model, task, settings.structure)
     storing = quantize(model, specs, settings, storage)
@@ -130,7 +130,7 @@ def test_structured_models_are_really_smaller(name: str, tmp_path: Path) -> None
     model, _, matrices, _ = published(base, tmp_path / "out", "classification", settings, 0.5)
     check_folder(model, tmp_path / "out", "classification")
     before, after = load_file(base / "model.safetensors"), load_file(tmp_path / "out/model.safetensors")
-    shapes = {spec.name: spec.shape for spec in tensors(read_config(tmp_path / "out"), 3)}
+    shapes = {spec.name: spec.shape for spec in ModelDescription(read_config(tmp_path / "out"), labels=3).tensors}
     assert {key: tuple(tensor.shape) for key, tensor in after.items()} == shapes
     assert sum(t.numel() for t in after.values()) < sum(t.numel() for t in before.values())
     assert any(0.4 < matrix.sparsity < 0.6 for matrix in matrices)
@@ -142,7 +142,7 @@ def test_rounding(base: Path, storage: Any) -> None:
     dtype = getattr(torch, storage)
     settings = TrainSettings(method="magnitude", quantize=True, embedding_storage="int8", storage_dtype=storage)
     model = load_model(base, "classification", LABELS, 0)
-    specs = matched_specs(model, read_config(base), 3)
+    specs = matched_specs(model, ModelDescription(read_config(base), labels=3))
     name = "bert.encoder.layer.0.intermediate.dense.weight"
     weight = model.get_parameter(name)
     with torch.no_grad():
@@ -167,7 +167,7 @@ def test_rounding(base: Path, storage: Any) -> None:
 
 def test_narrow_embeddings_change_nothing_where_all_is_narrow(base: Path) -> None:
     model = load_model(base, "classification", LABELS, 0)
-    specs = matched_specs(model, read_config(base), 3)
+    specs = matched_specs(model, ModelDescription(read_config(base), labels=3))
     settings = TrainSettings(method="magnitude", embedding_storage="bfloat16", storage_dtype="float16")
     assert quantize(model, specs, settings, torch.float16) == {}
 
@@ -177,7 +177,7 @@ def test_a_model_stored_element_by_element(tmp_path: Path) -> None:
     model = load_model(base, "classification", LABELS, 0)
     sizes = huggingface.export(model, base, LABELS, torch.float32, 16, tmp_path / "out")
     check_folder(model.eval(), tmp_path / "out", "classification")
-    assert state_of(model, read_config(base)).keys() == read_sparse(tmp_path / "out/sparse").keys()
+    assert state_of(model, ModelDescription(read_config(base))).keys() == read_sparse(tmp_path / "out/sparse").keys()
     assert AutoTokenizer.from_pretrained(tmp_path / "out").model_max_length == 16
     assert sizes.expanded == (tmp_path / "out/model.safetensors").stat().st_size
 

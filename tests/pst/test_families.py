@@ -11,7 +11,7 @@ from transformers.pytorch_utils import Conv1D
 
 from pst.errors import BudgetError
 from pst.model.loading import matched_specs, state_of
-from pst.plan.families import FAMILIES, blocks, groups, max_tokens, tensors, tied, unit_families
+from pst.plan.families import FAMILIES, ModelDescription
 from pst.plan.planner import Target, plan
 from tests.pst.tiny import CONFIGS, DECODERS, ENCODERS, TWO_STACKS, tiny
 
@@ -29,8 +29,8 @@ def test_the_table_is_the_real_model(name: str, task: str, source: str) -> None:
     """From the config as a folder may state it, with defaults left out, and as transformers writes it."""
     model = tiny(name, task, labels=5)
     config = CONFIGS[name] if source == "short" else model.config.to_dict()
-    specs = matched_specs(model, config, 5, task)
-    state = state_of(model, config, task)
+    specs = matched_specs(model, ModelDescription(config, task, 5))
+    state = state_of(model, ModelDescription(config, task))
     assert {spec.name: spec.shape for spec in specs} == {key: tuple(value.shape) for key, value in state.items()}
     assert len({spec.name for spec in specs}) == len(specs)
     parameters = {tensor.data_ptr(): tensor.numel() for tensor in model.parameters()}
@@ -47,7 +47,7 @@ def test_the_table_is_the_real_model(name: str, task: str, source: str) -> None:
 @pytest.mark.parametrize("name", CONFIGS)
 def test_groups_hold_every_map_of_the_blocks_and_nothing_else(name: str) -> None:
     model = tiny(name)
-    specs = tensors(CONFIGS[name], 3)
+    specs = ModelDescription(CONFIGS[name], labels=3).tensors
     pruned = {spec.name for spec in specs if spec.group is not None}
     layers = {
         key
@@ -56,7 +56,7 @@ def test_groups_hold_every_map_of_the_blocks_and_nothing_else(name: str) -> None
         and any(part.isdigit() for part in key.split("."))  # inside a numbered block
     }
     assert pruned == {f"{key}.weight" for key in layers}
-    assert {spec.group for spec in specs if spec.group} == set(groups(CONFIGS[name]))
+    assert {spec.group for spec in specs if spec.group} == set(ModelDescription(CONFIGS[name]).groups)
     if name in TWO_STACKS:
         assert all((".decoder." in spec.name) == spec.group.startswith("decoder.") for spec in specs if spec.group)
 
@@ -66,20 +66,20 @@ def test_the_head_is_what_the_bare_model_lacks(name: str, task: str) -> None:
     """The task head is new (or a pooler): all other tensors come from the pretrained model."""
     model = tiny(name)
     bare = {f"{model.base_model_prefix}.{key}" for key in model.base_model.state_dict()}
-    head = {spec.name for spec in tensors(CONFIGS[name], 3) if spec.head}
+    head = {spec.name for spec in ModelDescription(CONFIGS[name], labels=3).tensors if spec.head}
     assert {key for key in head if "pooler" not in key} == set(model.state_dict()) - bare
     assert head
 
 
 def test_an_lm_head_is_no_task_head() -> None:
     for name in (*DECODERS, *TWO_STACKS):
-        assert not any(spec.head for spec in tensors(CONFIGS[name], 0, "generation"))
+        assert not any(spec.head for spec in ModelDescription(CONFIGS[name], "generation", 0).tensors)
 
 
 @pytest.mark.parametrize("name", ENCODERS)
 def test_encoders_do_not_generate(name: str) -> None:
     with pytest.raises(BudgetError, match="no head for generation; those that have are bart, gpt2, llama"):
-        tensors(CONFIGS[name], 0, "generation")
+        _ = ModelDescription(CONFIGS[name], "generation", 0).tensors
 
 
 @pytest.mark.parametrize(
@@ -87,7 +87,7 @@ def test_encoders_do_not_generate(name: str) -> None:
     [("bert", 40), ("roberta", 38), ("mpnet", 38), ("distilbert", 40), ("gpt2", 40), ("llama", 40), ("bart", 40)],
 )
 def test_the_longest_input_fits_and_one_more_does_not(name: str, expected: int) -> None:
-    assert max_tokens(CONFIGS[name]) == expected
+    assert ModelDescription(CONFIGS[name]).max_tokens == expected
     model = tiny(name)
 
     def run(length: int) -> Any:
@@ -101,13 +101,13 @@ def test_the_longest_input_fits_and_one_more_does_not(name: str, expected: int) 
 
 
 def test_relative_positions_have_no_end() -> None:
-    assert max_tokens(CONFIGS["t5"]) > 10**6
+    assert ModelDescription(CONFIGS["t5"]).max_tokens > 10**6
 
 
 @pytest.mark.parametrize(("name", "task"), GENERATORS)
 def test_tied_names_share_memory(name: str, task: str) -> None:
     state = tiny(name, task).state_dict()
-    aliases = tied(CONFIGS[name], task)
+    aliases = ModelDescription(CONFIGS[name], task).tied
     shared = {key for key, value in state.items() if sum(value.data_ptr() == v.data_ptr() for v in state.values()) > 1}
     assert shared == set(aliases) | set(aliases.values())
 
@@ -120,8 +120,8 @@ HEADS_CAN_GO = {"llama", "llama-tied", "llama-biased", "mistral", "qwen2", "qwen
 def test_unit_families_cover_their_matrices_evenly(name: str, task: str) -> None:
     if task == "generation" and name in ENCODERS:
         return
-    specs = {spec.name: spec for spec in tensors(CONFIGS[name], 3, task)}
-    families = unit_families(CONFIGS[name], task)
+    specs = {spec.name: spec for spec in ModelDescription(CONFIGS[name], task, 3).tensors}
+    families = ModelDescription(CONFIGS[name], task).unit_families
     members = [(member, axis) for family in families for member, axis in family.members]
     assert len(set(members)) == len(members)
     assert len({family.name for family in families}) == len(families)
@@ -139,16 +139,16 @@ def test_unit_families_cover_their_matrices_evenly(name: str, task: str) -> None
 def test_the_number_of_heads_is_one_that_the_config_can_say() -> None:
     # 12 heads of 4 over hidden 48 in 6 groups of 2; LLaMA wants heads to divide the hidden size.
     config = {**CONFIGS["llama"], "num_attention_heads": 12, "num_key_value_heads": 6}
-    family = next(found for found in unit_families(config) if found.kind == "heads")
+    family = next(found for found in ModelDescription(config).unit_families if found.kind == "heads")
     assert [family.kept(share) for share in (0.0, 0.2, 0.5, 0.9, 0.99)] == [6, 6, 3, 1, 1]
     assert family.least(5) == 6  # ten heads do not divide 48
     assert family.changes(3) == {"num_key_value_heads": 3, "num_attention_heads": 6, "head_dim": 4}
-    neurons = next(found for found in unit_families(config) if found.kind == "ffn")
+    neurons = next(found for found in ModelDescription(config).unit_families if found.kind == "ffn")
     assert [neurons.kept(share) for share in (0.0, 0.5, 0.9, 0.99, 0.999)] == [40, 20, 4, 1, 1]
 
 
 def test_t5_keeps_the_same_heads_within_a_stack() -> None:
-    families = unit_families(CONFIGS["t5"], "generation")
+    families = ModelDescription(CONFIGS["t5"], "generation").unit_families
     heads = [(family.layer, family.group, len(family.parts)) for family in families if family.kind == "heads"]
     cross = [(layer, "decoder.attention", 1) for layer in range(3)]
     assert sorted(heads) == sorted([*cross, (-1, "encoder.attention", 2), (-1, "decoder.attention", 3)])
@@ -158,17 +158,17 @@ def test_t5_keeps_the_same_heads_within_a_stack() -> None:
 @pytest.mark.parametrize(("name", "key"), [("t5", "d_model"), ("bart", "encoder_layers"), ("llama", "hidden_size")])
 def test_a_config_without_its_sizes_is_refused(name: str, key: str, value: Any) -> None:
     with pytest.raises(BudgetError, match=key):
-        tensors({**CONFIGS[name], key: value}, 2)
+        _ = ModelDescription({**CONFIGS[name], key: value}, labels=2).tensors
 
 
 def test_heads_that_do_not_divide_are_refused() -> None:
     with pytest.raises(BudgetError, match="5 attention heads, which do not divide 32"):
-        blocks({**CONFIGS["bert"], "num_attention_heads": 5})
+        _ = ModelDescription({**CONFIGS["bert"], "num_attention_heads": 5}).blocks
 
 
 def test_an_unknown_task_is_refused() -> None:
     with pytest.raises(BudgetError, match="must be one of classification, regression"):
-        tensors(CONFIGS["bert"], 2, "translation")
+        _ = ModelDescription(CONFIGS["bert"], "translation", 2).tensors
 
 
 @pytest.mark.parametrize(
@@ -188,5 +188,5 @@ def test_a_number_beyond_all_bounds_is_refused_at_once(kind: str, key: str) -> N
     config = {**tiny(kind).config.to_dict(), key: 10**8}
     begin = time.monotonic()
     with pytest.raises(BudgetError, match=f"gives {key} as 100000000"):
-        plan(config, Target(sparsity=0.9), num_labels=2)
+        plan(ModelDescription(config, labels=2), Target(sparsity=0.9))
     assert time.monotonic() - begin < 1

@@ -14,7 +14,7 @@ from transformers.pytorch_utils import Conv1D
 from pst.config import Method, Structure, TrainSettings
 from pst.export.merge import merge
 from pst.layers.inject import LAYERS, Site, begin_step, calibrate, frozen, inject, learning_rates, select_all
-from pst.plan.families import TensorSpec, tensors, unit_families
+from pst.plan.families import ModelDescription, TensorSpec
 from pst.plan.methods import METHODS, trainable_total
 from pst.sparsity.masks import mask_of
 from tests.pst.tiny import logits, tiny, tokens
@@ -31,7 +31,7 @@ def settings_of(method: Method, **changes: Any) -> TrainSettings:
 def injected(name: str, method: Method, **changes: Any) -> tuple[Any, list[TensorSpec], list[Site]]:
     """A tiny model with the method's layers, ready to be pruned."""
     model = tiny(name)
-    specs = tensors(model.config.to_dict(), 3)
+    specs = ModelDescription(model.config.to_dict(), labels=3).tensors
     sites = inject(model, specs, settings_of(method, **changes))
     calibrate(model, sites, [tokens(1, 6), tokens(1, 4)])
     return model, specs, sites
@@ -96,7 +96,7 @@ def test_every_structure_and_threshold_trains(method: Method, structure: str, th
     stir(model, method)
     rates = learning_rates(model, specs, settings_of(method))
     before = {name: p.detach().clone() for name, p in model.named_parameters() if name in rates}
-    families = unit_families(model.config.to_dict())
+    families = ModelDescription(model.config.to_dict()).unit_families
     model.train()
     optimizer = torch.optim.SGD([p for name, p in model.named_parameters() if name in rates], lr=0.1)
     for final in (False, True):
@@ -141,7 +141,7 @@ def test_what_is_trained_and_how_fast(method: Method, name: str, train_norms: bo
         gate_learning_rate=5e-2,
     )
     model = tiny(name)
-    specs = tensors(model.config.to_dict(), 3)
+    specs = ModelDescription(model.config.to_dict(), labels=3).tensors
     inject(model, specs, settings)
     rates = learning_rates(model, specs, settings)
     sizes = {path: parameter.numel() for path, parameter in model.named_parameters()}
@@ -199,7 +199,7 @@ def test_rows_of_one_length_are_calibrated_at_once_and_weights_masked_once(
 ) -> None:
     """The statistics are those of rows one by one; what it costs is counted."""
     model = tiny(name)
-    sites = inject(model, tensors(model.config.to_dict(), 3), settings_of(method))
+    sites = inject(model, ModelDescription(model.config.to_dict(), labels=3).tensors, settings_of(method))
     inputs = [tokens(3, length) for length in (6, 4, 9)]
     for each in inputs if name == "t5" else ():
         each["input_ids"][:, -1] = 1  # its end of the text
@@ -233,7 +233,7 @@ def test_rows_of_one_length_are_calibrated_at_once_and_weights_masked_once(
 def test_the_dense_model_is_left_alone() -> None:
     model = tiny("gpt2")
     before = copy.deepcopy(model.state_dict())
-    specs = tensors(model.config.to_dict(), 3)
+    specs = ModelDescription(model.config.to_dict(), labels=3).tensors
     assert inject(model, specs, settings_of("dense")) == []
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
 

@@ -30,6 +30,7 @@ from pst.layers.inject import frozen, inject
 from pst.layers.linear import PSTLinear
 from pst.model import memory
 from pst.model.loading import Place, load_model, matched_specs, open_model, read_config, weights_in
+from pst.plan.families import ModelDescription
 from pst.report import SCHEMA, timing
 from pst.report.page import render
 from tests.pst.conftest import write_job
@@ -144,7 +145,7 @@ def test_each_matrix_is_in_8_bits_before_the_next_but_one_is_read(tmp_path: Path
     folder = save_folder(tmp_path, "llama", "generation")
     source = Watched(folder / "model.safetensors")
     opened = open_model(folder, "generation", [], 0, Place(weights="int8", source=source))
-    specs = matched_specs(opened.model, read_config(folder), 0, "generation")
+    specs = matched_specs(opened.model, ModelDescription(read_config(folder), "generation", 0))
     settings = replace(TrainSettings(), frozen_weights="int8", storage_dtype="bfloat16")
     sites = inject(opened.model, specs, settings, opened.fill)
     assert len(sites) == 14 and source.most <= 3
@@ -227,7 +228,7 @@ def test_masked_weights_are_held_while_they_fit(tmp_path: Path, held: int, monke
     folder = save_folder(tmp_path, "bert")
     model = load_model(folder, "classification", ["a", "b"], 0)
     settings = TrainSettings(update_rank=4, score_rank=2)
-    sites = inject(model, matched_specs(model, read_config(folder), 2), settings)
+    sites = inject(model, matched_specs(model, ModelDescription(read_config(folder), labels=2)), settings)
     one = sites[0].layer.masked_bytes()
     monkeypatch.setattr(memory, "free_bytes", lambda device: 2 * one * held)
     with torch.no_grad(), frozen(sites):

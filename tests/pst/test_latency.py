@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from pst.config import TrainSettings
-from pst.plan.families import FAMILIES, tensors
+from pst.plan.families import FAMILIES, ModelDescription
 from pst.plan.latency import Layer, Product, Profile, Timing, check, rising
 from pst.plan.planner import BudgetError, Target, plan
 from tests.pst.tiny import CONFIGS
@@ -122,8 +122,7 @@ def test_profiles_that_predict_nothing(values: dict[str, Any], words: str) -> No
 
 def test_a_forward_pass_is_its_products_its_layers_and_what_is_fixed() -> None:
     timing = Timing(profile(), rows=2, tokens=32)
-    specs = tensors(CONFIG, 3)
-    seconds = timing.forward(CONFIG, specs, {"attention": 0.0, "ffn": 0.5}, "classification")
+    seconds = timing.forward(ModelDescription(CONFIG, labels=3), {"attention": 0.0, "ffn": 0.5})
     maps = 3 * 64 * (4 * 64 + 2 * 256 * 0.5) * 64
     once_a_row = (64 * 64 + 3 * 64) * 2
     calls = timing.profile.layers[0].seconds
@@ -143,7 +142,7 @@ TASKS = [
 def test_every_family_has_a_time(name: str, task: str) -> None:
     config = CONFIGS[name]
     found = [
-        plan(config, Target(sparsity=s), num_labels=2, task=task, timing=Timing(profile())).time for s in (0.5, 0.9)
+        plan(ModelDescription(config, task, 2), Target(sparsity=s), timing=Timing(profile())).time for s in (0.5, 0.9)
     ]
     first, second = found
     assert first is not None and second is not None
@@ -152,7 +151,9 @@ def test_every_family_has_a_time(name: str, task: str) -> None:
 
 def planned(target: Target, *, gain: float = 1.0, **settings: Any) -> Any:
     chosen = TrainSettings(**settings)
-    return plan(CONFIG, target, num_labels=3, settings=chosen, timing=Timing(profile(gain), rows=1, tokens=128))
+    return plan(
+        ModelDescription(CONFIG, labels=3), target, settings=chosen, timing=Timing(profile(gain), rows=1, tokens=128)
+    )
 
 
 @pytest.mark.parametrize("structure", ["unstructured", "block_1x4", "structured"])
@@ -206,9 +207,9 @@ def test_times_that_mean_nothing(target: Target, field: str) -> None:
 
 def test_a_time_needs_a_node() -> None:
     with pytest.raises(BudgetError, match="what a serving node measured"):
-        plan(CONFIG, Target(min_speedup=2), num_labels=3)
-    assert plan(CONFIG, Target(sparsity=0.9), num_labels=3).time is None
-    assert plan(CONFIG, Target(sparsity=0.9), num_labels=3).to_dict()["time"] is None
+        plan(ModelDescription(CONFIG, labels=3), Target(min_speedup=2))
+    assert plan(ModelDescription(CONFIG, labels=3), Target(sparsity=0.9)).time is None
+    assert plan(ModelDescription(CONFIG, labels=3), Target(sparsity=0.9)).to_dict()["time"] is None
 
 
 def test_a_method_that_prunes_nothing_meets_what_the_dense_model_does() -> None:

@@ -12,6 +12,7 @@ from pst.export.quantize import quantize
 from pst.files.encodings import bits
 from pst.layers.inject import inject, select_all
 from pst.model.loading import load_model, matched_specs, read_config
+from pst.plan.families import ModelDescription
 from pst.sparsity.masks import kept_count, mask_of
 from tests.pst.conftest import LABELS
 
@@ -21,7 +22,9 @@ SPARSITY = {"attention": 0.9, "ffn": 0.75}
 def trained_model(base: Path, **settings: Any) -> tuple[Any, Any]:
     """A classifier whose layers look as after training: every factor moved, selection at the final sparsity."""
     model = load_model(base, "classification", LABELS, 0)
-    sites = inject(model, matched_specs(model, read_config(base), 3), TrainSettings(**settings))
+    sites = inject(
+        model, matched_specs(model, ModelDescription(read_config(base), labels=3)), TrainSettings(**settings)
+    )
     torch.manual_seed(1)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
@@ -42,7 +45,15 @@ def test_merged_model_has_the_original_form_and_exact_zeros(base: Path, method: 
     masks = {f"{site.name}.weight": mask_of(site.layer.scores(), site.layer.selection) for site in sites}
     groups = {f"{site.name}.weight": site.group for site in sites}
     report = merge(model, sites, storage)
-    assert quantize(model, matched_specs(model, read_config(base), 3), TrainSettings(method=method), storage) == {}
+    assert (
+        quantize(
+            model,
+            matched_specs(model, ModelDescription(read_config(base), labels=3)),
+            TrainSettings(method=method),
+            storage,
+        )
+        == {}
+    )
     assert recount(report, model) == report
     state = model.state_dict()
     assert {name: t.shape for name, t in state.items()} == {name: t.shape for name, t in original.items()}
@@ -69,7 +80,7 @@ def test_predicts_as_before_the_merge(base: Path) -> None:
 
 def test_merging_twice_is_merging_once(base: Path) -> None:
     model, sites = trained_model(base)
-    specs = matched_specs(load_model(base, "classification", LABELS, 0), read_config(base), 3)
+    specs = matched_specs(load_model(base, "classification", LABELS, 0), ModelDescription(read_config(base), labels=3))
     merge(model, sites, torch.bfloat16)
     quantize(model, specs, TrainSettings(), torch.bfloat16)
     once = {name: tensor.clone() for name, tensor in model.state_dict().items()}

@@ -14,6 +14,7 @@ from pst.files.formats import write_sparse
 from pst.layers.inject import frozen, inject, select_all
 from pst.model.data import Row
 from pst.model.loading import load_tokenizer, matched_specs, read_config
+from pst.plan.families import ModelDescription
 from pst.plan.planner import Target, plan
 
 
@@ -21,8 +22,8 @@ def test_real_weights_are_injected_merged_and_as_large_as_planned(minilm: Path, 
     labels = ["a", "b", "c"]
     task = tasks.make("classification", labels, load_tokenizer(minilm), 32, TrainSettings(), read_config(minilm))
     model = task.load(minilm, 0)
-    planned = plan(read_config(minilm), Target(sparsity=0.9), num_labels=3, storage_dtype="bfloat16")
-    sites = inject(model, matched_specs(model, read_config(minilm), 3), TrainSettings())
+    planned = plan(ModelDescription(read_config(minilm), labels=3), Target(sparsity=0.9), storage_dtype="bfloat16")
+    sites = inject(model, matched_specs(model, ModelDescription(read_config(minilm), labels=3)), TrainSettings())
     select_all(sites, planned.sparsities(), "matrix")
     rows = task.encode([Row("Where is my parcel?", None, 0), Row("I was charged twice.", "Help", 1)])
     with frozen(sites):

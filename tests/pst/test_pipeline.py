@@ -27,6 +27,7 @@ from pst.export import verify
 from pst.files.encodings import bits
 from pst.files.formats import expand, read_sparse
 from pst.model.loading import open_model, read_config
+from pst.plan.families import ModelDescription
 from pst.plan.planner import Target, plan
 from pst.report import timing
 from pst.training import teacher
@@ -121,7 +122,9 @@ def test_report_counts_are_those_of_the_exported_file(done: Done) -> None:
 def test_the_plan_predicted_the_file(done: Done, base: Path) -> None:
     config = json.loads((base / "config.json").read_text())
     settings = from_dict(done.report["settings"])
-    planned = plan(config, Target(sparsity=0.9), num_labels=len(LABELS), storage_dtype="bfloat16", settings=settings)
+    planned = plan(
+        ModelDescription(config, labels=len(LABELS)), Target(sparsity=0.9), storage_dtype="bfloat16", settings=settings
+    )
     assert 0.9 * planned.sparse_bytes < done.report["bytes"]["sparse"] < 1.01 * planned.sparse_bytes
     assert done.report["params"]["trainable"] == planned.trainable_params
     assert 0.95 * planned.nonzero_params < done.report["params"]["nonzero"] < planned.nonzero_params + 20
@@ -417,7 +420,7 @@ def test_the_student_begins_with_its_teachers_head(
     folder = write_job(tmp_path, base, epochs=1, dense_epochs=2, evaluations=1, distill_hidden_weight=1.0)
     pipeline.run(folder, emit=lambda event: None, should_stop=lambda: False)
     opened = open_model(base, "classification", LABELS, 42)
-    teacher.fill(opened.finish(), folder, read_config(base), "classification", opened.origin(base))
+    teacher.fill(opened.finish(), folder, ModelDescription(read_config(base), labels=3), opened.origin(base))
     taught = opened.model.state_dict()
     head = {name for name in begun if name in taught}
     assert {name.rpartition(".")[0] for name in head} == {"bert.pooler.dense", "classifier"}

@@ -10,7 +10,7 @@ from transformers import BertConfig, BertForSequenceClassification
 
 from pst.config import Method, TrainSettings
 from pst.layers.inject import Site, calibrate, inject, select_all
-from pst.plan.families import tensors
+from pst.plan.families import ModelDescription
 from pst.sparsity.schedule import average_decay
 from pst.training.distill import hidden_distance
 from tests.benchmarks.quality.methods import KINDS, LowRank, masks
@@ -64,7 +64,7 @@ def place_of(name: str) -> tuple[str, int]:
 
 def library_sites(model: BertForSequenceClassification, rows: Rows, method: LowRank) -> list[Site]:
     """The library's layers in ``model``, with the factors of the stack's only experiment."""
-    sites = inject(model, tensors(CONFIG.to_dict(), 3), SETTINGS)
+    sites = inject(model, ModelDescription(CONFIG.to_dict(), labels=3).tensors, SETTINGS)
     single = [
         {"input_ids": rows.ids[row, None, :size], "token_type_ids": rows.types[row, None, :size]}
         for row, size in enumerate(rows.lengths.tolist())

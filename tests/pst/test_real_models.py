@@ -12,7 +12,7 @@ import torch
 from pst.config import TrainSettings
 from pst.export.structured import shrink
 from pst.model.loading import load_model, load_tokenizer, matched_specs, read_config
-from pst.plan.families import max_tokens, tensors, unit_families
+from pst.plan.families import ModelDescription
 from pst.plan.planner import Target, plan
 from tests.models import MODELS, main
 
@@ -45,9 +45,9 @@ def test_mpnet(mpnet: Path) -> None:
     config = read_config(mpnet)
     model: Any = load_model(mpnet, "classification", ["a", "b", "c"], 0)
     model.eval()
-    matched_specs(model, config, 3)
+    matched_specs(model, ModelDescription(config, labels=3))
     tokenizer = load_tokenizer(mpnet)
-    assert max_tokens(config) == tokenizer.model_max_length == 512
+    assert ModelDescription(config).max_tokens == tokenizer.model_max_length == 512
     texts = ["A man is playing a guitar.", "Someone plays an instrument.", "The stock market fell by three percent."]
     batch = tokenizer(texts, padding=True, return_tensors="pt")
     with torch.no_grad():
@@ -56,12 +56,14 @@ def test_mpnet(mpnet: Path) -> None:
     means = torch.nn.functional.normalize((hidden * mask).sum(1) / mask.sum(1), dim=-1)
     alike, unlike = means[0] @ means[1], means[0] @ means[2]
     assert alike > 0.5 > unlike + 0.3  # the weights are the trained ones
-    planned = plan(config, Target(sparsity=0.9), num_labels=3)
+    planned = plan(ModelDescription(config, labels=3), Target(sparsity=0.9))
     assert planned.total_params == sum(p.numel() for p in model.parameters())
     assert planned.prunable_params == 12 * 12 * 768 * 768
-    head = sum(spec.numel for spec in tensors(config, 3) if spec.head)
+    head = sum(spec.numel for spec in ModelDescription(config, labels=3).tensors if spec.head)
     beyond = {
-        method: plan(config, Target(sparsity=0.9), num_labels=3, settings=TrainSettings(method=method)).trainable_params
+        method: plan(
+            ModelDescription(config, labels=3), Target(sparsity=0.9), settings=TrainSettings(method=method)
+        ).trainable_params
         - head
         for method in ("pst", "movement")
     }
@@ -72,16 +74,16 @@ def test_smollm2(smollm2: Path) -> None:
     config = read_config(smollm2)
     model: Any = load_model(smollm2, "generation", [], 0)
     model.eval()
-    matched_specs(model, config, 0, "generation")
+    matched_specs(model, ModelDescription(config, "generation", 0))
     tokenizer = load_tokenizer(smollm2)
     prompt = tokenizer("The capital of France is", return_tensors="pt")
     with torch.no_grad():
         said = model.generate(**prompt, max_new_tokens=3, do_sample=False)
     assert "Paris" in tokenizer.decode(said[0])
     settings = TrainSettings(structure="structured")
-    planned = plan(config, Target(sparsity=0.5), num_labels=0, settings=settings, task="generation")
+    planned = plan(ModelDescription(config, "generation", 0), Target(sparsity=0.5), settings=settings)
     with torch.no_grad():
-        for family in unit_families(config, "generation"):
+        for family in ModelDescription(config, "generation").unit_families:
             for name, axis in family.members:
                 weight = model.get_submodule(name.removesuffix(".weight")).weight
                 width = weight.shape[axis] // family.count

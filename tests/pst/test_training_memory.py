@@ -13,7 +13,7 @@ from torch.utils._pytree import tree_leaves
 
 from pst.config import TrainSettings
 from pst.model import memory
-from pst.plan.families import FAMILIES, tensors
+from pst.plan.families import FAMILIES, ModelDescription
 from pst.plan.methods import METHODS
 from pst.plan.training_memory import EVALUATED, EVALUATED_USUALLY, TrainingMemory, training_memory
 from pst.tasks import generation, heads
@@ -35,7 +35,7 @@ REAL_SHAPES: dict[str, tuple[str, dict[str, Any]]] = {
 
 def needs(name: str = "bert", task: str = "classification", *, gpu: bool = False, **changes: Any) -> TrainingMemory:
     settings = replace(SETTINGS, **changes)
-    return training_memory(CONFIGS[name], tensors(CONFIGS[name], 3, task), settings, task, gpu=gpu)
+    return training_memory(ModelDescription(CONFIGS[name], task, 3), settings, gpu=gpu)
 
 
 @pytest.mark.parametrize("name", CONFIGS)
@@ -43,7 +43,11 @@ def needs(name: str = "bert", task: str = "classification", *, gpu: bool = False
 def test_every_family_and_method_has_a_need(name: str, method: Any) -> None:
     for task in FAMILIES[CONFIGS[name]["model_type"]].tasks:
         found = needs(name, task, method=method)
-        assert found.total > found.weights == 4 * sum(spec.numel for spec in tensors(CONFIGS[name], 3, task))
+        assert (
+            found.total
+            > found.weights
+            == 4 * sum(spec.numel for spec in ModelDescription(CONFIGS[name], task, 3).tensors)
+        )
         assert found.activations > 0
 
 
@@ -67,8 +71,10 @@ def test_settings_that_cost_or_save() -> None:
 
 def test_what_does_not_fit_is_computed_again() -> None:
     base = needs()
-    pruned = [spec.numel for spec in tensors(CONFIGS["bert"], 3) if spec.group is not None]
-    assert base.pooled == 4 * sum(spec.numel for spec in tensors(CONFIGS["bert"], 3) if spec.group == "attention")
+    pruned = [spec.numel for spec in ModelDescription(CONFIGS["bert"], labels=3).tensors if spec.group is not None]
+    assert base.pooled == 4 * sum(
+        spec.numel for spec in ModelDescription(CONFIGS["bert"], labels=3).tensors if spec.group == "attention"
+    )
     assert needs(threshold="matrix").pooled == 0
     assert base.selection - base.pooled == needs(threshold="matrix").selection == 11 * max(pruned)
     assert base.least <= base.total
@@ -116,7 +122,7 @@ def test_a_scored_batch_holds_what_its_largest_block_does(name: str) -> None:
     with torch.no_grad(), Allocated() as allocated:
         model(**inputs)
     settings = replace(SETTINGS, method="dense", max_length=32)
-    batch = training_memory(config, tensors(config, 3), settings, "classification").batch
+    batch = training_memory(ModelDescription(config, labels=3), settings).batch
     assert batch == pytest.approx(
         allocated.most, rel=0.2 if name == "mpnet" else 0.1
     )  # its bias of positions is not counted
@@ -134,7 +140,7 @@ def test_a_gpu_casts_and_keeps_no_attention_scores() -> None:
 
 
 def test_frozen_weights_in_fewer_bits() -> None:
-    specs = tensors(CONFIGS["bert"], 3)
+    specs = ModelDescription(CONFIGS["bert"], labels=3).tensors
     pruned = sum(spec.numel for spec in specs if spec.group is not None)
     rows = sum(spec.map_shape[0] for spec in specs if spec.group is not None)
     wide = sum(spec.numel for spec in specs if spec.head or len(spec.shape) == 1)
@@ -157,5 +163,5 @@ def test_kept_floats_are_those_that_autograd_keeps(name: str) -> None:
         measured.append(memory.kept_bytes(lambda: model(**inputs).logits.sum(), model))  # noqa: B023 (called at once)
         config = model.config.to_dict()
         settings = replace(SETTINGS, method="dense", max_length=32)
-        predicted.append(training_memory(config, tensors(config, 3), settings, "classification").activations)
+        predicted.append(training_memory(ModelDescription(config, labels=3), settings).activations)
     assert predicted[1] - predicted[0] == pytest.approx(measured[1] - measured[0], rel=0.06)

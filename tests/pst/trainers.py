@@ -16,6 +16,7 @@ from pst.config import TrainSettings
 from pst.layers.inject import inject, learning_rates
 from pst.model.data import Row
 from pst.model.loading import load_model, load_tokenizer, matched_specs, read_config
+from pst.plan.families import ModelDescription
 from pst.tasks import Task
 from pst.training.distill import Teacher
 from pst.training.parallel import ALONE, Peers
@@ -83,7 +84,7 @@ def make(
     """``change`` may alter the model before it gets its layers."""
     model = model_of(base, settings.seed)
     change(model)
-    specs = matched_specs(model, read_config(base), len(LABELS))
+    specs = matched_specs(model, ModelDescription(read_config(base), labels=len(LABELS)))
     sites = inject(model, specs, settings)
     rates = learning_rates(model, specs, settings)
     hooks = Hooks(emit, should_stop, save)

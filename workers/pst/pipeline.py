@@ -32,9 +32,9 @@ from pst.layers.inject import frozen, inject, learning_rates
 from pst.messages import Message
 from pst.model import memory
 from pst.model.data import Row
-from pst.model.loading import Opened, Place, load_tokenizer, matched_specs, read_config, state_of
+from pst.model.loading import Opened, Place, described, load_tokenizer, matched_specs, read_config, state_of
 from pst.model.vocabulary import trim
-from pst.plan.families import architecture, max_tokens, unit_families
+from pst.plan.families import architecture
 from pst.plan.methods import METHODS
 from pst.report.answers import Compared
 from pst.report.carbon import Carbon
@@ -240,10 +240,10 @@ class _Run:
     def _prepare(self) -> None:
         """Read base model, plan and rows; everything that is wrong with the user's input comes up here."""
         spec, settings = self.spec, self.settings
-        self.base, self.config = spec.base_model, read_config(spec.base_model)
-        architecture(self.config, spec.task)
+        self.base, self.model = spec.base_model, spec.describe(read_config(spec.base_model))
+        architecture(self.model.config, spec.task)
         if not settings.trim_vocabulary:
-            self.plan, self.sparsity = specs.plan(spec, self.config)
+            self.plan, self.sparsity = specs.plan(spec, self.model)
         self.task = task = self._task()
         train = task.read(spec.train)
         if spec.validation is None:
@@ -261,7 +261,7 @@ class _Run:
         self.rows = {name: task.encode(found) for name, found in rows.items()}
         if settings.trim_vocabulary:
             task = self._trim()
-            self.plan, self.sparsity = specs.plan(spec, self.config)
+            self.plan, self.sparsity = specs.plan(spec, self.model)
         task.learn(self.rows["train"], self.rows["validation"])
         self._log(
             "info",
@@ -271,8 +271,8 @@ class _Run:
 
     def _task(self) -> tasks.Task:
         tokenizer = load_tokenizer(self.base)
-        length = min(self.settings.max_length, int(tokenizer.model_max_length), max_tokens(self.config))
-        return tasks.make(self.spec.task, self.spec.labels, tokenizer, length, self.settings, self.config)
+        length = min(self.settings.max_length, int(tokenizer.model_max_length), self.model.max_tokens)
+        return tasks.make(self.spec.task, self.spec.labels, tokenizer, length, self.settings, self.model.config)
 
     def _trim(self) -> tasks.Task:
         """Go on with a copy of the base model that lacks the tokens of no row; returns the task with its tokenizer."""
@@ -280,8 +280,8 @@ class _Run:
         target = self.folder / (TRIMMED_FOLDER if self.peers.first else f"{TRIMMED_FOLDER}-{self.peers.rank}")
         kept = trim(self.base, before, spec.task, spec.labels, self.settings.seed, target)
         self.base = target
-        held = int(self.config["vocab_size"])
-        self.config = read_config(self.base)
+        held = int(self.model.config["vocab_size"])
+        self.model = spec.describe(read_config(self.base))
         self.task = self._task()
         self.rows = {name: self.task.encode(rows) for name, rows in self.raw_rows.items()}
         kept.check(before, [row for rows in self.rows.values() for row in rows])
@@ -326,7 +326,7 @@ class _Run:
         """The base model on its way to the device."""
         opened = self.task.open(self.base, self.settings.seed, Place(self.device, frozen, self.weights))
         self.origin = nothing if self.weights is not None else opened.origin(self.base)
-        self.tensors = matched_specs(opened.model, self.config, len(self.spec.labels), self.spec.task)
+        self.tensors = matched_specs(opened.model, self.model)
         return opened
 
     def _train_dense(self, found: checkpoint.Checkpoint | None, further: bool) -> None:
@@ -335,7 +335,7 @@ class _Run:
         settings = replace(self.settings, method="dense", weight_decay=0.0)
         model: transformers.PreTrainedModel = self._open().finish()
         if teacher.holds_model(self.folder, self.dense_key):
-            teacher.fill(model, self.folder, self.config, self.spec.task, self.origin)
+            teacher.fill(model, self.folder, self.model, self.origin)
         else:
             trainer = Trainer(
                 model,
@@ -354,7 +354,7 @@ class _Run:
             trainer.run()
             if self.peers.first:
                 trainer.load_best()
-                teacher.save_model(self.folder, self.dense_key, model, self.config, self.spec.task, self.origin)
+                teacher.save_model(self.folder, self.dense_key, model, self.model, self.origin)
                 if not further:
                     self._save(None)
             trainer.release()
@@ -378,7 +378,7 @@ class _Run:
         if not teacher.teaches_live(self.task, self.settings):
             return Teacher(logits=self.dense["train"]["logits"])
         model: nn.Module = self._open().finish()
-        return Teacher(model=teacher.fill(model, self.folder, self.config, self.spec.task, self.origin))
+        return Teacher(model=teacher.fill(model, self.folder, self.model, self.origin))
 
     def _trainer(
         self, found: checkpoint.Checkpoint | None, *, taught: bool
@@ -402,7 +402,7 @@ class _Run:
             phase="train",
             epochs=settings.dense_epochs if settings.method == "dense" else settings.epochs,
             teacher=teaching,
-            units=unit_families(self.config, self.spec.task) if structured else (),
+            units=self.model.unit_families if structured else (),
             peers=self.peers,
         )
         torch.manual_seed(settings.seed)  # dropout does not depend on how many numbers the layers drew
@@ -471,7 +471,7 @@ class _Run:
         split = "test" if "test" in answers else "validation"
         pruned_from = sum(site.layer.weight.numel() for site in trainer.sites)
         kept = sum(matrix.nonzeros for matrix in matrices)
-        plan, state = self.plan, state_of(model, model.config.to_dict(), self.spec.task)
+        plan, state = self.plan, state_of(model, described(model, self.spec.task))
         others = sum(t.numel() for t in state.values()) - sum(state[matrix.name].numel() for matrix in matrices)
         prunes = METHODS[self.settings.method].prunes
         wanted = sum(group.weights * self.sparsity[group.name] for group in plan.groups) / plan.prunable_params

@@ -14,6 +14,7 @@ from typing import Any, get_args
 from pst.config import SettingsError, TaskName, TrainSettings, from_dict
 from pst.errors import PSTError
 from pst.messages import Message
+from pst.plan.families import ModelDescription
 from pst.plan.methods import METHODS
 from pst.plan.planner import LEAST_SPARSITY, MOST_SPARSITY, Plan, Target
 from pst.plan.planner import plan as make_plan
@@ -38,6 +39,10 @@ class Spec:
     settings: TrainSettings
     target: Target
     groups: dict[str, float] | None
+
+    def describe(self, config: Mapping[str, Any]) -> ModelDescription:
+        """The model with this ``config`` for the spec's task and labels."""
+        return ModelDescription(config, self.task, len(self.labels))
 
     def fingerprint(self) -> str:
         """sha256 of what a checkpoint depends on: settings, rows and base model. Paths are left out: a retried run lies
@@ -104,19 +109,12 @@ def read(folder: Path) -> Spec:
     )
 
 
-def plan(spec: Spec, config: Mapping[str, Any]) -> tuple[Plan, dict[str, float]]:
+def plan(spec: Spec, model: ModelDescription) -> tuple[Plan, dict[str, float]]:
     """The planner's answer and the sparsity of each group, which an explicit ``plan`` entry overrides.
 
     Raises :class:`PSTError`: the family is unknown or has no class for the task, or the target can't be met.
     """
-    planned = make_plan(
-        config,
-        spec.target,
-        num_labels=len(spec.labels),
-        storage_dtype=spec.settings.storage_dtype,
-        settings=spec.settings,
-        task=spec.task,
-    )
+    planned = make_plan(model, spec.target, storage_dtype=spec.settings.storage_dtype, settings=spec.settings)
     sparsity = planned.sparsities()
     if not METHODS[spec.settings.method].prunes:
         return planned, sparsity

@@ -204,7 +204,7 @@ class _Sweep:
         at = self._write_spec(f"{name}-check", self._spec_of(values, 1.0))
         try:
             spec = specs.read(at)
-            specs.plan(spec, read_model_config(spec.base_model))
+            specs.plan(spec, spec.describe(read_model_config(spec.base_model)))
         except PSTError as error:
             raise PSTError(f"The trial {_spoken(values)} can't be run: {error}") from error
         finally:

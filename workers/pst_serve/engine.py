@@ -112,12 +112,13 @@ class ExpandingEngine:
         from pst.config import TrainSettings
         from pst.files.formats import read_sparse
         from pst.model.loading import load_state, load_tokenizer, model_class
-        from pst.plan.families import FAMILIES, max_tokens, tensors
+        from pst.plan.families import FAMILIES, ModelDescription
 
         written = json.loads((folder / "config.json").read_text("utf-8"))
         name = tasks.name_of(written)
+        described = ModelDescription(written, name)
         if written.get("model_type") in FAMILIES:
-            tensors(written, 1, name)  # raises for sizes beyond bounds, before a model of them is made
+            described.check()  # sizes beyond bounds, before a model of them is made
         tokenizer = load_tokenizer(folder)
         config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         kind = AutoModelForSequenceClassification
@@ -126,7 +127,7 @@ class ExpandingEngine:
         if (folder / COMPACT).is_dir():
             model = kind.from_config(config, dtype=torch.float32)  # type: ignore[no-untyped-call]
             # The files were just checked against the manifest; hashing the tensors once more would only cost time.
-            load_state(model, read_sparse(folder / COMPACT, verify=False), written, name)
+            load_state(model, read_sparse(folder / COMPACT, verify=False), described)
             if name == "generation":
                 model.generation_config = GenerationConfig.from_pretrained(folder, local_files_only=True)
         else:
@@ -134,7 +135,7 @@ class ExpandingEngine:
                 folder, local_files_only=True, trust_remote_code=False, use_safetensors=True, dtype=torch.float32
             )
         # The export writes the length that training cut texts at; some base models write "no limit".
-        most = max_tokens(written) if config.model_type in FAMILIES else config.max_position_embeddings
+        most = described.max_tokens if config.model_type in FAMILIES else config.max_position_embeddings
         length = min(tokenizer.model_max_length, most)
         settings = TrainSettings()
         if name == "generation":

@@ -7,13 +7,14 @@ from typing import Any
 
 from hub.core.errors import UserError
 from pst.messages import Message
-from pst.plan.families import TensorSpec, architecture, blocks, tensors, tied
+from pst.plan.families import ModelDescription, TensorSpec
 from pst.plan.foreign import names_code
 from pst.plan.planner import BudgetError
 
 CONFIG = "config.json"
 TASK = "classification"
 """Every family can do it; the head is no matter, since each job draws its own."""
+LABELS = 2
 MOST_LABELS = 10_000
 MOST_INTEGER = 2**31
 MOST_FLOAT = 1e12
@@ -24,8 +25,7 @@ def check_config(config: Mapping[str, Any]) -> None:
     """Raise UserError for a family that is unknown, and for a size that is missing or beyond all bounds."""
     try:
         _check_numbers(config)
-        tensors(config, 2, TASK)
-        architecture(config).max_tokens(config)
+        ModelDescription(config, TASK, LABELS).check()
     except BudgetError as error:
         raise UserError(
             Message("config.json does not describe a base model: {why}.", why=error.message),
@@ -62,11 +62,11 @@ def check_no_code(content: object, *, name: str) -> None:
 def check_shapes(config: Mapping[str, Any], shapes: Shapes) -> None:
     """Raise UserError where the weights are not those that config.json describes: a matrix or a table is missing, or a
     tensor has other sizes. The rest a job may draw anew, as the head."""
-    held = _by_name(shapes)
+    held, model = _by_name(shapes), ModelDescription(config, TASK, LABELS)
     others: dict[str, list[str]] = {}
-    for name, kept in tied(config, TASK).items():
+    for name, kept in model.tied.items():
         others.setdefault(kept, []).append(name)
-    for spec in tensors(config, 2, TASK):
+    for spec in model.tensors:
         if spec.head:
             continue
         names = [spec.name, *others.get(spec.name, [])]
@@ -81,7 +81,7 @@ def check_shapes(config: Mapping[str, Any], shapes: Shapes) -> None:
         else:
             continue
         raise UserError(message, code="bad_weights", details=[{"file": CONFIG, "message": message}])
-    for block in {block.group: block for block in blocks(config, TASK)}.values():  # the last of each group
+    for block in {block.group: block for block in model.blocks}.values():  # the last of each group
         for spec in block.tensors():
             beyond = spec.name.replace(f".{block.layer}.", f".{block.layer + 1}.", 1)
             if beyond != spec.name and (beyond in held or beyond.partition(".")[2] in held):

@@ -22,7 +22,7 @@ from transformers import PreTrainedModel
 
 from pst.files.formats import DENSE_FILE, SPARSE_FOLDER, Storing, write_sparse
 from pst.files.shards import write_shards
-from pst.model.loading import load_tokenizer, state_of
+from pst.model.loading import described, load_tokenizer, state_of
 
 FOREIGN_KEYS = ("_name_or_path", "sparsity_config", "quantization_config", "compression_config")
 
@@ -75,7 +75,7 @@ def export(
     partial = folder.with_name(folder.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
-    state = _Stored(state_of(model, model.config.to_dict(), task), storage)
+    state = _Stored(state_of(model, described(model, task)), storage)
     expanded = write_shards(state, partial / DENSE_FILE) if dense_file else None
     sparse = write_sparse(state, partial / SPARSE_FOLDER, storing)
     _write_config(model, labels, storage, partial)

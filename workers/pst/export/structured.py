@@ -31,8 +31,8 @@ from transformers import PreTrainedModel
 from transformers.activations import ACT2FN
 
 from pst.files.shards import Given
-from pst.model.loading import Opened, Place, skeleton, state_of
-from pst.plan.families import Attention, FeedForward, UnitFamily, tensors, unit_families
+from pst.model.loading import Opened, Place, described, skeleton, state_of
+from pst.plan.families import Attention, FeedForward, ModelDescription, UnitFamily
 
 State = Mapping[str, Tensor]
 
@@ -40,11 +40,11 @@ FREE = ("unstructured", "structured")  # structures without a pattern that a rem
 FOUR = 4
 
 
-def empty_units(state: State, config: Mapping[str, Any], task: str = "classification") -> dict[str, list[int]]:
+def empty_units(state: State, model: ModelDescription) -> dict[str, list[int]]:
     """The units that :func:`remove_units` can take away, by family name: those that add nothing come first."""
     found = {}
-    for family in unit_families(config, task):
-        empty, shifts = _empty(family, state, _transposed(config, task))
+    for family in model.unit_families:
+        empty, shifts = _empty(family, state, _transposed(model))
         adding = torch.zeros_like(empty)
         for units, rows in shifts.values():
             adding[units[(rows != 0).any(1).cpu()]] = True
@@ -53,18 +53,18 @@ def empty_units(state: State, config: Mapping[str, Any], task: str = "classifica
 
 
 def remove_units(
-    state: dict[str, Tensor], config: Mapping[str, Any], keep: Mapping[str, Sequence[int]], task: str = "classification"
-) -> dict[str, Any]:
+    state: dict[str, Tensor], model: ModelDescription, keep: Mapping[str, Sequence[int]]
+) -> ModelDescription:
     """Turn ``state``, in place and one tensor after the other, into that of the model in which each family named in
-    ``keep`` has only the units listed, in order. Returns the smaller model's config.
+    ``keep`` has only the units listed, in order. Returns the smaller model's description.
 
     Raises ValueError when a unit that is not empty would go, or when the config can't say the numbers of units that
     remain; ``state`` is unchanged then.
     """
     changes = dict[str, int]()
-    transposed = _transposed(config, task)
+    transposed = _transposed(model)
     gone: dict[str, Tensor] = {}
-    for family in unit_families(config, task):
+    for family in model.unit_families:
         kept = len(keep.get(family.name, range(family.count)))
         for key, value in family.changes(kept).items():
             if kept != family.least(kept) or changes.setdefault(key, value) != value:
@@ -77,10 +77,10 @@ def remove_units(
         if (lost & ~empty).any():
             raise ValueError(f"unit {_places(lost & ~empty)[0]} of {family.name} is not empty")
         gone[family.name] = lost
-    for family in unit_families(config, task):
+    for family in model.unit_families:
         if family.name in gone:
             _remove(family, state, transposed, gone[family.name], torch.as_tensor(keep[family.name], dtype=torch.long))
-    return {**config, **_differing(changes, config)}
+    return model.resized(_differing(changes, model.config))
 
 
 def _remove(family: UnitFamily, state: dict[str, Tensor], transposed: set[str], gone: Tensor, kept: Tensor) -> None:
@@ -108,13 +108,13 @@ def shrink(
     nothing to remove; else a new one of the same class, dtype and device, in eval mode, and the old one has lost its
     weights to it.
     """
-    config = model.config.to_dict()
-    state = state_of(model, config, task)
-    empty = empty_units(state, config, task)
+    description = described(model, task)
+    state = state_of(model, description)
+    empty = empty_units(state, description)
     together: dict[tuple[tuple[str, int], ...], list[UnitFamily]] = defaultdict(list)
-    for family in unit_families(config, task):
+    for family in description.unit_families:
         together[family.config_keys].append(family)
-    shapes = {spec.name: spec.map_shape for spec in tensors(config, 1, task) if spec.group is not None}
+    shapes = {spec.name: spec.map_shape for spec in description.tensors if spec.group is not None}
     keep, messages = {}, []
     for families in together.values():
         first = families[0]
@@ -135,14 +135,14 @@ def shrink(
         return model, []
     for parameter in model.parameters():
         parameter.data = parameter.data.new_empty(0)  # the state alone holds the weights, and loses them one by one
-    smaller = remove_units(state, config, keep, task)
+    smaller = remove_units(state, description, keep)
     shape = copy.deepcopy(model.config)
-    for key in _differing(smaller, config):
-        setattr(shape, key, smaller[key])
+    for key, value in _differing(smaller.config, description.config).items():
+        setattr(shape, key, value)
     result = skeleton(type(model)._from_config, shape)
     if model.can_generate():
         result.generation_config = model.generation_config
-    return Opened(result, Given(state), smaller, task, Place(model.device, None)).finish(), messages
+    return Opened(result, Given(state), smaller, Place(model.device, None)).finish(), messages
 
 
 def _runs(units: Sequence[int], length: int) -> list[range]:
@@ -157,9 +157,9 @@ def _differing(values: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str
     return {key: value for key, value in values.items() if key not in config or config[key] != value}
 
 
-def _transposed(config: Mapping[str, Any], task: str) -> set[str]:
+def _transposed(model: ModelDescription) -> set[str]:
     """Names of the matrices that are stored as (k, n)."""
-    return {spec.name for spec in tensors(config, 1, task) if spec.conv1d}
+    return {spec.name for spec in model.tensors if spec.conv1d}
 
 
 def _places(mask: Tensor) -> list[int]:

@@ -44,6 +44,7 @@ from pst.files.shards import Files
 from pst.messages import Message, recall, said
 from pst.model.data import Row
 from pst.model.loading import CPU, Place, load_state, quiet
+from pst.plan.families import ModelDescription
 from pst.tasks import Answers, Task
 
 COMPACT_ROWS = 64
@@ -116,7 +117,7 @@ def check(folder: Path, rows_path: Path, predictions: Path) -> dict[str, Any]:
 
     encoded = task.encode(rows)
     difference = task.difference(task.predict(model, encoded), wanted, "transformers")
-    load_state(model, compact, config, about["name"])
+    load_state(model, compact, ModelDescription(config, about["name"]))
     few = encoded[:COMPACT_ROWS] if settings.frozen_weights == "float32" else encoded
     first = {name: tensor[: len(few)] for name, tensor in wanted.items()}
     task.difference(task.predict(model, few), first, Message("the compact model"))

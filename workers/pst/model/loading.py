@@ -33,7 +33,7 @@ from pst.errors import FormatError, PSTError
 from pst.files.formats import DENSE_FILE, SPARSE_FOLDER, Compact
 from pst.files.shards import Files, Tensors, has_files
 from pst.messages import Message
-from pst.plan.families import TensorSpec, architecture, tensors, tied
+from pst.plan.families import ModelDescription, TensorSpec, architecture
 from pst.plan.foreign import check_folder
 
 CPU = torch.device("cpu")
@@ -91,8 +91,8 @@ def open_model(folder: Path, task: str, labels: Sequence[str], seed: int, place:
     Raises :class:`PSTError` when its family is unknown or has no class for the task (before any file of weights is
     touched), when the weights are missing or not in safetensors, or do not fit config.json.
     """
-    content = read_config(folder)
-    architecture(content, task)
+    description = ModelDescription(read_config(folder), task, len(labels))
+    architecture(description.config, task)
     torch.manual_seed(seed)
     place = place or Place()
     try:
@@ -107,7 +107,7 @@ def open_model(folder: Path, task: str, labels: Sequence[str], seed: int, place:
             model = skeleton(model_class(task, config.is_encoder_decoder).from_config, config)
             if model.can_generate() and (folder / "generation_config.json").is_file():
                 model.generation_config = GenerationConfig.from_pretrained(folder, local_files_only=True)
-        opened = Opened(model, place.source or weights_in(folder), content, task, place)
+        opened = Opened(model, place.source or weights_in(folder), description, place)
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise PSTError(Message("The base model can't be loaded: {error}", error=error)) from error
     if task == "generation":
@@ -148,14 +148,12 @@ class Opened:
     """A model of which each weight is read when it is needed, straight to its device and in its final format: neither
     the host nor the device holds a second copy of more than one."""
 
-    def __init__(
-        self, model: PreTrainedModel, source: Tensors, config: Mapping[str, Any], task: str, place: Place
-    ) -> None:
-        """``config`` is the content of the model's config.json. What belongs to no pruned matrix and no embedding table
+    def __init__(self, model: PreTrainedModel, source: Tensors, description: ModelDescription, place: Place) -> None:
+        """``description`` is of the model's config.json. What belongs to no pruned matrix and no embedding table
         may be missing in the source, and is drawn anew; so is a head of another shape. Raises :class:`FormatError`."""
         self.model, self.source, self.place = model, source, place
-        specs = tensors(config, model.config.num_labels or 0, task)
-        for name, other in tied(config, task).items():
+        specs = description.tensors
+        for name, other in description.tied.items():
             path, _, key = name.rpartition(".")
             setattr(model.get_submodule(path), key, model.get_parameter(other))
         self._keys = _keys(model, source)
@@ -320,19 +318,21 @@ def load_tokenizer(folder: Path) -> Any:
     return tokenizer
 
 
-def state_of(model: nn.Module, config: Mapping[str, Any], task: str = "classification") -> dict[str, Tensor]:
+def described(model: PreTrainedModel, task: str) -> ModelDescription:
+    """The description that the model's own config gives."""
+    return ModelDescription(model.config.to_dict(), task, model.config.num_labels or 0)
+
+
+def state_of(model: nn.Module, description: ModelDescription) -> dict[str, Tensor]:
     """The state dict with each tensor once: without the names that only repeat a tied one."""
-    repeated = tied(config, task)
-    return {name: tensor for name, tensor in model.state_dict().items() if name not in repeated}
+    return {name: tensor for name, tensor in model.state_dict().items() if name not in description.tied}
 
 
 @torch.no_grad()
-def load_state(
-    model: nn.Module, state: Mapping[str, Tensor], config: Mapping[str, Any], task: str = "classification"
-) -> None:
+def load_state(model: nn.Module, state: Mapping[str, Tensor], description: ModelDescription) -> None:
     """Put the tensors of :func:`state_of` into ``model``, one after the other. Raises RuntimeError when one is missing,
     is not known or does not fit."""
-    targets, repeated = model.state_dict(), tied(config, task)
+    targets, repeated = model.state_dict(), description.tied
     if missing := sorted(targets.keys() - state.keys() - repeated.keys()):
         raise RuntimeError(f"Missing key {missing[0]} in the state")
     if unknown := sorted(state.keys() - targets.keys()):
@@ -344,16 +344,14 @@ def load_state(
         target.copy_(tensor)
 
 
-def matched_specs(
-    model: nn.Module, config: Mapping[str, Any], labels: int, task: str = "classification"
-) -> list[TensorSpec]:
+def matched_specs(model: nn.Module, description: ModelDescription) -> list[TensorSpec]:
     """The family table's tensors, checked against the model. Raises :class:`PSTError` when they differ."""
-    specs = tensors(config, labels, task)
+    specs = description.tensors
     expected = {spec.name: spec.shape for spec in specs}
-    actual = {name: tuple(tensor.shape) for name, tensor in state_of(model, config, task).items()}
+    actual = {name: tuple(tensor.shape) for name, tensor in state_of(model, description).items()}
     odd = sorted(name for name in expected.keys() | actual.keys() if expected.get(name) != actual.get(name))
     named = dict(model.named_parameters(remove_duplicate=False))
-    odd += [name for name, source in tied(config, task).items() if named[name] is not named[source]]
+    odd += [name for name, source in description.tied.items() if named[name] is not named[source]]
     if odd:
         raise PSTError(
             Message(

@@ -14,11 +14,10 @@ from __future__ import annotations
 
 import bisect
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
-from pst.plan.families import Attention, TensorSpec, blocks
+from pst.plan.families import Attention, ModelDescription
 
 MOST_ENTRIES = 500
 MATRIX = 2
@@ -125,26 +124,23 @@ class Timing:
             self._known[key] = left + part * (right - left)
         return self._known[key]
 
-    def forward(
-        self, config: Mapping[str, Any], specs: Iterable[TensorSpec], sparsity: Mapping[str, float], task: str
-    ) -> float:
-        """Seconds of one forward pass of the model with these tensors, pruned to ``sparsity`` by group.
+    def forward(self, model: ModelDescription, sparsity: Mapping[str, float]) -> float:
+        """Seconds of one forward pass of the model, pruned to ``sparsity`` by group.
 
         Attentions and feed-forward parts count as half a layer each. What is computed once a row (a pooler, a head)
         is one product with ``rows`` tokens; generation computes every token's probabilities over the vocabulary.
         """
         many = self.rows * self.tokens
         seconds = self.profile.fixed_seconds
-        for spec in specs:
+        for spec in model.tensors:
             if spec.group is not None:
                 seconds += self.product(*spec.map_shape, many, sparsity[spec.group])
-            elif len(spec.shape) == MATRIX and not spec.embedding and task != "generation":
+            elif len(spec.shape) == MATRIX and not spec.embedding and model.task != "generation":
                 seconds += self.product(*spec.map_shape, self.rows)
-        parts = blocks(config, task)
-        seconds += sum(self._rest_of(part.width) / 2 for part in parts)
-        if task == "generation":
-            width = next(part.width for part in parts if isinstance(part, Attention))
-            seconds += self.product(int(config["vocab_size"]), width, many)
+        seconds += sum(self._rest_of(part.width) / 2 for part in model.blocks)
+        if model.task == "generation":
+            width = next(part.width for part in model.blocks if isinstance(part, Attention))
+            seconds += self.product(int(model.config["vocab_size"]), width, many)
         return seconds
 
     def _rest_of(self, width: int) -> float:

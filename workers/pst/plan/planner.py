@@ -20,7 +20,7 @@ from typing import Any
 from pst.config import TrainSettings
 from pst.errors import BudgetError, BudgetMet
 from pst.messages import Message
-from pst.plan.families import TensorSpec, groups, sizes_kept, tensors, unit_families
+from pst.plan.families import ModelDescription, TensorSpec, sizes_kept
 from pst.plan.latency import Profile, Timing
 from pst.plan.methods import METHODS, trainable_total
 from pst.plan.sizes import (
@@ -50,7 +50,6 @@ __all__ = [
     "Profile",
     "Target",
     "Timing",
-    "groups",
     "plan",
 ]
 
@@ -140,16 +139,14 @@ class Plan:
 
 
 def plan(
-    config: Mapping[str, Any],
+    model: ModelDescription,
     target: Target,
     *,
-    num_labels: int,
     storage_dtype: str = "float32",
     settings: TrainSettings | None = None,
-    task: str = "classification",
     timing: Timing | None = None,
 ) -> Plan:
-    """Turn ``target`` into a sparsity per group with its predicted sizes. ``num_labels`` is ignored for generation.
+    """Turn ``target`` into a sparsity per group with its predicted sizes.
 
     The least sparsity that keeps every limit is taken: where a limit needs more than ``target`` asks for, all groups
     that it prunes are raised together. Raises :class:`BudgetMet` where the dense model meets all limits and nothing
@@ -157,7 +154,7 @@ def plan(
     target, a structure that can't do it, or a budget that even 99 % sparsity does not meet (the
     message says what the least is).
     """
-    settings = settings or TrainSettings()
+    settings, task, num_labels = settings or TrainSettings(), model.task, model.labels
     if storage_dtype not in ITEM_BYTES:
         raise BudgetError(
             "storage_dtype",
@@ -179,7 +176,7 @@ def plan(
         raise BudgetError(
             "num_labels", Message("regression has one score, not {num_labels} labels", num_labels=num_labels)
         )
-    planner = _Planner(config, num_labels, storage_dtype, settings, task, timing)
+    planner = _Planner(model, storage_dtype, settings, timing)
     check(target, timed=timing is not None)
     wanted = planner.wanted(target)
     if not METHODS[settings.method].prunes:
@@ -231,31 +228,26 @@ class _Planner:
 
     def __init__(
         self,
-        config: Mapping[str, Any],
-        labels: int,
+        model: ModelDescription,
         storage_dtype: str,
         settings: TrainSettings,
-        task: str,
         timing: Timing | None,
     ) -> None:
-        self.config, self.labels, self.task, self.settings, self.timing = config, labels, task, settings, timing
-        self.storage_dtype = storage_dtype
+        self.model, self.settings, self.timing, self.storage_dtype = model, settings, timing, storage_dtype
         self.item, self.code = ITEM_BYTES[storage_dtype], DTYPE_NAMES[storage_dtype]
-        self.specs = tensors(config, labels, task)
-        self.names = groups(config)
+        self.specs, self.names = model.tensors, model.groups
         self.structured = settings.structure == "structured"
-        self.families = unit_families(config, task) if self.structured else []
+        self.families = model.unit_families if self.structured else []
         self.able = {family.group for family in self.families} if self.structured else set(self.names)
         none = dict.fromkeys(self.names, 0.0)
-        self.dense_seconds = 0.0 if timing is None else timing.forward(config, self.specs, none, task)
+        self.dense_seconds = 0.0 if timing is None else timing.forward(model, none)
         self.dense_bytes = container_bytes((spec.name, self.code, list(spec.shape)) for spec in self.specs)
         self.trainable = trainable_total(self.specs, settings)
         phases = [settings]
         if settings.compare_dense and settings.method != "dense":
             phases.append(replace(settings, method="dense", frozen_weights="float32"))
         self.training, self.training_gpu = (
-            max(training_memory(config, self.specs, phase, task, gpu=gpu).least for phase in phases)
-            for gpu in (False, True)
+            max(training_memory(model, phase, gpu=gpu).least for phase in phases) for gpu in (False, True)
         )
         self.levels = [0, round(HALF * GRID)] if settings.structure == "2:4" else range(round(MOST_SPARSITY * GRID) + 1)
 
@@ -298,7 +290,7 @@ class _Planner:
     def like(self, **settings: Any) -> _Planner:
         """The planner of the same model with other settings."""
         changed = replace(self.settings, **settings)
-        return _Planner(self.config, self.labels, self.storage_dtype, changed, self.task, self.timing)
+        return _Planner(self.model, self.storage_dtype, changed, self.timing)
 
     def least(self, wanted: Mapping[str, float], limit: str, target: Target) -> float:
         """The least level to which the wanted groups must be raised for ``limit`` to hold; 0 where it holds anyway."""
@@ -350,12 +342,11 @@ class _Planner:
     def at(self, wanted: Mapping[str, float], level: float, binding: str) -> Plan:
         """The plan where every wanted group has its sparsity, and at least ``level``."""
         shares = {name: max(wanted[name], level) if name in wanted else 0.0 for name in self.names}
-        specs, structure, within = self.specs, self.settings.structure, shares
+        model, structure, within = self.model, self.settings.structure, shares
         if self.structured:
-            changes = sizes_kept(self.families, shares)
-            specs = tensors({**self.config, **changes}, self.labels, self.task)
+            model = model.resized(sizes_kept(self.families, shares))
             structure, within = "unstructured", dict.fromkeys(self.names, 0.0)
-        kept = dict.fromkeys(self.names, 0)
+        specs, kept = model.tensors, dict.fromkeys(self.names, 0)
         stored = dict.fromkeys(self.names, 0)
         compact: list[tuple[str, str, list[int]]] = []
         for spec in specs:
@@ -394,13 +385,13 @@ class _Planner:
             binding=binding,
             reached=True,
             notes=self._notes(wanted),
-            time=self._time(specs, within),
+            time=self._time(model, within),
         )
 
-    def _time(self, specs: Sequence[TensorSpec], within: Mapping[str, float]) -> PlannedTime | None:
+    def _time(self, model: ModelDescription, within: Mapping[str, float]) -> PlannedTime | None:
         if self.timing is None:
             return None
-        seconds = self.timing.forward(self.config, specs, within, self.task)
+        seconds = self.timing.forward(model, within)
         return PlannedTime(
             rows=self.timing.rows,
             tokens=self.timing.tokens,
@@ -460,7 +451,7 @@ class _Planner:
         return notes
 
     def _why_dense(self, names: Sequence[str]) -> Message:
-        kind = self.config["model_type"]
+        kind = self.model.config["model_type"]
         return Message(
             "structured can't prune {groups}, because the config of {kind} can't say fewer heads",
             groups=" and ".join(names),

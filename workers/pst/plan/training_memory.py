@@ -41,12 +41,12 @@ its inputs (activation_power), else one.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from pst.config import TrainSettings
-from pst.plan.families import Attention, FeedForward, TensorSpec, blocks
+from pst.plan.families import Attention, FeedForward, ModelDescription, TensorSpec
 from pst.plan.methods import METHODS, trainable_total
 
 ITEM, NARROW = 4, 2  # bytes of a float32, and of a bfloat16
@@ -96,16 +96,15 @@ class TrainingMemory:
 
 
 def training_memory(
-    config: Mapping[str, Any],
-    specs: Sequence[TensorSpec],
+    model: ModelDescription,
     settings: TrainSettings,
-    task: str,
     *,
     checkpointing: bool | None = None,
     gpu: bool = False,
 ) -> TrainingMemory:
     """What one process needs. ``checkpointing`` None is what the settings say ("auto": off)."""
-    traits, model = METHODS[settings.method], sum(spec.numel for spec in specs)
+    traits, specs, task = METHODS[settings.method], model.tensors, model.task
+    size = sum(spec.numel for spec in specs)
     trained = trainable_total(specs, settings)
     own = sum(spec.numel for spec in specs if traits.full or spec.head)  # trained in place
     lasting = LASTING + (settings.average_decay > 0 and not traits.full)
@@ -124,21 +123,21 @@ def training_memory(
     live = settings.method != "dense" and settings.distill
     live = live and (settings.distill_hidden_weight > 0 or task == "generation")
     again = settings.gradient_checkpointing == "on" if checkpointing is None else checkpointing
-    form = _form(config, settings, gpu)
-    kept, one = _activations(config, specs, settings, task, again, live, form)
+    form = _form(model.config, settings, gpu)
+    kept, one = _activations(model, settings, again, live, form)
     if form.casts and not replaced:
         kept += NARROW * sum(pruned)
     return TrainingMemory(
-        weights=sum(_held_bytes(spec, settings) for spec in specs) if fewer else ITEM * model,
+        weights=sum(_held_bytes(spec, settings) for spec in specs) if fewer else ITEM * size,
         trained=ITEM * (lasting * trained + max(0, trained - own)),
-        teacher=ITEM * model if live else 0,
+        teacher=ITEM * size if live else 0,
         layer=(2 * NARROW if fewer else 4 * ITEM) * largest if replaced else 0,
         selection=scores + SELECTING * largest if traits.prunes else 0,
         pooled=scores,
         activations=kept,
         gradients=max(ITEM * trained, ITEM * (trained - last) + one),
         held=(NARROW if fewer else ITEM) * sum(pruned) if replaced else 0,
-        batch=_evaluated(config, specs, settings, task, form, NARROW if fewer else ITEM),
+        batch=_evaluated(model, settings, form, NARROW if fewer else ITEM),
         library=LIBRARY if gpu else 0,
     )
 
@@ -200,24 +199,21 @@ def _form(config: Mapping[str, Any], settings: TrainSettings, gpu: bool) -> _For
     )
 
 
-def _evaluated(
-    config: Mapping[str, Any], specs: Sequence[TensorSpec], settings: TrainSettings, task: str, form: _Form, item: int
-) -> int:
+def _evaluated(model: ModelDescription, settings: TrainSettings, form: _Form, item: int) -> int:
     """Bytes of the block that holds most, and of the scored words, while rows go through without gradients."""
-    parts = blocks(config, task)
-    most = max((_length(part, settings) * (3 * part.width + form.inner(part)) for part in parts), default=0)
-    words = 3 * _scored(config, specs, settings, task) if task == "generation" else 0
-    return EVALUATED.get(task, EVALUATED_USUALLY) * (item * most + ITEM * words)
+    most = max((_length(part, settings) * (3 * part.width + form.inner(part)) for part in model.blocks), default=0)
+    words = 3 * _scored(model, settings) if model.task == "generation" else 0
+    return EVALUATED.get(model.task, EVALUATED_USUALLY) * (item * most + ITEM * words)
 
 
 def _length(block: Attention | FeedForward, settings: TrainSettings) -> int:
     return settings.max_target_length if block.group.startswith("decoder.") else settings.max_length
 
 
-def _scored(config: Mapping[str, Any], specs: Sequence[TensorSpec], settings: TrainSettings, task: str) -> int:
+def _scored(model: ModelDescription, settings: TrainSettings) -> int:
     """Logits of a generated row: one for each token and each word of the vocabulary."""
-    vocabulary = max(spec.shape[0] for spec in specs if spec.embedding)
-    two = any(block.group.startswith("decoder.") for block in blocks(config, task))
+    vocabulary = max(spec.shape[0] for spec in model.tensors if spec.embedding)
+    two = any(block.group.startswith("decoder.") for block in model.blocks)
     return vocabulary * (settings.max_target_length if two else settings.max_length)
 
 
@@ -231,20 +227,14 @@ def _held_bytes(spec: TensorSpec, settings: TrainSettings) -> int:
 
 
 def _activations(
-    config: Mapping[str, Any],
-    specs: Sequence[TensorSpec],
-    settings: TrainSettings,
-    task: str,
-    again: bool,
-    live: bool,
-    form: _Form,
+    model: ModelDescription, settings: TrainSettings, again: bool, live: bool, form: _Form
 ) -> tuple[int, int]:
     """Bytes of all layers, and of the largest alone, each with the work of the largest block."""
     rows = settings.micro_batch_size or settings.batch_size
     weighed = settings.method == "pst" and settings.activation_power > 0
     inputs = work = 0
     layers: dict[tuple[str, int], int] = {}
-    for block in blocks(config, task):
+    for block in model.blocks:
         length = _length(block, settings)
         kept, most = form.block(block, length, weighed)
         if live and isinstance(block, FeedForward) and settings.distill_hidden_weight > 0:
@@ -254,7 +244,7 @@ def _activations(
             inputs += length * form.between * block.width
         layers[at] = layers.get(at, 0) + length * kept
         work = max(work, length * most)
-    words = ITEM * (5 if live else 3) * _scored(config, specs, settings, task) if task == "generation" else 0
+    words = ITEM * (5 if live else 3) * _scored(model, settings) if model.task == "generation" else 0
     one = max(layers.values(), default=0)
     whole = inputs + one if again else sum(layers.values())
     return rows * (whole + work + words), rows * (one + work)

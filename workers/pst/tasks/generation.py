@@ -28,7 +28,7 @@ from pst.messages import Message
 from pst.model import memory
 from pst.model.data import IGNORED, Encoded, Row, length_sorted_batches, random_split, read_objects, text_of
 from pst.model.loading import Opened, Place, open_model
-from pst.plan.families import groups, max_tokens, source_room
+from pst.plan.families import ModelDescription
 from pst.tasks.scores import Measure, Measured
 
 SEPARATOR = "\n"
@@ -54,15 +54,16 @@ class Generation(Measured):
                 Message("The base model's tokenizer has no end of text, without which nothing can be generated.")
             )
         self.end_id = int(tokenizer.eos_token_id)
-        self.two_stacks = any(group.startswith("decoder.") for group in groups(config))
+        described = ModelDescription(config, self.name)
+        self.two_stacks = any(group.startswith("decoder.") for group in described.groups)
         # mBART's tokenizer writes a text's language behind its end, and there the decoder starts with it.
         marks = tokenizer(text_target="")["input_ids"] if self.two_stacks else []
         self.behind = marks[::-1].index(self.end_id) if self.end_id in marks else 0
         start = marks[-1] if self.behind else config.get("decoder_start_token_id")
         self.start_id = self.pad_id if start is None else int(start)
         self.separator = tokenizer(SEPARATOR, add_special_tokens=False)["input_ids"]
-        self.context = max_tokens(config)
-        room = source_room(config, settings.max_target_length, len(self.separator))
+        self.context = described.max_tokens
+        room = described.source_room(settings.max_target_length, len(self.separator))
         if room < 2:
             raise PSTError(
                 Message(

@@ -15,7 +15,6 @@ import zlib
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from safetensors import SafetensorError
 from torch import Tensor, nn
@@ -26,6 +25,7 @@ from pst.files import packing
 from pst.files.packing import Like, nothing
 from pst.messages import Message
 from pst.model.loading import load_state, state_of
+from pst.plan.families import ModelDescription
 from pst.spec import Spec
 from pst.tasks import Answers, Task
 
@@ -69,14 +69,12 @@ def unflatten(tensors: Mapping[str, Tensor]) -> dict[str, Answers]:
     return result
 
 
-def save_model(
-    folder: Path, key: str, model: nn.Module, config: Mapping[str, Any], task: str, origin: Like = nothing
-) -> None:
+def save_model(folder: Path, key: str, model: nn.Module, description: ModelDescription, origin: Like = nothing) -> None:
     """Write the weights under a fingerprint (``key``); answers of another model go."""
     at = folder / FOLDER
     at.mkdir(exist_ok=True)
     (at / ANSWERS).unlink(missing_ok=True)
-    packing.save(at / WEIGHTS, state_of(model, config, task), {"fingerprint": key}, origin)
+    packing.save(at / WEIGHTS, state_of(model, description), {"fingerprint": key}, origin)
 
 
 def save_answers(folder: Path, key: str, answers: Mapping[str, Answers]) -> None:
@@ -103,7 +101,7 @@ def load_answers(folder: Path, key: str) -> dict[str, Answers]:
         return {}  # not there, or damaged: the dense model is asked again
 
 
-def fill(model: nn.Module, folder: Path, config: Mapping[str, Any], task: str, origin: Like = nothing) -> nn.Module:
+def fill(model: nn.Module, folder: Path, description: ModelDescription, origin: Like = nothing) -> nn.Module:
     """``model`` with the weights of the folder, frozen, for answers only. Raises :class:`PSTError` for a damaged
     file."""
     try:
@@ -114,5 +112,5 @@ def fill(model: nn.Module, folder: Path, config: Mapping[str, Any], task: str, o
         raise PSTError(
             Message("The dense model {path} can't be read ({error}); remove it to start over.", path=path, error=error)
         ) from error
-    load_state(model, state, config, task)
+    load_state(model, state, description)
     return model.requires_grad_(False).train(False)

@@ -7,29 +7,27 @@ of units (:mod:`pst.export.structured`) share this one table.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
 from pst.errors import BudgetError
 from pst.messages import Message
 from pst.plan.families import decoders, encoders, seq2seq
 from pst.plan.families.parts import TASKS, Architecture, Attention, Block, Config, FeedForward, TensorSpec
-from pst.plan.families.units import UnitFamily, sizes_kept
-from pst.plan.families.units import unit_families as _unit_families
+from pst.plan.families.units import UnitFamily, sizes_kept, unit_families
 
 __all__ = [
     "FAMILIES",
     "TASKS",
     "Attention",
     "FeedForward",
+    "ModelDescription",
     "TensorSpec",
     "UnitFamily",
     "architecture",
-    "blocks",
-    "groups",
-    "max_tokens",
     "sizes_kept",
-    "source_room",
-    "tensors",
-    "tied",
-    "unit_families",
 ]
 
 FAMILIES: dict[str, Architecture] = {
@@ -84,45 +82,73 @@ def architecture(config: Config, task: str = "classification") -> Architecture:
     return found
 
 
-def tensors(config: Config, num_labels: int, task: str = "classification") -> list[TensorSpec]:
-    """All tensors of the model for ``task`` that ``config`` describes, each once: see :func:`tied`.
+@dataclass(frozen=True)
+class ModelDescription:
+    """The model for a task that ``config``, the content of a config.json, describes. ``labels`` is the number of
+    outputs of its head: 0 for generation, which has none, and where the head is no matter.
 
-    Raises :class:`BudgetError` when the architecture is unknown, can't do the task, or the config lacks a size.
+    Its properties raise :class:`BudgetError` when the architecture is unknown, can't do the task, or the config lacks a
+    size. They are worked out once.
+
+        >>> config = {"model_type": "gpt2", "vocab_size": 9, "n_embd": 8, "n_layer": 1, "n_head": 2, "n_positions": 16}
+        >>> ModelDescription(config, "generation").groups
+        ('attention', 'ffn')
+        >>> len([tensor for tensor in ModelDescription(config, "generation").tensors if tensor.group == "ffn"])
+        2
     """
-    found = architecture(config, task)
-    pruned = [spec for block in found.blocks(config, task) for spec in block.tensors()]
-    return [*pruned, *found.rest(config, task, num_labels)]
 
+    config: Config
+    task: str = "classification"
+    labels: int = 0
 
-def blocks(config: Config, task: str = "classification") -> list[Block]:
-    """The attentions and feed-forward parts, in the order of computation."""
-    return list(architecture(config, task).blocks(config, task))
+    def resized(self, changes: Mapping[str, Any]) -> ModelDescription:
+        """The same model with other entries of its config."""
+        return replace(self, config={**self.config, **changes})
 
+    @cached_property
+    def architecture(self) -> Architecture:
+        """What is known of the model type."""
+        return architecture(self.config, self.task)
 
-def tied(config: Config, task: str = "classification") -> dict[str, str]:
-    """Names under which a state dict repeats a tensor, with the name that :func:`tensors` gives it."""
-    return architecture(config, task).tied(config, task)
+    @cached_property
+    def blocks(self) -> list[Block]:
+        """The attentions and feed-forward parts, in the order of computation."""
+        return list(self.architecture.blocks(self.config, self.task))
 
+    @cached_property
+    def tensors(self) -> list[TensorSpec]:
+        """All tensors, each once: see :attr:`tied`."""
+        pruned = [spec for block in self.blocks for spec in block.tensors()]
+        return [*pruned, *self.architecture.rest(self.config, self.task, self.labels)]
 
-def groups(config: Config) -> tuple[str, ...]:
-    """The groups into which the model's pruned matrices fall."""
-    return architecture(config).groups
+    @cached_property
+    def tied(self) -> dict[str, str]:
+        """Names under which a state dict repeats a tensor, with the name that :attr:`tensors` gives it."""
+        return self.architecture.tied(self.config, self.task)
 
+    @cached_property
+    def groups(self) -> tuple[str, ...]:
+        """The groups into which the pruned matrices fall."""
+        return self.architecture.groups
 
-def unit_families(config: Config, task: str = "classification") -> list[UnitFamily]:
-    """The neurons and heads that ``structured`` removes, and that the exporter removes where a mask emptied them."""
-    return _unit_families(blocks(config, task))
+    @cached_property
+    def unit_families(self) -> list[UnitFamily]:
+        """The neurons and heads that ``structured`` removes, and that the exporter removes where a mask emptied
+        them."""
+        return unit_families(self.blocks)
 
+    def check(self) -> None:
+        """Raise :class:`BudgetError` where a property would."""
+        _ = self.tensors, self.max_tokens
 
-def source_room(config: Config, max_target_length: int, separator: int = 1) -> int:
-    """Tokens of a source that fit the context beside a generated text of ``max_target_length`` tokens; below 2 the two
-    do not fit. A causal model reads both, and a ``separator`` of so many tokens between them."""
-    context = max_tokens(config)
-    if any(group.startswith("decoder.") for group in groups(config)):
-        return context if max_target_length <= context else 0
-    return context - max_target_length - separator
+    @cached_property
+    def max_tokens(self) -> int:
+        """The longest input that the position table allows."""
+        return self.architecture.max_tokens(self.config)
 
-
-def max_tokens(config: Config) -> int:
-    """The longest input that the position table allows."""
-    return architecture(config).max_tokens(config)
+    def source_room(self, max_target_length: int, separator: int = 1) -> int:
+        """Tokens of a source that fit the context beside a generated text of ``max_target_length`` tokens; below 2 the
+        two do not fit. A causal model reads both, and a ``separator`` of so many tokens between them."""
+        if any(group.startswith("decoder.") for group in self.groups):
+            return self.max_tokens if max_target_length <= self.max_tokens else 0
+        return self.max_tokens - max_target_length - separator
