@@ -1,5 +1,6 @@
 // Derives everything the frontend knows of the API from the snapshot openapi.yaml:
 //   src/api/schema.d.ts    the types of every request and answer
+//   src/api/choices.json   how a data set's file may be read: the values of each choice
 //   src/api/settings.json  the training settings with description, default and bounds, from which the form is drawn
 // With --check it writes nothing and fails where the committed files are not what the snapshot gives.
 import { readFile, writeFile } from "node:fs/promises";
@@ -26,7 +27,18 @@ const fields = Object.entries(settings.properties).map(([name, field]) => {
   };
 });
 
+const reading = document.components.schemas.DatasetUploadRequest?.properties ?? {};
+const choices = Object.fromEntries(
+  ["format", "encoding", "header"].map((name) => {
+    const reference = reading[name]?.$ref ?? reading[name]?.allOf?.[0]?.$ref;
+    const found = reference && document.components.schemas[reference.split("/").pop()].enum;
+    if (!found) throw new Error(`openapi.yaml has no choices of ${name}: regenerate it from the running code.`);
+    return [name, found];
+  }),
+);
+
 const files = {
+  "choices.json": `${JSON.stringify(choices, null, 2)}\n`,
   "schema.d.ts": COMMENT_HEADER + astToString(await openapiTS(source, { defaultNonNullable: false })),
   "settings.json": `${JSON.stringify(fields, null, 2)}\n`,
 };

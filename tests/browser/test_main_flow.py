@@ -229,7 +229,9 @@ def test_a_job_is_watched_to_its_model_and_deployed(tab: Tab) -> None:
     expect(page.locator("article [data-state=ready]").first).to_be_visible()
     tab.check("serving")
     page.get_by_role("link", name="Models", exact=True).click()
-    expect(page.get_by_role("link", name="acme/first-try")).to_be_visible()
+    row = page.get_by_role("row").filter(has=page.get_by_role("link", name="acme/first-try"))
+    expect(row).to_contain_text("92.0 %")
+    expect(row).to_contain_text("Accuracy · dense 94.0 %")
     tab.check("models")
 
 

@@ -19,7 +19,7 @@ from hub.core.storage import blob_name
 from hub.registry.downloads import byte_range
 from hub.registry.models import Model, ModelKind, ModelVersion
 from tests.factories.accounts import Person, bearer, node_secret, person
-from tests.factories.registry import files, published
+from tests.factories.registry import REPORT, files, published
 
 pytestmark = pytest.mark.django_db
 MODEL = "/api/v1/models/acme/tickets"
@@ -269,13 +269,38 @@ def test_the_signing_key_is_public(api: APIClient) -> None:
     assert answer["algorithm"] == "Ed25519" and answer["pem"].startswith("-----BEGIN PUBLIC KEY-----")
 
 
+@pytest.mark.parametrize(
+    ("report", "headline"),
+    [
+        ({}, None),
+        ({"metrics": {"test": {"accuracy": "high"}}}, None),
+        ({"primary": 5, "metrics": []}, None),
+        (
+            {"primary": "bleu", "metrics": {"validation": {"bleu": 31.5}}},
+            {"metric": "bleu", "split": "validation", "value": 31.5, "dense": None, "sparsity": None},
+        ),
+    ],
+)
+def test_a_report_of_any_shape_has_a_headline_or_none(owner: Person, report: Any, headline: Any) -> None:
+    published(owner.workspace, "sst2", report=report)
+    assert owner.client.get("/api/v1/models").json()["results"][0]["latest"]["headline"] == headline
+
+
 @pytest.mark.parametrize("path", ["", "/acme/sst2/versions"])
 def test_a_list_reads_no_report(owner: Person, path: str) -> None:
     """Each report has some hundred kB: a list of models once had 256 kB a row."""
-    published(owner.workspace, "sst2", report={"masks": ["x" * 1000] * 300})
+    published(owner.workspace, "sst2", report=REPORT | {"masks": ["x" * 1000] * 300})
     with CaptureQueriesContext(connection) as queries:
         answer = owner.client.get(f"/api/v1/models{path}")
     assert answer.status_code == 200 and answer.json()["results"]
     assert all(len(json.dumps(row)) < 2000 for row in answer.json()["results"])
+    [row] = answer.json()["results"]
+    assert (row if path else row["latest"])["headline"] == {
+        "metric": "accuracy",
+        "split": "test",
+        "value": 0.9,
+        "dense": 0.91,
+        "sparsity": 0.9,
+    }
     read = [query["sql"].split(" FROM ")[0] for query in queries]
     assert not [sql for sql in read if '"registry_modelversion"."report"' in sql or '"manifest"' in sql]

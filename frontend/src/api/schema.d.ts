@@ -1957,6 +1957,29 @@ export interface components {
         FrozenWeightsEnum: "float32" | "bfloat16" | "int8";
         /** @enum {string} */
         GradientCheckpointingEnum: "auto" | "on" | "off";
+        Headline: {
+            /** @description What models of this task are compared by, such as accuracy or bleu. */
+            metric: string;
+            split: components["schemas"]["HeadlineSplitEnum"];
+            /** Format: double */
+            value: number;
+            /**
+             * Format: double
+             * @description The same of the dense model; null where none was made.
+             */
+            dense: number | null;
+            /**
+             * Format: double
+             * @description Share of zeros in the pruned matrices.
+             */
+            sparsity: number | null;
+        };
+        /**
+         * @description * `test` - test
+         *     * `validation` - validation
+         * @enum {string}
+         */
+        HeadlineSplitEnum: "test" | "validation";
         /**
          * Heartbeat
          * @description Answer to a heartbeat.
@@ -3761,6 +3784,7 @@ export interface components {
             /** @description The class that its config names, such as BertForSequenceClassification; empty where it names none. */
             readonly architecture: string;
             readonly bytes: components["schemas"]["Bytes"];
+            readonly headline: components["schemas"]["Headline"] | null;
             readonly aliases: string[];
             readonly files: components["schemas"]["File"][];
             manifest: {
@@ -3789,6 +3813,7 @@ export interface components {
             /** @description The class that its config names, such as BertForSequenceClassification; empty where it names none. */
             readonly architecture: string;
             readonly bytes: components["schemas"]["Bytes"];
+            readonly headline: components["schemas"]["Headline"] | null;
             readonly aliases: string[];
         };
         Wanted: {

@@ -56,7 +56,8 @@ def _at(tree: Any, *keys: str) -> Any:
     return tree
 
 
-def _number(tree: Any, *keys: str) -> float | int | None:
+def number_at(tree: Any, *keys: str) -> float | int | None:
+    """The number at these keys of a report."""
     value = _at(tree, *keys)
     return value if isinstance(value, (int, float)) and not isinstance(value, bool) else None
 
@@ -101,7 +102,7 @@ def front_matter(
         found = [
             {"type": hub, "value": value, "name": f"{split} {ours.replace('_', ' ')}"}
             for ours, hub in MEASURES.items()
-            if (value := _number(report, "metrics", split, ours)) is not None
+            if (value := number_at(report, "metrics", split, ours)) is not None
         ]
         if found:
             results.append(
@@ -157,7 +158,7 @@ def _report_rows(report: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     ]
     rows = []
     for label, dense_at, own_at, show in lines:
-        own, dense = _number(report, *own_at), _number(report, *dense_at) if dense_at else None
+        own, dense = number_at(report, *own_at), number_at(report, *dense_at) if dense_at else None
         if own is not None:
             rows.append((label, "" if dense is None else show(dense), show(own)))
     return rows

@@ -79,6 +79,9 @@ class ModelVersion(models.Model):
     manifest = models.JSONField()
     config = models.JSONField(default=dict, help_text="The model's config.json.")
     report = models.JSONField(default=dict)
+    headline = models.JSONField(
+        null=True, help_text="What a list shows of the report, which is too large to read there: see services.headline."
+    )
     # Not a foreign key: the registry lies below the jobs. Unique, so that a job publishes at most once.
     job_id = models.UUIDField(null=True, blank=True, unique=True)
     created_by = models.ForeignKey(User, on_delete=models.SET_NULL, null=True, related_name="+")

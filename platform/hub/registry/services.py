@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, NewType
 from uuid import UUID
 
@@ -145,6 +145,25 @@ def _read_config(files: VerifiedFiles) -> dict[str, Any]:
     return {}
 
 
+def headline(report: Mapping[str, Any]) -> dict[str, Any] | None:
+    """``metric``, ``split``, ``value``, ``dense`` (the same of the dense model) and ``sparsity``: by the measure that
+    models are compared by, of the test rows where there are some. None where the report has no such measure."""
+    metric = report.get("primary", "accuracy")
+    if not isinstance(metric, str):
+        return None
+    for split in ("test", "validation"):
+        value = cards.number_at(report, "metrics", split, metric)
+        if value is not None:
+            return {
+                "metric": metric[:60],
+                "split": split,
+                "value": value,
+                "dense": cards.number_at(report, "dense", split, metric),
+                "sparsity": cards.number_at(report, "sparsity", "reached"),
+            }
+    return None
+
+
 @transaction.atomic
 def publish(
     *,
@@ -193,6 +212,7 @@ def publish(
         manifest=manifest.model_dump(mode="json"),
         config=config,
         report=report,
+        headline=headline(report),
         job_id=job_id,
         created_by=user,
     )

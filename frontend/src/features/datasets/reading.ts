@@ -1,3 +1,5 @@
+import choices from "@/api/choices.json";
+
 /** How a file is to be read; "auto" or empty: the platform finds it. The names are those of the API's form fields. */
 export interface Reading {
   task: string;
@@ -33,24 +35,8 @@ export function taskOf(reading: Reading): Task {
   return TASKS.find((task) => task === reading.task) ?? TASKS[0];
 }
 
-export const FORMATS = ["auto", "csv", "tsv", "json", "jsonl"];
-export const ENCODINGS = [
-  "auto",
-  "utf-8",
-  "utf-8-sig",
-  "utf-16",
-  "gb18030",
-  "latin-1",
-  "windows-1250",
-  "windows-1251",
-  "windows-1252",
-  "shift-jis",
-  "euc-kr",
-  "big5",
-  "mac-roman",
-];
+export const { format: FORMATS, encoding: ENCODINGS, header: HEADERS } = choices;
 export const DELIMITERS = ["auto", ",", ";", "tab", "|"];
-export const HEADERS = ["auto", "true", "false"];
 
 /** The fields of a form that say how to read; what is left to the platform is left out. */
 export function readingFields(reading: Reading): [string, string][] {

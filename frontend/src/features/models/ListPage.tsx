@@ -1,18 +1,39 @@
-import { Anchor, Badge, Group, SegmentedControl, Table } from "@mantine/core";
+import { Anchor, Badge, Group, SegmentedControl, Table, Text } from "@mantine/core";
 import { keepPreviousData } from "@tanstack/react-query";
 import { useTranslation } from "react-i18next";
 import { Link } from "react-router";
 import { api } from "@/api/client";
+import type { VersionRow } from "@/api/types";
 import { Empty } from "@/components/Empty";
 import { ListFilters } from "@/components/ListFilters";
 import { Loaded } from "@/components/Loaded";
 import { PAGE_SIZE, Pager, useListAddress } from "@/components/listing";
 import { Page } from "@/components/Page";
 import { Section } from "@/components/Section";
-import { bytes, dateTime } from "@/lib/format";
+import { bytes, dateTime, percent, real } from "@/lib/format";
 import { useWorkspace } from "@/session/session";
+import { isShare } from "./quality";
 
 const ORDERS = ["-created_at", "created_at", "name"] as const;
+
+/** A version's measure, with its name and what the dense model reached. */
+function Headline({ of }: { of: VersionRow["headline"] | undefined }) {
+  const { t } = useTranslation();
+  if (!of) return "–";
+  const shown = (value: number) => (isShare(of.metric) ? percent(value) : real(value));
+  const metric = t(`metricName.${of.metric}` as "metricName.accuracy", {
+    defaultValue: of.metric.replaceAll("_", " "),
+  });
+  return (
+    <>
+      {shown(of.value)}
+      <Text size="xs" c="dimmed">
+        {metric}
+        {of.dense !== null && ` · ${t("models.denseReached", { value: shown(of.dense) })}`}
+      </Text>
+    </>
+  );
+}
 
 export function Component() {
   const { t } = useTranslation();
@@ -60,13 +81,19 @@ export function Component() {
               />
             ) : (
               <>
-                <Table.ScrollContainer minWidth={620}>
+                <Table.ScrollContainer minWidth={kind === "sparse" ? 860 : 620}>
                   <Table highlightOnHover>
                     <Table.Thead>
                       <Table.Tr>
                         <Table.Th>{t("models.name")}</Table.Th>
                         <Table.Th>{t("models.latest")}</Table.Th>
-                        {kind === "sparse" && <Table.Th className="number">{t("models.compact")}</Table.Th>}
+                        {kind === "sparse" && (
+                          <>
+                            <Table.Th className="number">{t("models.quality")}</Table.Th>
+                            <Table.Th className="number">{t("plan.sparsity")}</Table.Th>
+                            <Table.Th className="number">{t("models.compact")}</Table.Th>
+                          </>
+                        )}
                         <Table.Th className="number">{t("models.dense")}</Table.Th>
                         <Table.Th>{t("models.aliases")}</Table.Th>
                         <Table.Th className="nowrap">{t("common.created")}</Table.Th>
@@ -82,7 +109,13 @@ export function Component() {
                           </Table.Td>
                           <Table.Td className="figure">{model.latest ? `v${model.latest.number}` : "–"}</Table.Td>
                           {kind === "sparse" && (
-                            <Table.Td className="number">{bytes(model.latest?.bytes.compact)}</Table.Td>
+                            <>
+                              <Table.Td className="number">
+                                <Headline of={model.latest?.headline} />
+                              </Table.Td>
+                              <Table.Td className="number">{percent(model.latest?.headline?.sparsity)}</Table.Td>
+                              <Table.Td className="number">{bytes(model.latest?.bytes.compact)}</Table.Td>
+                            </>
                           )}
                           <Table.Td className="number">{bytes(model.latest?.bytes.dense)}</Table.Td>
                           <Table.Td>

@@ -10,6 +10,9 @@ export interface Quality {
   share: boolean;
 }
 
+/** People read it in percent. */
+export const isShare = (metric: string) => /accuracy|f1/.test(metric);
+
 /** The primary metric of a version's report, of the test rows where there are some. */
 export function qualityOf(report: unknown): Quality | null {
   const metric = textOf(at(report, "primary")) || "accuracy";
@@ -18,7 +21,7 @@ export function qualityOf(report: unknown): Quality | null {
     const value = numberOf(found[metric]);
     if (value === null) continue;
     const interval = intervalOf(at(found, "intervals", metric) ?? found.interval);
-    return { metric, split, value, interval, share: /accuracy|f1/.test(metric) };
+    return { metric, split, value, interval, share: isShare(metric) };
   }
   return null;
 }

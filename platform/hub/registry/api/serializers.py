@@ -27,6 +27,14 @@ class BytesSerializer(serializers.Serializer[Any]):
     compact = serializers.IntegerField(allow_null=True, help_text="The same weights as `pst pull --compact` fetches.")
 
 
+class HeadlineSerializer(serializers.Serializer[Any]):
+    metric = serializers.CharField(help_text="What models of this task are compared by, such as accuracy or bleu.")
+    split = serializers.ChoiceField(choices=["test", "validation"])
+    value = serializers.FloatField()
+    dense = serializers.FloatField(allow_null=True, help_text="The same of the dense model; null where none was made.")
+    sparsity = serializers.FloatField(allow_null=True, help_text="Share of zeros in the pruned matrices.")
+
+
 class VersionRowSerializer(serializers.ModelSerializer[ModelVersion]):
     """A version in a list. ``version.files`` with their blobs, ``version.aliases`` and ``created_by`` should be
     prefetched."""
@@ -34,11 +42,22 @@ class VersionRowSerializer(serializers.ModelSerializer[ModelVersion]):
     created_by = serializers.CharField(source="created_by.username", allow_null=True, default=None)
     architecture = serializers.SerializerMethodField()
     bytes = serializers.SerializerMethodField()
+    headline = HeadlineSerializer(allow_null=True, read_only=True)
     aliases = serializers.SerializerMethodField()
 
     class Meta:
         model = ModelVersion
-        fields = ["number", "commit", "created_at", "created_by", "job_id", "architecture", "bytes", "aliases"]
+        fields = [
+            "number",
+            "commit",
+            "created_at",
+            "created_by",
+            "job_id",
+            "architecture",
+            "bytes",
+            "headline",
+            "aliases",
+        ]
         read_only_fields = fields
 
     @extend_schema_field(BytesSerializer())
