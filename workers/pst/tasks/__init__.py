@@ -142,7 +142,7 @@ def make(
     if name == "generation":
         return Generation(tokenizer, max_length, settings, config)
     if name == "regression":
-        return Regression(labels, tokenizer, max_length, settings)
+        return Regression(labels, tokenizer, max_length, settings, config)
     if name == "multilabel":
-        return Multilabel(labels, tokenizer, max_length, settings)
-    return Classification(labels, tokenizer, max_length, settings)
+        return Multilabel(labels, tokenizer, max_length, settings, config)
+    return Classification(labels, tokenizer, max_length, settings, config)

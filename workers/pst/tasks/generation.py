@@ -55,7 +55,7 @@ class Generation(Measured):
             )
         self.end_id = int(tokenizer.eos_token_id)
         described = ModelDescription(config, self.name)
-        self.two_stacks = any(group.startswith("decoder.") for group in described.groups)
+        self.two_stacks = described.two_stacks
         # mBART's tokenizer writes a text's language behind its end, and there the decoder starts with it.
         marks = tokenizer(text_target="")["input_ids"] if self.two_stacks else []
         self.behind = marks[::-1].index(self.end_id) if self.end_id in marks else 0
@@ -140,13 +140,15 @@ class Generation(Measured):
         return [Encoded(ids, None, target=tuple(target)) for ids, target in zip(sources, targets, strict=True)]
 
     def _sources(self, sources: list[str]) -> list[list[int]]:
+        """Tokens of each, one at least: of an empty text a tokenizer may leave none, and a model reads none."""
         if self.two_stacks:
             found = self.tokenizer(sources, truncation=True, max_length=self.max_length, return_attention_mask=False)
-            return list(found["input_ids"])
+            return [ids or [self.end_id] for ids in found["input_ids"]]
         result = []
         for ids in self.tokenizer(sources, return_attention_mask=False)["input_ids"]:
             ends = len(ids) > 1 and ids[-1] == self.end_id
-            result.append(ids[: len(ids) - ends][: self.max_length] + self.separator)
+            prompt = ids[: len(ids) - ends][: self.max_length] + self.separator
+            result.append(prompt or [self.end_id])
         return result
 
     def _targets(self, targets: list[str]) -> list[list[int]]:

@@ -5,7 +5,7 @@ Legend: n rows, l labels of the head, t tokens of a padded row; logits (n, l).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from pst.errors import FormatError, PSTError
 from pst.messages import Message
 from pst.model.data import Encoded, Label, Row, length_sorted_batches, random_split, read_objects, text_of
 from pst.model.loading import Opened, Place, open_model
+from pst.plan.families import ModelDescription
 from pst.tasks.scores import Measured
 
 BATCH = 64
@@ -30,7 +31,22 @@ class HeadTask(Measured):
     name: TaskName
     metric: str
 
-    def __init__(self, labels: Sequence[str], tokenizer: Any, max_length: int, settings: TrainSettings) -> None:
+    def __init__(
+        self,
+        labels: Sequence[str],
+        tokenizer: Any,
+        max_length: int,
+        settings: TrainSettings,
+        config: Mapping[str, Any],
+    ) -> None:
+        self.two_stacks = ModelDescription(config, self.name).two_stacks
+        if self.two_stacks and tokenizer.eos_token_id not in tokenizer("")["input_ids"]:
+            raise PSTError(
+                Message(
+                    "The base model's tokenizer puts no end of text behind a text, where an encoder-decoder answers; "
+                    "take the tokenizer that belongs to the model."
+                )
+            )
         self.labels: Sequence[str] = list(labels)
         self.tokenizer, self.settings = tokenizer, settings
         self.max_length, self.pad_id = max_length, int(tokenizer.pad_token_id)
@@ -71,7 +87,14 @@ class HeadTask(Measured):
             max_length=self.max_length,
             padding=False,
             return_attention_mask=False,
+            return_special_tokens_mask=self.two_stacks,
         )
+        if self.two_stacks:
+            # An encoder-decoder answers at its end of text, of which every row must have as many: none of the text's.
+            result["input_ids"] = [
+                [token for token, own in zip(*row, strict=True) if own or token != self.tokenizer.eos_token_id]
+                for row in zip(result["input_ids"], result["special_tokens_mask"], strict=True)
+            ]
         types = result.get("token_type_ids") or [None] * len(rows)
         tokens = zip(result["input_ids"], types, rows, strict=True)
         # Decoders add no special token, so that an empty text leaves nothing to compute with.

@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Sequence
 
 from hub.datasets.formats.problems import Options
-from hub.datasets.formats.rows import Label
+from hub.datasets.formats.rows import Label, seen
 from hub.datasets.formats.tables import Cell
 from pst.messages import Message
 
@@ -115,10 +115,10 @@ def reader(options: Options) -> Callable[[Cell], Label]:
 def texts(cell: Cell) -> Sequence[str]:
     """A cell's texts without white space around them: those of a list, or the one."""
     parts = [] if cell is None else [cell] if isinstance(cell, str) else cell
-    return [part.strip() for part in parts if part.strip()]
+    return [text for text in map(seen, parts) if text]
 
 
 def _text(cell: Cell) -> str:
     if isinstance(cell, tuple):
         raise BadAnswer(Message("A list stands where one value is expected."))
-    return (cell or "").strip()
+    return seen(cell)

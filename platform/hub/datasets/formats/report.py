@@ -11,14 +11,12 @@ from statistics import fmean, pstdev
 from typing import Any
 
 from hub.datasets.formats.answers import odd
-from hub.datasets.formats.rows import Label, Row, sort_labels
+from hub.datasets.formats.rows import UNSEEN, Label, Row, sort_labels
 from pst.messages import Message, said, word
 
 IMBALANCED = 0.8
 """From this share of one class on, a model that always answers it looks good."""
 BINS = 30
-UNSEEN = ("Cf", "Cc", "Zl", "Zp")
-"""Kinds of characters that leave no trace on the screen."""
 
 
 def quantile(values: Sequence[int], share: float) -> int:

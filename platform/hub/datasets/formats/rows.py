@@ -12,10 +12,20 @@ import hashlib
 import json
 import math
 import re
+import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 Label = str | float | tuple[str, ...]
+UNSEEN = ("Cf", "Cc", "Zl", "Zp")
+"""Kinds of characters that leave no trace on the screen."""
+
+
+def seen(cell: object) -> str:
+    """A cell's text without white space around it; empty where nothing of it can be seen, since a tokenizer leaves of
+    zero-width characters as little as of white space."""
+    text = cell.strip() if isinstance(cell, str) else ""
+    return "" if all(each.isspace() or unicodedata.category(each) in UNSEEN for each in text) else text
 
 
 class Row(NamedTuple):

@@ -10,7 +10,7 @@ from hub.datasets.formats import answers
 from hub.datasets.formats import report as reports
 from hub.datasets.formats.columns import Roles, suggest
 from hub.datasets.formats.problems import Limits, Options, Problems, Unreadable
-from hub.datasets.formats.rows import Row, longest_target, sort_labels, words
+from hub.datasets.formats.rows import Row, longest_target, seen, sort_labels, words
 from hub.datasets.formats.splits import split_off
 from hub.datasets.formats.tables import Table, open_table
 from pst.config import MOST_TARGET_TOKENS, TrainSettings
@@ -132,8 +132,8 @@ def read_rows(table: Table, roles: Roles, options: Options, problems: Problems) 
     rows: list[Row] = []
     empty = 0
     for line, (first, label, *others) in table.read(names, problems, lists=lists):
-        text = first.strip() if isinstance(first, str) else ""
-        pair = others[0].strip() if roles.text_pair and isinstance(others[0], str) else ""
+        text = seen(first)
+        pair = seen(others[0]) if roles.text_pair else ""
         if not text or (roles.text_pair and not pair):
             empty += 1
             problems.add(

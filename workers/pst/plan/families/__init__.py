@@ -132,6 +132,11 @@ class ModelDescription:
         return self.architecture.groups
 
     @cached_property
+    def two_stacks(self) -> bool:
+        """Whether it is an encoder with a decoder."""
+        return any(group.startswith("decoder.") for group in self.groups)
+
+    @cached_property
     def unit_families(self) -> list[UnitFamily]:
         """The neurons and heads that ``structured`` removes, and that the exporter removes where a mask emptied
         them."""
@@ -149,6 +154,6 @@ class ModelDescription:
     def source_room(self, max_target_length: int, separator: int = 1) -> int:
         """Tokens of a source that fit the context beside a generated text of ``max_target_length`` tokens; below 2 the
         two do not fit. A causal model reads both, and a ``separator`` of so many tokens between them."""
-        if any(group.startswith("decoder.") for group in self.groups):
+        if self.two_stacks:
             return self.max_tokens if max_target_length <= self.max_tokens else 0
         return self.max_tokens - max_target_length - separator
