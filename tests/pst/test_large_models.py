@@ -30,6 +30,7 @@ from pst.layers.inject import frozen, inject
 from pst.layers.linear import PSTLinear
 from pst.model import memory
 from pst.model.loading import Place, load_model, matched_specs, open_model, read_config, weights_in
+from pst.pipeline import results
 from pst.plan.families import ModelDescription
 from pst.report import SCHEMA, timing
 from pst.report.page import render
@@ -76,7 +77,7 @@ def test_a_classifier_with_frozen_weights_in_fewer_bits(
 
 def test_a_generator_is_published_as_the_compact_file_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The base model's weights are not in its folder either, and the machine has no room for the report's models."""
-    monkeypatch.setattr(pipeline, "MODELS_SHARE", 0.0)
+    monkeypatch.setattr(results, "MODELS_SHARE", 0.0)
     shown: list[Any] = []
     base = write_generator(tmp_path / "base", "t5")
     weights = Files(base / "model.safetensors")

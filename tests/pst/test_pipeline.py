@@ -23,10 +23,11 @@ from pst import pipeline
 from pst.__main__ import main
 from pst.config import from_dict
 from pst.errors import BudgetError, FormatError, PSTError
-from pst.export import verify
+from pst.export import huggingface, verify
 from pst.files.encodings import bits
 from pst.files.formats import expand, read_sparse
 from pst.model.loading import open_model, read_config
+from pst.pipeline import trained
 from pst.plan.families import ModelDescription
 from pst.plan.planner import Target, plan
 from pst.report import timing
@@ -285,14 +286,14 @@ def test_a_failed_check_fails_the_run(
     done: Done, tmp_path: Path, verify_here: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = shutil.copytree(done.folder, tmp_path / "job")
-    whole = pipeline.huggingface.export
+    whole = huggingface.export
 
     def export(*arguments: Any, **options: Any) -> Any:
         sizes = whole(*arguments, **options)
         tamper_both(folder / "export")
         return sizes
 
-    monkeypatch.setattr(pipeline.huggingface, "export", export)
+    monkeypatch.setattr(huggingface, "export", export)
     with pytest.raises(PSTError, match="The exported model failed its check"):
         pipeline.run(folder, emit=lambda event: None, should_stop=lambda: False)
 
@@ -410,13 +411,13 @@ def test_the_student_begins_with_its_teachers_head(
 ) -> None:
     begun: dict[str, torch.Tensor] = {}
 
-    class Noted(pipeline.Trainer):
+    class Noted(trained.Trainer):
         def run(self) -> None:
             if self.phase == "train":
                 begun.update((name, p.detach().clone()) for name, p in self.trained.items())
             super().run()
 
-    monkeypatch.setattr(pipeline, "Trainer", Noted)
+    monkeypatch.setattr(trained, "Trainer", Noted)
     folder = write_job(tmp_path, base, epochs=1, dense_epochs=2, evaluations=1, distill_hidden_weight=1.0)
     pipeline.run(folder, emit=lambda event: None, should_stop=lambda: False)
     opened = open_model(base, "classification", LABELS, 42)

@@ -189,6 +189,7 @@ def run_case(case: Case, base: Path, rows: Path, work: Path, steps: int, process
 
     from pst import pipeline
     from pst import spec as specs
+    from pst.pipeline import trained
     from pst.training import teacher
 
     torch.set_num_threads(1)
@@ -230,7 +231,7 @@ def run_case(case: Case, base: Path, rows: Path, work: Path, steps: int, process
         shutil.copytree(pool, folder / teacher.FOLDER)
     begin = time.monotonic()
     # What the untouched base model says is in no table, and would take as long as what the tuned one says.
-    with mock.patch.object(pipeline._Run, "_untrained", lambda *arguments: {}):
+    with mock.patch.object(trained, "untrained", lambda *arguments: {}):
         report = pipeline.run(folder, emit=_warn, should_stop=lambda: False, quick=True)
     if (folder / teacher.FOLDER).is_dir() and not pool.is_dir():
         (folder / teacher.FOLDER).rename(pool)
