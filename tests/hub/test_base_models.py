@@ -152,6 +152,7 @@ def test_files_that_can_run_code_are_never_kept(owner: Person, name: str) -> Non
         ({"tokenizer_config.json": b"nope"}, "tokenizer_config.json is not valid JSON"),
     ],
 )
+@pytest.mark.any_database
 def test_what_is_refused_is_named(owner: Person, contents: dict[str, bytes | None], says: str) -> None:
     merged = {name: content for name, content in {**GOOD, **contents}.items() if content is not None}
     answer = upload(owner.client, merged)

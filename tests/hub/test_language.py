@@ -39,7 +39,7 @@ from tests.factories.jobs import worker as worker_of_jobs
 from tests.factories.registry import published
 from tests.factories.serving import serving_node
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.any_database]  # the sentences, not where they are kept
 ROOT = Path(__file__).resolve().parents[2]
 PO = ROOT / "platform/locale/zh_Hans/LC_MESSAGES/django.po"
 SPOKEN_BY = {

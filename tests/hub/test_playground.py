@@ -17,7 +17,7 @@ from tests.factories.accounts import Person, bearer, person
 from tests.factories.jobs import base_model
 from tests.factories.serving import Answering, FakeNode, register, serving_node
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.any_database]  # test_serving.py runs on both
 QUESTION = {"inputs": [{"text": "where is my parcel"}]}
 
 

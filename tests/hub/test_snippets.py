@@ -22,7 +22,7 @@ from tests.factories.accounts import Person, person
 from tests.factories.registry import files, published
 from tests.factories.serving import Answering, serving_node
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.any_database]  # test_hf_api.py runs on both
 FRONTEND = Path(__file__).parents[2] / "frontend"
 SHOW = """
 const { readFileSync } = require("node:fs");

@@ -26,7 +26,7 @@ from tests.factories.accounts import Person
 from tests.settings import TEST_DIR
 
 CONTENT = [b"spar", b"se", b"wright" * 1000]
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.any_database]  # files, buckets, disks; test_unused_files.py: rows
 SHA = hashlib.sha256(b"".join(CONTENT)).hexdigest()
 
 
