@@ -79,6 +79,7 @@ def test_from_the_first_run_to_a_queued_job(tab: Tab, tmp_path: Path) -> None:
     errors = page.get_by_test_id("errors")
     expect(errors.get_by_text("rows.csv:3:text")).to_be_visible()
     expect(errors.get_by_text("rows.csv:4:label")).to_be_visible()
+    expect(page.get_by_text("1 class; always guessing it")).to_be_visible()
     tab.check("dataset-invalid")
 
     page.get_by_role("link", name="Data sets", exact=True).first.click()

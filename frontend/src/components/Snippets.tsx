@@ -1,4 +1,4 @@
-import { Stack, Text } from "@mantine/core";
+import { Anchor, Stack, Text } from "@mantine/core";
 import { useTranslation } from "react-i18next";
 import { Link } from "react-router";
 import { CopyBlock } from "@/components/CopyBlock";
@@ -12,7 +12,10 @@ export function Snippets({ snippets }: { snippets: Snippet[] }) {
   return (
     <Stack gap="sm">
       <Text size="sm" c="dimmed">
-        {t("models.tokenNote")} <Link to={`/w/${slug}/settings`}>{t("models.tokenMake")}</Link>
+        {t("models.tokenNote")}{" "}
+        <Anchor component={Link} inherit underline="always" to={`/w/${slug}/settings`}>
+          {t("models.tokenMake")}
+        </Anchor>
       </Text>
       {snippets.map((snippet) => (
         <CopyBlock key={snippet.label} {...snippet} />

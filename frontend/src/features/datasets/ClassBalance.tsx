@@ -18,7 +18,7 @@ export function ClassBalance({ report }: { report: FullReport }) {
   return (
     <Section
       title={t("datasets.balance")}
-      note={t("datasets.balanceNote", { classes: classes.length, share: percent(report.majority_share) })}
+      note={t("datasets.balanceNote", { count: classes.length, share: percent(report.majority_share) })}
       actions={
         splits.length > 1 && (
           <SegmentedControl
