@@ -80,7 +80,7 @@ def test_a_job_of_each_task_reaches_its_worker(owner: Person, task: str, tmp_pat
     read = spec.read(tmp_path)
     assert read.task == task
     config = GPT2 if task == "generation" else BERT
-    planned, sparsity = spec.plan(read, config)
+    planned, sparsity = spec.plan(read, read.describe(config))
     assert planned.total_params == job.plan["total_params"]
     assert sparsity == {group["name"]: group["sparsity"] for group in job.plan["groups"]}
 
