@@ -214,6 +214,14 @@ def workers_target(job: Job) -> Target:
     return Target(groups={item["name"]: item["sparsity"] for item in job.plan["groups"] if item["sparsity"]} or None)
 
 
+def workers_plan(job: Job) -> dict[str, Any] | None:
+    """The plan that an attempt goes by; None where there is but a sparsity, or a plan without what plans have now."""
+    try:
+        return planner.Plan.from_dict(job.plan).to_dict()
+    except ValueError:
+        return None
+
+
 def uniform_plan(target: Target, settings: TrainSettings) -> dict[str, Any]:
     """What is kept as the plan of a job on a public model: the same sparsity for all its matrices, no sizes."""
     sparsity = target.sparsity if planner.METHODS[settings.method].prunes else 0.0

@@ -18,7 +18,7 @@ from hub.core.errors import Conflict, NotFound
 from hub.datasets.models import Dataset, Split
 from hub.serving.models import Node, NodeKind
 from jobs.models import LEASED, Job
-from jobs.planning import BaseModel, workers_target
+from jobs.planning import BaseModel, workers_plan, workers_target
 from jobs.services import moves
 from jobs.transitions import Action
 from pst.config import TrainSettings
@@ -159,6 +159,7 @@ def _spec(*, job: Job) -> JobSpec:
         settings=TrainSettings(**job.settings),
         target=workers_target(job),
         plan={group["name"]: group["sparsity"] for group in job.plan["groups"]},
+        planned=workers_plan(job),
         checkpoint=None if job.checkpoint is None else FileRef.read(job.checkpoint["file"]),
         checkpoint_needs=[FileRef.read(file) for file in (job.checkpoint or {}).get("needs", [])],
     )

@@ -22,10 +22,12 @@ from pst.files.shards import write_shards
 from pst.layers.inject import inject, learning_rates, select_all
 from pst.model.loading import matched_specs, state_of
 from pst.plan.families import ModelDescription
+from pst.plan.latency import Timing
 from pst.plan.methods import METHODS
 from pst.plan.planner import ENGINE_OVERHEAD_BYTES, BudgetError, Plan, Target, plan
 from pst.plan.sizes import kept_count
 from pst.sparsity.masks import mask_of, select
+from tests.pst.test_latency import profile
 from tests.pst.tiny import CONFIGS, tiny
 
 CONFIG = {
@@ -409,3 +411,30 @@ def test_planner_needs_no_torch() -> None:
     code = "import sys, pst.plan.planner, pst.config; sys.exit('torch' in sys.modules or 'numpy' in sys.modules)"
     source = Path(__file__).parents[2] / "workers"
     assert subprocess.run([sys.executable, "-c", code], env={"PYTHONPATH": str(source)}).returncode == 0
+
+
+def test_a_plan_is_read_back_from_its_json() -> None:
+    timing = Timing(profile(), rows=2, tokens=32)
+    planned = plan(ModelDescription(CONFIG, labels=7), Target(sparsity=0.9), timing=timing)
+    written = json.loads(json.dumps(planned.to_dict() | {"more": 1}))
+    assert Plan.from_dict(written).to_dict() == planned.to_dict()
+    assert Plan.from_dict(written).weights() == ModelDescription(CONFIG, labels=7).weights()
+    assert planned.weights() != ModelDescription(CONFIG, labels=8).weights()
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"total_params": None}, "total_params"),
+        ({"total_params": True}, "total_params"),
+        ({"sparse_bytes": "12"}, "sparse_bytes"),
+        ({"groups": {"ffn": 0.9}}, "groups"),
+        ({"groups": [{"name": "ffn", "sparsity": 0.9}]}, "groups 0 matrices"),
+        ({"groups": [3]}, "groups 0"),
+        ({"time": {"rows": 1}}, "time tokens"),
+    ],
+)
+def test_a_plan_that_lacks_something_is_refused(change: dict[str, Any], named: str) -> None:
+    written = json.loads(json.dumps(plan(ModelDescription(CONFIG, labels=7), Target(sparsity=0.9)).to_dict()))
+    with pytest.raises(ValueError, match=named):
+        Plan.from_dict(written | change)

@@ -9,7 +9,7 @@ import math
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -20,6 +20,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from pst import pipeline
+from pst import spec as specs
 from pst.__main__ import main
 from pst.config import from_dict
 from pst.errors import BudgetError, FormatError, PSTError
@@ -370,6 +371,7 @@ def validation_only(folder: Path) -> None:
         (break_spec({"target": {"max_bytes": "10"}}), "max_bytes must be a number"),
         (break_spec({"plan": {"attention": 0.9}}), "plan must give a sparsity for each"),
         (break_spec({"plan": {"attention": 0.9, "ffn": 1.0}}), "plan ffn must be between"),
+        (break_spec({"plan": {"groups": [{"name": "ffn"}]}}), "plan sparsity is missing or of a wrong kind"),
     ],
 )
 def test_what_the_user_gets_wrong_is_one_plain_sentence(
@@ -430,3 +432,25 @@ def test_the_student_begins_with_its_teachers_head(
 
 def test_budget_errors_are_plain_errors() -> None:
     assert issubclass(BudgetError, PSTError)
+
+
+def test_a_whole_plan_in_the_spec_is_not_made_again(
+    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor does a checkpoint of a run that got the sparsities alone belong to another one."""
+    folder = write_job(tmp_path, base)
+    model = ModelDescription(read_config(base), labels=len(LABELS))
+    given = plan(
+        model, Target(sparsity=0.8), settings=from_dict(json.loads((folder / "spec.json").read_text())["settings"])
+    )
+    break_spec({"plan": given.sparsities()})(folder)
+    key = specs.read(folder).fingerprint()
+    break_spec({"plan": given.to_dict()})(folder)
+    read = specs.read(folder)
+    assert read.fingerprint() == key
+    with monkeypatch.context() as patch:
+        patch.setattr(specs, "make_plan", None)
+        assert specs.plan(read, model) == (read.planned, given.sparsities())
+    other = replace(model, config=model.config | {"vocab_size": 20})  # a trimmed vocabulary
+    planned, sparsity = specs.plan(read, other)
+    assert (planned.weights(), sparsity) == (other.weights(), given.sparsities())

@@ -28,7 +28,8 @@ SCORE = ["score"]  # the one output of a regression's head
 
 @dataclass(frozen=True)
 class Spec:
-    """A checked spec. Paths are absolute; ``groups`` is the plan (sparsity by group) or None: then it is planned."""
+    """A checked spec. Paths are absolute. ``planned`` is the whole plan where somebody has made it, ``groups`` its
+    sparsities, or those alone that were asked for; None: they are planned."""
 
     base_model: Path
     task: TaskName
@@ -39,6 +40,7 @@ class Spec:
     settings: TrainSettings
     target: Target
     groups: dict[str, float] | None
+    planned: Plan | None = None
 
     def describe(self, config: Mapping[str, Any]) -> ModelDescription:
         """The model with this ``config`` for the spec's task and labels."""
@@ -96,6 +98,7 @@ def read(folder: Path) -> Spec:
     base, train = _path(folder, value, "base_model"), _path(folder, value, "train")
     if base is None or train is None:
         raise PSTError(Message("spec.json must name base_model and train."))
+    groups, planned = _plan(value)
     return Spec(
         base_model=base,
         task=task,
@@ -105,16 +108,21 @@ def read(folder: Path) -> Spec:
         test=_path(folder, value, "test"),
         settings=settings,
         target=_target(value, settings),
-        groups=_groups(value),
+        groups=groups,
+        planned=planned,
     )
 
 
 def plan(spec: Spec, model: ModelDescription) -> tuple[Plan, dict[str, float]]:
-    """The planner's answer and the sparsity of each group, which an explicit ``plan`` entry overrides.
+    """The plan and the sparsity of each group. The spec's own plan holds; the target is planned where it has none, and
+    the sizes where they are not this model's: nobody knew how many tokens a trimmed vocabulary keeps. Sparsities in
+    the spec override the plan's.
 
     Raises :class:`PSTError`: the family is unknown or has no class for the task, or the target can't be met.
     """
-    planned = make_plan(model, spec.target, storage_dtype=spec.settings.storage_dtype, settings=spec.settings)
+    planned = None if spec.settings.trim_vocabulary else spec.planned
+    if planned is None or planned.weights() != model.weights():
+        planned = make_plan(model, spec.target, storage_dtype=spec.settings.storage_dtype, settings=spec.settings)
     sparsity = planned.sparsities()
     if not METHODS[spec.settings.method].prunes:
         return planned, sparsity
@@ -181,9 +189,18 @@ def _target(value: Mapping[str, Any], settings: TrainSettings) -> Target:
     return Target(**entry)
 
 
-def _groups(value: Mapping[str, Any]) -> dict[str, float] | None:
+def _plan(value: Mapping[str, Any]) -> tuple[dict[str, float] | None, Plan | None]:
+    """The sparsities that the entry asks for, and the whole plan where it holds one."""
     entry = _mapping(value, "plan")
-    return _shares("plan", entry) if entry else None
+    if not entry:
+        return None, None
+    if not isinstance(entry.get("groups"), list):
+        return _shares("plan", entry), None
+    try:
+        planned = Plan.from_dict(entry)
+    except ValueError as error:
+        raise PSTError(Message("spec.json: plan {entry} is missing or of a wrong kind.", entry=str(error))) from error
+    return _shares("plan", planned.sparsities()), planned
 
 
 def _shares(name: str, entry: Any) -> dict[str, float]:

@@ -169,6 +169,11 @@ class JobSpec(Message):
     settings: TrainSettings
     target: Target
     plan: dict[str, float] = Field(description="Sparsity per group of matrices.")
+    planned: dict[str, Any] | None = Field(
+        default=None,
+        description="The whole plan, as the planner made it; null where it can't be known before the worker has the "
+        "model, or was made by an older version: then the worker plans.",
+    )
     checkpoint: FileRef | None = Field(default=None, description="State to resume from.")
     checkpoint_needs: list[FileRef] = Field(default=[], description="Files of the run's folder that it builds on.")
 

@@ -47,7 +47,7 @@ def prepare(platform: Platform, claim: Claim, folder: Path, cache: Path) -> None
 def run_spec(spec: JobSpec, base: Path) -> dict[str, Any]:
     """The contents of ``spec.json``, as ``pst.pipeline`` reads it."""
     # A public model's config wasn't known when the job was submitted: the child plans it from the target.
-    planned = spec.base_model.source == "registry" and spec.plan
+    known = spec.base_model.source == "registry"
     return {
         "base_model": str(base),
         "task": spec.task,
@@ -55,7 +55,7 @@ def run_spec(spec: JobSpec, base: Path) -> dict[str, Any]:
         **{name: f"data/{name}.jsonl" if getattr(spec.dataset, name) else None for name in SPLITS},
         "settings": dataclasses.asdict(spec.settings),
         "target": spec.target.model_dump(exclude_none=True),
-        "plan": spec.plan if planned else None,
+        "plan": (spec.planned or spec.plan or None) if known else None,
     }
 
 

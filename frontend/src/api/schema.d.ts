@@ -2317,6 +2317,14 @@ export interface components {
                 [key: string]: number;
             };
             /**
+             * Planned
+             * @description The whole plan, as the planner made it; null where it can't be known before the worker has the model, or was made by an older version: then the worker plans.
+             * @default null
+             */
+            planned?: {
+                [key: string]: unknown;
+            } | null;
+            /**
              * @description State to resume from.
              * @default null
              */

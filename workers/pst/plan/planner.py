@@ -14,8 +14,8 @@ from __future__ import annotations
 import bisect
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
-from typing import Any
+from dataclasses import MISSING, asdict, dataclass, field, fields, replace
+from typing import Any, TypeVar, cast
 
 from pst.config import TrainSettings
 from pst.errors import BudgetError, BudgetMet
@@ -58,7 +58,11 @@ ITEM_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 ENGINE_ITEM_BYTES = 4
 ENGINE_OVERHEAD_BYTES = 32 * 1024 * 1024  # activations and tokenizer tables of one replica, whatever the model
 HALF = 0.5  # what 2:4 removes, always
+KINDS: dict[str, Any] = {"int": int, "float": (int, float), "bool": bool, "str": str, "list": list, "PlannedTime": dict}
+"""What a field of a plan may hold in JSON, by the first word of its annotation."""
 _POOLED = {"unstructured": (1, 1), **STRUCTURE_BLOCKS}  # structures whose parts may compete over a whole group
+
+Record = TypeVar("Record")
 
 
 @dataclass(frozen=True)
@@ -124,6 +128,10 @@ class Plan:
     time: PlannedTime | None = None
     int8_embeddings_bytes: int | None = None
 
+    def weights(self) -> dict[str, int]:
+        """Weights by group, and of all the rest by "": whose plan it is."""
+        return {**{group.name: group.weights for group in self.groups}, "": self.fixed_params}
+
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready form, with shapes as lists."""
         result: dict[str, Any] = asdict(self)
@@ -133,9 +141,36 @@ class Plan:
             result["time"]["speedup"] = self.time.speedup
         return result
 
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Plan:
+        """The plan that :meth:`to_dict` gave; more than that is passed over. Raises :class:`ValueError` naming what is
+        missing or of another kind."""
+        found, time = _record(cls, data, ""), data.get("time")
+        return replace(
+            found,
+            groups=[_record(GroupPlan, group, f"groups {place}") for place, group in enumerate(found.groups)],
+            time=None if time is None else _record(PlannedTime, time, "time"),
+        )
+
     def sparsities(self) -> dict[str, float]:
-        """Sparsity by group name: the ``plan`` entry of a job's spec."""
+        """Sparsity by group name."""
         return {group.name: group.sparsity for group in self.groups}
+
+
+def _record(kind: type[Record], data: Any, where: str) -> Record:
+    """A record from JSON. Raises :class:`ValueError` with the path of the entry that is missing or of another kind."""
+    if not isinstance(data, dict):
+        raise ValueError(where)
+    values = {}
+    for item in fields(cast(Any, kind)):
+        if item.name not in data and (item.default is not MISSING or item.default_factory is not MISSING):
+            continue
+        value, name = data.get(item.name), str(item.type)
+        right = isinstance(value, KINDS[name.partition("[")[0].partition(" ")[0]]) or (value is None and "None" in name)
+        if not right or (isinstance(value, bool) and name != "bool"):
+            raise ValueError(f"{where} {item.name}".strip())
+        values[item.name] = value
+    return kind(**values)
 
 
 def plan(

@@ -151,6 +151,13 @@ class ModelDescription:
         """The longest input that the position table allows."""
         return self.architecture.max_tokens(self.config)
 
+    def weights(self) -> dict[str, int]:
+        """Weights by group, and of all the rest by ""."""
+        found = dict.fromkeys((*self.groups, ""), 0)
+        for spec in self.tensors:
+            found[spec.group or ""] += spec.numel
+        return found
+
     def source_room(self, max_target_length: int, separator: int = 1) -> int:
         """Tokens of a source that fit the context beside a generated text of ``max_target_length`` tokens; below 2 the
         two do not fit. A causal model reads both, and a ``separator`` of so many tokens between them."""
