@@ -34,7 +34,8 @@ class Encoder:
     """Where an encoder keeps its tensors, and under which keys its config gives the sizes.
 
     ``classifier`` is the shape of the head: "pooler" (a pooler and one layer), "two_layers" or "pre_classifier".
-    ``first_position`` is the index of the first position, counted from the padding index (RoBERTa's kind).
+    ``padding_index``: positions are counted from behind it on (RoBERTa's kind). ``head_activation``: between the two
+    layers of the head, which transformers' classes fix.
     """
 
     prefix: str
@@ -58,6 +59,7 @@ class Encoder:
     own_embedding_size: bool = False
     relative_bias: bool = False
     padding_index: int | None = None
+    head_activation: str = "TANH"
 
     def architecture(self) -> Architecture:
         return Architecture(
@@ -122,33 +124,42 @@ class Encoder:
         if self.classifier == "two_layers":
             yield from two_layer_head("classifier", hidden, labels)
             return
-        # The pooler is the hidden layer of BERT's head, as classifier.dense is of RoBERTa's.
-        hidden_layer = f"{self.prefix}.pooler.dense" if self.classifier == "pooler" else "pre_classifier"
+        hidden_layer, output = self.head_maps()
         yield from linear(hidden_layer, hidden, hidden, head=True)
-        yield from linear("classifier", labels, hidden, head=True)
+        yield from linear(output, labels, hidden, head=True)
+
+    def head_maps(self) -> tuple[str, str]:
+        """The hidden layer of the head, and its output. BERT's pooler is the former, as classifier.dense is RoBERTa's."""
+        if self.classifier == "two_layers":
+            return "classifier.dense", "classifier.out_proj"
+        return (f"{self.prefix}.pooler.dense" if self.classifier == "pooler" else "pre_classifier"), "classifier"
 
     def max_tokens(self, config: Config) -> int:
         """RoBERTa's kind counts positions from behind the padding index on."""
-        positions = size(config, "max_position_embeddings", 512)
+        return size(config, "max_position_embeddings", 512) - self.first_position(config)
+
+    def first_position(self, config: Config) -> int:
+        """The row of the position table that the first token takes."""
         if self.padding_index is None:
-            return positions
+            return 0
         # MPNet's padding index is 1 whatever its config says.
         padding = config.get("pad_token_id") if self.types is not None else None
-        return positions - 1 - (padding if isinstance(padding, int) else self.padding_index)
+        return 1 + (padding if isinstance(padding, int) else self.padding_index)
 
 
-BERT = Encoder("bert", classifier="pooler").architecture()
-ROBERTA = Encoder("roberta", padding_index=1).architecture()
-ELECTRA = Encoder("electra", own_embedding_size=True).architecture()
-MPNET = Encoder(
+_BERT = Encoder("bert", classifier="pooler", head_activation="TANH")
+_ROBERTA = Encoder("roberta", padding_index=1, head_activation="TANH")
+_ELECTRA = Encoder("electra", own_embedding_size=True, head_activation="GELU")
+_MPNET = Encoder(
     "mpnet",
     attention=("attention.attn.q", "attention.attn.k", "attention.attn.v", "attention.attn.o"),
     attention_norm="attention.LayerNorm",
     types=None,
     relative_bias=True,
     padding_index=1,
-).architecture()
-DISTILBERT = Encoder(
+    head_activation="TANH",
+)
+_DISTILBERT = Encoder(
     "distilbert",
     layers="transformer.layer",
     attention=("attention.q_lin", "attention.k_lin", "attention.v_lin", "attention.out_lin"),
@@ -162,4 +173,18 @@ DISTILBERT = Encoder(
     activation_key="activation",
     types=None,
     classifier="pre_classifier",
-).architecture()
+    head_activation="RELU",
+)
+
+ENCODERS = {
+    "bert": _BERT,
+    "camembert": _ROBERTA,
+    "distilbert": _DISTILBERT,
+    "electra": _ELECTRA,
+    "mpnet": _MPNET,
+    "roberta": _ROBERTA,
+    "xlm-roberta": _ROBERTA,
+}
+"""By model type."""
+BERT, ROBERTA, ELECTRA = _BERT.architecture(), _ROBERTA.architecture(), _ELECTRA.architecture()
+MPNET, DISTILBERT = _MPNET.architecture(), _DISTILBERT.architecture()
