@@ -15,7 +15,7 @@ import torch
 from pst import pipeline
 from pst.config import TrainSettings
 from pst.plan.families import FAMILIES
-from pst_serve.engine import ExpandingEngine, Input
+from pst_serve.engine import ExpandingEngine, Input, NativeEngine
 from tests.pst.conftest import QUICK, write_rows
 from tests.pst.texts import WORDS, write_base
 
@@ -64,11 +64,12 @@ def test_a_family_learns_a_task_at_default_settings(tmp_path: Path, family: str,
 
     report = pipeline.run(folder, emit=lambda event: None, should_stop=lambda: False, quick=True, merged=ask)
     assert report["sparsity"]["reached"] == pytest.approx(0.6, abs=0.01)
-    served = ExpandingEngine().load(folder / "export").predict([Input(text) for text in texts])
-    if task == "generation":
-        assert served == trained
-    else:
-        torch.testing.assert_close(torch.tensor(served), torch.tensor(trained), atol=1e-4, rtol=1e-4)
+    for engine in (ExpandingEngine(), NativeEngine()):
+        served = engine.load(folder / "export").predict([Input(text) for text in texts])
+        if task == "generation":
+            assert served == trained
+        else:
+            torch.testing.assert_close(torch.tensor(served), torch.tensor(trained), atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize("shared", [AMOUNTS, QUICK])

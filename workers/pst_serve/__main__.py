@@ -22,7 +22,7 @@ from pst_client.client import Platform
 from pst_client.connections import LimitedConnection, allow_many
 from pst_client.environment import SettingsMissing
 from pst_serve.app import make_app
-from pst_serve.engine import ExpandingEngine
+from pst_serve.engine import ExpandingEngine, engine
 from pst_serve.gate import Gate
 from pst_serve.node import Node
 from pst_serve.profile import Profiler
@@ -95,8 +95,8 @@ def main(arguments: list[str] | None = None) -> int:
         return 1
     with Platform(settings.url, settings.node_token) as platform:
         url = settings.public_url or address(options.host, listener)
-        engine = ExpandingEngine()
-        profiler = Profiler(settings.cache_dir, engine) if settings.measures else None
+        # A plan's times are measured with the engine that serves every family.
+        profiler = Profiler(settings.cache_dir, ExpandingEngine()) if settings.measures else None
         refusals: list[str] = []
 
         def refused(reason: str) -> None:
@@ -104,7 +104,7 @@ def main(arguments: list[str] | None = None) -> int:
             refusals.append(reason)
             server.should_exit = True
 
-        node = Node(settings, platform, engine, store, url=url, profiler=profiler, refused=refused)
+        node = Node(settings, platform, engine(), store, url=url, profiler=profiler, refused=refused)
         app = make_app(node.shelf, Gate(platform), node.problem, node.stop)
         allow_many()
         server = uvicorn.Server(configuration(app))

@@ -1,17 +1,20 @@
 """The engine: turns a version's folder into something that answers. Another engine is another :class:`Engine`.
 
-:class:`ExpandingEngine` reads the compact sparse file, expands it to the dense matrices, and runs transformers on the
+:class:`NativeEngine` runs the compact file of an encoder as it is. :class:`ExpandingEngine` reads the compact sparse file, expands it to the dense matrices, and runs transformers on the
 CPU or on a GPU that is there. A version without a compact file (a base model) is read from its safetensors weights.
 """
 
 from __future__ import annotations
 
 import json
+import logging
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+import pst_native
 from pst_client import hardware
 from pst_client.manifest import COMPACT
 
@@ -19,7 +22,10 @@ if TYPE_CHECKING:
     from torch import Tensor, device
     from transformers import PreTrainedModel
 
+    from pst.native.model import NativeModel
     from pst.tasks import Task
+
+log = logging.getLogger(__name__)
 
 Answer = list[float] | str
 """Of one input. Classification: a probability for each label, which sum to 1; multilabel: a probability for each label;
@@ -148,6 +154,49 @@ class ExpandingEngine:
         labels = [str(model.config.id2label[index]) for index in sorted(model.config.id2label)]
         task = tasks.make(name, [] if name == "generation" else labels, tokenizer, length, settings, written)
         return _TorchModel(model.to(self.device).eval(), task)
+
+
+class NativeEngine(ExpandingEngine):
+    """Runs the compact file as it is on this node's processor (:mod:`pst.native`). A version that it does not have is
+    served as :class:`ExpandingEngine` does, and the log says which and why."""
+
+    name = "native"
+
+    def load(self, folder: Path) -> LoadedModel:
+        from pst import machine
+        from pst.native.model import NativeModel, serves
+
+        if not serves(folder):
+            log.info("%s is served by expanding it: the sparse engine has no such model", folder.name)
+            return super().load(folder)
+        model = NativeModel(folder, machine.cpus())
+        layouts = Counter(model.layouts.values())
+        chosen = ", ".join(f"{count} {layout}" for layout, count in layouts.most_common())
+        log.info("%s runs on the sparse engine (%s): %s", folder.name, pst_native.in_use(), chosen)
+        return _NativeModel(model)
+
+
+def engine() -> ExpandingEngine:
+    """The engine of this machine: the sparse one on a processor, where its library is there."""
+    expanding = ExpandingEngine()
+    if expanding.device.type != "cpu":
+        return expanding
+    try:
+        pst_native.library()
+    except pst_native.Unavailable as error:
+        log.warning("models are served by expanding them: %s", error)
+        return expanding
+    return NativeEngine()
+
+
+class _NativeModel:
+    def __init__(self, model: NativeModel) -> None:
+        self._model = model
+        self.task, self.labels = str(model.task.name), tuple(model.task.labels)
+
+    def predict(self, inputs: Sequence[Input]) -> list[Answer]:
+        texts = [item.text if item.text_pair is None else (item.text, item.text_pair) for item in inputs]
+        return list(self._model.predict(texts))
 
 
 class _TorchModel:

@@ -85,6 +85,8 @@ class Encoder(Structure):
         ("head_activation", c_int32),
         ("epsilon", c_float),
         ("fast_attention", c_int32),
+        ("padding_id", c_int32),
+        ("spare", c_int32),
         ("words", c_void_p),
         ("words_scales", c_void_p),
         ("position_table", c_void_p),

@@ -29,6 +29,7 @@ struct Encoder {
   int32_t activation, words_precision, labels, head_activation;
   float epsilon;
   int32_t fast_attention;
+  int32_t padding_id, spare;  // a token that takes the position before the first and is not counted, or -1
   const void* words;          // [vocabulary][width]: float32, bfloat16 or int8
   const float* words_scales;  // [vocabulary], of int8
   const float* position_table;  // [positions][width]
@@ -111,10 +112,17 @@ void embed(const Run& run, int first, int last, float* x) {
   const Encoder& model = *run.model;
   int text = 0;
   while (run.offsets[text + 1] <= first) text++;
+  int counted = 0;
+  const auto counts = [&](int token) { return run.ids[token] != model.padding_id; };
+  for (int token = run.offsets[text]; token < first; token++) counted += counts(token);
   for (int token = first; token < last; token++) {
-    while (run.offsets[text + 1] <= token) text++;
+    while (run.offsets[text + 1] <= token) {
+      text++;
+      counted = 0;
+    }
     float* row = x + token * stride_of(model.width);
-    const float* position = model.position_table + (size_t)(model.first_position + token - run.offsets[text]) * model.width;
+    const int place = counts(token) ? model.first_position + counted++ : model.first_position - 1;
+    const float* position = model.position_table + (size_t)place * model.width;
     const float* type = model.type_table ? model.type_table + (size_t)(run.types ? run.types[token] : 0) * model.width : nullptr;
     for (int i = 0; i < model.width; i++) row[i] = word(model, run.ids[token], i) + position[i] + (type ? type[i] : 0);
   }

@@ -229,14 +229,8 @@ class Compact(Mapping[str, Tensor]):
 
     def tensor(self, name: str, device: torch.device) -> Tensor:
         """The tensor, expanded on ``device``."""
-        entry = self._entries[name]
-        try:
-            tensor = _decode(name, entry, self._files[entry.get("file", 0)], device)
-        except (KeyError, ValueError, TypeError, IndexError, RuntimeError) as error:
-            raise FormatError(
-                Message("The tensor {name} in {folder} is damaged: {error}", name=name, folder=self.folder, error=error)
-            ) from error
-        if self.check and digest(tensor) != entry["sha256"]:
+        tensor = _whole(self._entries[name], *self.stored(name, device))
+        if self.check and digest(tensor) != self._entries[name]["sha256"]:
             raise FormatError(
                 Message(
                     "The tensor {name} in {folder} does not have the recorded sha256.", name=name, folder=self.folder
@@ -244,16 +238,26 @@ class Compact(Mapping[str, Tensor]):
             )
         return tensor
 
+    def stored(self, name: str, device: torch.device) -> tuple[Tensor, Tensor | None]:
+        """The tensor's values as the file holds them, zeros filled in, and int8 values' scales of its rows. A
+        transposed matrix (k, n) comes as (n, k)."""
+        entry = self._entries[name]
+        try:
+            return _decode(name, entry, self._files[entry.get("file", 0)], device)
+        except (KeyError, ValueError, TypeError, IndexError, RuntimeError) as error:
+            raise FormatError(
+                Message("The tensor {name} in {folder} is damaged: {error}", name=name, folder=self.folder, error=error)
+            ) from error
+
 
 def read_sparse(folder: Path, *, verify: bool = True) -> dict[str, Tensor]:
     """All tensors of a :class:`Compact` at once."""
     return dict(Compact(folder, check=verify))
 
 
-def _decode(name: str, entry: Mapping[str, Any], files: Files, device: torch.device) -> Tensor:
-    dtype, shape = _DTYPES[entry["dtype"]], entry["shape"]
-    transposed, scales = entry.get("transposed", False), None
-    if transposed:
+def _decode(name: str, entry: Mapping[str, Any], files: Files, device: torch.device) -> tuple[Tensor, Tensor | None]:
+    shape, scales = entry["shape"], None
+    if entry.get("transposed", False):
         shape = shape[::-1]
     if entry.get("stored") == "int8":
         scales = files.tensor(f"{name}.scales", device)
@@ -270,8 +274,12 @@ def _decode(name: str, entry: Mapping[str, Any], files: Files, device: torch.dev
         values = decode(entry["encoding"], n, k, parts)
     elif list(values.shape) != shape:
         raise ValueError("the shape differs from the index")
-    tensor = widened(values, scales, dtype)
-    return tensor.T.contiguous() if transposed else tensor
+    return values, scales
+
+
+def _whole(entry: Mapping[str, Any], values: Tensor, scales: Tensor | None) -> Tensor:
+    tensor = widened(values, scales, _DTYPES[entry["dtype"]])
+    return tensor.T.contiguous() if entry.get("transposed", False) else tensor
 
 
 def expand(folder: Path) -> Path:

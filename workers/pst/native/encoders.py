@@ -15,9 +15,10 @@ import torch
 from pst_native import Activation, Form, Precision, Weight
 from torch import Tensor
 
-from pst.families import FeedForward, blocks
-from pst.families.encoders import ENCODERS
-from pst.shards import Tensors
+from pst.plan.families import FeedForward, blocks
+from pst.plan.families.encoders import ENCODERS
+from pst.files.formats import Compact, widened
+from pst.files.shards import Tensors
 
 ACTIVATIONS = {
     "gelu": Activation.GELU,
@@ -101,7 +102,7 @@ class NativeEncoder:
     def _describe(self) -> native.Encoder:
         config, encoder = self._config, self._encoder
         at = f"{encoder.prefix}.embeddings"
-        words = self._source.tensor(f"{at}.word_embeddings.weight", CPU)
+        words, scales = self._stored(f"{at}.word_embeddings.weight")
         positions = self._table(f"{at}.position_embeddings.weight")
         types = self._table(f"{at}.token_type_embeddings.weight") if encoder.types is not None else None
         layers = self._layers()
@@ -116,6 +117,8 @@ class NativeEncoder:
             positions=positions.shape[0],
             types=0 if types is None else types.shape[0],
             first_position=encoder.first_position(config),
+            # RoBERTa's kind counts tokens but padding, whose id is the position before the first.
+            padding_id=encoder.first_position(config) - 1,
             activation=ACTIVATIONS[config.get(encoder.activation_key, "gelu")],
             labels=self.labels,
             epsilon=float(config.get("layer_norm_eps", EPSILON)),
@@ -124,7 +127,7 @@ class NativeEncoder:
             embedding_norm=self._norm(f"{at}.LayerNorm"),
             layer=layers,
         )
-        self._words(record, words)
+        self._words(record, words, scales)
         if width != hidden:
             record.projection = self._map(f"{encoder.prefix}.embeddings_project")
         if encoder.relative_bias:
@@ -159,21 +162,33 @@ class NativeEncoder:
     def _norm(self, name: str) -> native.Norm:
         return native.Norm(self._table(f"{name}.weight").data_ptr(), self._table(f"{name}.bias").data_ptr())
 
+    def _stored(self, name: str) -> tuple[Tensor, Tensor | None]:
+        """A tensor as the file holds it, and the scales of int8 rows."""
+        if isinstance(self._source, Compact):
+            return self._source.stored(name, CPU)
+        return self._source.tensor(name, CPU), None
+
     def _map(self, name: str) -> native.Map:
-        matrix = self._source.tensor(f"{name}.weight", CPU).float().contiguous()
+        values, scales = self._stored(f"{name}.weight")
+        matrix = widened(values, scales, torch.float32).contiguous()
         form, precision = self._choose(matrix)
-        weight = Weight(form, precision, *matrix.shape, matrix.data_ptr())
+        given = None if scales is None or precision is not Precision.INT8 else scales.contiguous()
+        weight = Weight(form, precision, *matrix.shape, matrix.data_ptr(), None if given is None else given.data_ptr())
         self.weights[name] = weight
         return native.Map(weight.address, self._table(f"{name}.bias").data_ptr())
 
-    def _words(self, record: native.Encoder, words: Tensor) -> None:
-        """As int8 with a scale for each row where the file's rows are such, else as they are."""
-        words = words.contiguous()
-        if words.dtype not in (torch.float32, torch.bfloat16):
+    def _words(self, record: native.Encoder, words: Tensor, scales: Tensor | None) -> None:
+        """The table of words stays in the precision of the file, where the engine reads it."""
+        precisions = {torch.float32: Precision.FLOAT32, torch.bfloat16: Precision.BFLOAT16, torch.int8: Precision.INT8}
+        if words.dtype not in precisions:
             words = words.float()
+        words = words.contiguous()
+        record.words, record.words_precision = words.data_ptr(), precisions[words.dtype]
         self._held.append(words)
-        record.words = words.data_ptr()
-        record.words_precision = Precision.BFLOAT16 if words.dtype == torch.bfloat16 else Precision.FLOAT32
+        if scales is not None:
+            scales = scales.contiguous()
+            record.words_scales = scales.data_ptr()
+            self._held.append(scales)
 
     def _relative(self, heads: int, positions: int) -> Tensor:
         """(heads, 2 p - 1): what MPNet adds to the score of a key that lies so far from the query."""

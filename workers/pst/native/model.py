@@ -1,0 +1,137 @@
+"""A version's folder on the sparse CPU engine: texts in, answers out.
+
+Which precision the engine may compute in is the job's word: it let the engine answer the validation rows in int8 and
+in float32, and wrote down how often both agree (:class:`Agreement`). Without that word the engine computes in float32.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from pst_native import Precision
+from torch import Tensor
+
+from pst import tasks
+from pst.config import TrainSettings
+from pst.files.formats import SPARSE_FOLDER, Compact
+from pst.files.shards import Tensors
+from pst.model.data import Encoded, Row, length_sorted_batches
+from pst.model.loading import load_tokenizer
+from pst.native.choice import Chooser
+from pst.native.encoders import NativeEncoder, runs
+from pst.plan.families import max_tokens, tensors
+
+ENGINE_FILE = "engine.json"
+LEAST_AGREEMENT = 0.995
+"""Share of the rows for which int8 gives float32's answer, from which on int8 is used."""
+LEAST_ROWS = 20
+BATCH = 32
+"""Texts of one run: more only take memory."""
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How often int8 products give the answer of float32's: on how many rows, their share (for numbers the
+    correlation), and the largest difference of a logit."""
+
+    rows: int
+    share: float
+    difference: float
+
+    @property
+    def holds(self) -> bool:
+        return self.rows >= LEAST_ROWS and self.share >= LEAST_AGREEMENT
+
+    def write(self, folder: Path) -> None:
+        """Beside the compact file of a version's ``folder``."""
+        path = folder / SPARSE_FOLDER / ENGINE_FILE
+        path.write_text(json.dumps({"int8": asdict(self)}, indent=1) + "\n", "utf-8")
+
+    @classmethod
+    def read(cls, folder: Path) -> Agreement | None:
+        """What a job wrote; None where none did, or not so."""
+        try:
+            found = json.loads((folder / SPARSE_FOLDER / ENGINE_FILE).read_text("utf-8"))["int8"]
+            return cls(int(found["rows"]), float(found["share"]), float(found["difference"]))
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
+
+def serves(folder: Path) -> bool:
+    """Whether the engine has the model of this folder: a compact file, a family and a task that it knows."""
+    config = _config(folder)
+    return (folder / SPARSE_FOLDER).is_dir() and tasks.name_of(config) != "generation" and runs(config)
+
+
+class NativeModel:
+    """The classifier, scorer or tagger in ``folder``, with ``threads``. ``precisions``: which the engine may choose
+    from, None: as the job found. Raises as :class:`pst.native.encoders.NativeEncoder`, and
+    :class:`pst.errors.PSTError` for a folder without a tokenizer."""
+
+    def __init__(
+        self,
+        folder: Path,
+        threads: int,
+        precisions: frozenset[Precision] | None = None,
+        source: Tensors | None = None,
+    ) -> None:
+        config = _config(folder)
+        name = tasks.name_of(config)
+        names: Mapping[str, str] = config["id2label"]
+        labels = [names[index] for index in sorted(names, key=int)]
+        tensors(config, len(labels), name)  # raises for sizes beyond bounds, before memory is taken for them
+        tokenizer = load_tokenizer(folder)
+        length = min(tokenizer.model_max_length, max_tokens(config))
+        self.task = tasks.make(name, labels, tokenizer, length, TrainSettings(), config)
+        if precisions is None:
+            found = Agreement.read(folder)
+            precisions = frozenset({Precision.FLOAT32, Precision.INT8} if found and found.holds else {Precision.FLOAT32})
+        self.threads = threads
+        chooser = Chooser(precisions, threads)
+        # The files of a version are checked against its manifest; hashing the tensors once more would only cost time.
+        held = source or Compact(folder / SPARSE_FOLDER, check=False)
+        self.encoder = NativeEncoder(config, held, len(labels), chooser)
+
+    @property
+    def layouts(self) -> dict[str, str]:
+        """What was chosen for each weight."""
+        return {
+            name: f"{weight.form.name.lower()} {weight.precision.name.lower()}"
+            for name, weight in self.encoder.weights.items()
+        }
+
+    def logits(self, rows: Sequence[Encoded]) -> Tensor:
+        """(rows, labels) float32."""
+        result = torch.empty(len(rows), self.encoder.labels)
+        for batch in length_sorted_batches([len(row.input_ids) for row in rows], BATCH):
+            chosen = [rows[index] for index in batch]
+            kinds = [row.token_type_ids for row in chosen]
+            types = [kind for kind in kinds if kind is not None]
+            result[torch.tensor(batch)] = self.encoder.logits(
+                [row.input_ids for row in chosen], types if len(types) == len(kinds) else None, self.threads
+            )
+        return result
+
+    def predict(self, texts: Sequence[str | tuple[str, str]]) -> list[list[float]]:
+        """For each text, or pair of texts, a probability for each label; of a regression the number."""
+        encoded: list[Any] = [None] * len(texts)
+        # An empty second text is not the same as none.
+        for paired in (False, True):
+            places = [place for place, text in enumerate(texts) if isinstance(text, tuple) == paired]
+            if places:
+                pairs = [text if isinstance(text, tuple) else (text, None) for text in (texts[place] for place in places)]
+                for place, row in zip(places, self.task.encode([Row(*pair) for pair in pairs]), strict=True):
+                    encoded[place] = row
+        return [] if not texts else list(self.task.chances(self.logits(encoded)).tolist())  # type: ignore[attr-defined]
+
+
+def _config(folder: Path) -> dict[str, Any]:
+    found = json.loads((folder / "config.json").read_text("utf-8"))
+    if not isinstance(found, dict):
+        raise ValueError("config.json must hold a JSON object")
+    return found
