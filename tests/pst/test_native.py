@@ -15,6 +15,7 @@ from torch import Tensor
 from pst.files.shards import Given
 from pst.native.choice import Chooser
 from pst.native.encoders import NativeEncoder, runs
+from pst.plan.families import ModelDescription
 from tests.pst.tiny import CONFIGS, tiny
 
 LAYOUTS = list(itertools.product(Form, Precision))
@@ -36,9 +37,7 @@ def instructions(request: pytest.FixtureRequest) -> Iterator[str]:
 
 def product(weight: Weight, x: Tensor, bias: Tensor, activation: Activation, threads: int) -> Tensor:
     out = torch.full((len(x), weight.n), torch.nan)
-    weight.product(
-        x.data_ptr(), len(x), out.data_ptr(), bias=bias.data_ptr(), activation=activation, threads=threads
-    )
+    weight.product(x.data_ptr(), len(x), out.data_ptr(), bias=bias.data_ptr(), activation=activation, threads=threads)
     return out
 
 
@@ -72,7 +71,9 @@ def test_a_product_is_torchs(instructions: str, form: Form, precision: Precision
             x = torch.randn(tokens, k)
             wanted = expected(precision, dense, x) + bias
             found = product(weight, x, bias, Activation.NONE, threads)
-            torch.testing.assert_close(found.double(), wanted, rtol=tolerance, atol=tolerance * float(wanted.abs().max()))
+            torch.testing.assert_close(
+                found.double(), wanted, rtol=tolerance, atol=tolerance * float(wanted.abs().max())
+            )
 
 
 @pytest.mark.parametrize(
@@ -144,9 +145,8 @@ def test_an_encoder_answers_as_transformers_does(instructions: str, name: str) -
     for form, precision in LAYOUTS:
         if not native.has(form, precision):
             continue
-        encoder = NativeEncoder(
-            config, Given(model.state_dict()), wanted.shape[1], lambda _, layout=(form, precision): layout
-        )
+        described = ModelDescription(config, labels=wanted.shape[1])
+        encoder = NativeEncoder(described, Given(model.state_dict()), lambda _, layout=(form, precision): layout)
         for threads in (1, 2):
             found = encoder.logits(texts, kinds if typed else None, threads)
             assert float((found - wanted).norm() / wanted.norm()) < ERRORS[precision], (form, precision, threads)
@@ -154,7 +154,9 @@ def test_an_encoder_answers_as_transformers_does(instructions: str, name: str) -
 
 def test_what_a_model_lacks_is_refused() -> None:
     model, config = pruned("bert"), CONFIGS["bert"]
-    encoder = NativeEncoder(config, Given(model.state_dict()), 3, Chooser({Precision.FLOAT32}, 1))
+    encoder = NativeEncoder(
+        ModelDescription(config, labels=3), Given(model.state_dict()), Chooser({Precision.FLOAT32}, 1)
+    )
     vocabulary, positions = config["vocab_size"], config["max_position_embeddings"]
     for ids, types in (
         ([[vocabulary]], None),
@@ -173,7 +175,7 @@ def test_tensors_that_do_not_fit_each_other_are_refused() -> None:
     name = "bert.encoder.layer.1.output.dense.weight"
     state[name] = state[name][:, :-1].contiguous()
     with pytest.raises(ValueError, match="do not fit"):
-        NativeEncoder(CONFIGS["bert"], Given(state), 3, Chooser({Precision.FLOAT32}, 1))
+        NativeEncoder(ModelDescription(CONFIGS["bert"], labels=3), Given(state), Chooser({Precision.FLOAT32}, 1))
 
 
 def test_what_the_engine_lacks_is_told_beforehand() -> None:

@@ -1,7 +1,8 @@
 """The engine: turns a version's folder into something that answers. Another engine is another :class:`Engine`.
 
-:class:`NativeEngine` runs the compact file of an encoder as it is. :class:`ExpandingEngine` reads the compact sparse file, expands it to the dense matrices, and runs transformers on the
-CPU or on a GPU that is there. A version without a compact file (a base model) is read from its safetensors weights.
+:class:`NativeEngine` runs the compact file of an encoder as it is. :class:`ExpandingEngine` expands the compact file to
+dense matrices, and runs transformers on the CPU or on a GPU that is there. A version without a compact file (a base
+model) is read from its safetensors weights.
 """
 
 from __future__ import annotations
@@ -14,7 +15,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-import pst_native
 from pst_client import hardware
 from pst_client.manifest import COMPACT
 
@@ -163,6 +163,8 @@ class NativeEngine(ExpandingEngine):
     name = "native"
 
     def load(self, folder: Path) -> LoadedModel:
+        import pst_native
+
         from pst import machine
         from pst.native.model import NativeModel, serves
 
@@ -182,8 +184,10 @@ def engine() -> ExpandingEngine:
     if expanding.device.type != "cpu":
         return expanding
     try:
+        import pst_native
+
         pst_native.library()
-    except pst_native.Unavailable as error:
+    except (ImportError, RuntimeError) as error:
         log.warning("models are served by expanding them: %s", error)
         return expanding
     return NativeEngine()

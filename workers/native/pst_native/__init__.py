@@ -178,7 +178,14 @@ class Weight:
         return int(library().sw_bytes(self.address))
 
     def product(
-        self, x: int, tokens: int, out: int, *, bias: int | None = None, activation: Activation = Activation.NONE, threads: int = 1
+        self,
+        x: int,
+        tokens: int,
+        out: int,
+        *,
+        bias: int | None = None,
+        activation: Activation = Activation.NONE,
+        threads: int = 1,
     ) -> None:
         """``out`` (tokens, n) = activation(``x`` (tokens, k) W^T + ``bias`` (n)), addresses of float32. Raises
         MemoryError."""

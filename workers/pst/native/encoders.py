@@ -15,10 +15,10 @@ import torch
 from pst_native import Activation, Form, Precision, Weight
 from torch import Tensor
 
-from pst.plan.families import FeedForward, blocks
-from pst.plan.families.encoders import ENCODERS
 from pst.files.formats import Compact, widened
 from pst.files.shards import Tensors
+from pst.plan.families import FeedForward, ModelDescription
+from pst.plan.families.encoders import ENCODERS
 
 ACTIVATIONS = {
     "gelu": Activation.GELU,
@@ -45,18 +45,18 @@ def runs(config: Mapping[str, Any]) -> bool:
 
 
 class NativeEncoder:
-    """The model that ``config`` (its config.json) describes and ``source`` holds, for ``labels`` outputs.
+    """The model that ``description`` says and ``source`` holds.
 
     Weights are packed as ``choose`` says. Raises KeyError or :class:`pst.errors.FormatError` where a tensor is missing
     or damaged, ValueError where the tensors do not fit each other.
     """
 
-    def __init__(self, config: Mapping[str, Any], source: Tensors, labels: int, choose: Choose) -> None:
-        self._config, self._source, self._choose = config, source, choose
-        self._encoder = ENCODERS[str(config["model_type"])]
+    def __init__(self, description: ModelDescription, source: Tensors, choose: Choose) -> None:
+        self._description, self._source, self._choose = description, source, choose
+        self._encoder = ENCODERS[str(description.config["model_type"])]
         self._held: list[object] = []
         self.weights: dict[str, Weight] = {}
-        self.labels = labels
+        self.labels = description.labels
         self._record = self._describe()
         self._source = None  # type: ignore[assignment]  # a file that is not needed any more
         if not native.library().sw_encoder_fits(self._record):
@@ -100,7 +100,7 @@ class NativeEncoder:
     # What the engine reads --------------------------------------------------------------------------------------
 
     def _describe(self) -> native.Encoder:
-        config, encoder = self._config, self._encoder
+        config, encoder = self._description.config, self._encoder
         at = f"{encoder.prefix}.embeddings"
         words, scales = self._stored(f"{at}.word_embeddings.weight")
         positions = self._table(f"{at}.position_embeddings.weight")
@@ -139,7 +139,7 @@ class NativeEncoder:
         return record
 
     def _layers(self) -> Any:
-        found = blocks(self._config)
+        found = self._description.blocks
         layers = (native.Layer * (len(found) // 2))()
         for block in found:
             layer = layers[block.layer]
@@ -173,7 +173,14 @@ class NativeEncoder:
         matrix = widened(values, scales, torch.float32).contiguous()
         form, precision = self._choose(matrix)
         given = None if scales is None or precision is not Precision.INT8 else scales.contiguous()
-        weight = Weight(form, precision, *matrix.shape, matrix.data_ptr(), None if given is None else given.data_ptr())
+        weight = Weight(
+            form,
+            precision,
+            matrix.shape[0],
+            matrix.shape[1],
+            matrix.data_ptr(),
+            None if given is None else given.data_ptr(),
+        )
         self.weights[name] = weight
         return native.Map(weight.address, self._table(f"{name}.bias").data_ptr())
 
@@ -196,8 +203,7 @@ class NativeEncoder:
 
         table = self._source.tensor(f"{self._encoder.prefix}.encoder.relative_attention_bias.weight", CPU).float()
         distances = torch.arange(1 - positions, positions)
-        buckets = MPNetEncoder.relative_position_bucket(distances)
+        buckets: Tensor = MPNetEncoder.relative_position_bucket(distances)  # type: ignore[no-untyped-call]
         bias = table[buckets].T.contiguous()
         self._held.append(bias)
         return bias
-

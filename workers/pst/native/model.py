@@ -24,12 +24,12 @@ from pst.model.data import Encoded, Row, length_sorted_batches
 from pst.model.loading import load_tokenizer
 from pst.native.choice import Chooser
 from pst.native.encoders import NativeEncoder, runs
-from pst.plan.families import max_tokens, tensors
+from pst.plan.families import ModelDescription
 
 ENGINE_FILE = "engine.json"
-LEAST_AGREEMENT = 0.995
+MIN_AGREEMENT = 0.995
 """Share of the rows for which int8 gives float32's answer, from which on int8 is used."""
-LEAST_ROWS = 20
+MIN_ROWS = 20
 BATCH = 32
 """Texts of one run: more only take memory."""
 
@@ -45,7 +45,7 @@ class Agreement:
 
     @property
     def holds(self) -> bool:
-        return self.rows >= LEAST_ROWS and self.share >= LEAST_AGREEMENT
+        return self.rows >= MIN_ROWS and self.share >= MIN_AGREEMENT
 
     def write(self, folder: Path) -> None:
         """Beside the compact file of a version's ``folder``."""
@@ -84,18 +84,21 @@ class NativeModel:
         name = tasks.name_of(config)
         names: Mapping[str, str] = config["id2label"]
         labels = [names[index] for index in sorted(names, key=int)]
-        tensors(config, len(labels), name)  # raises for sizes beyond bounds, before memory is taken for them
+        description = ModelDescription(config, name, len(labels))
+        description.check()  # sizes beyond bounds, before memory is taken for them
         tokenizer = load_tokenizer(folder)
-        length = min(tokenizer.model_max_length, max_tokens(config))
+        length = min(tokenizer.model_max_length, description.max_tokens)
         self.task = tasks.make(name, labels, tokenizer, length, TrainSettings(), config)
         if precisions is None:
             found = Agreement.read(folder)
-            precisions = frozenset({Precision.FLOAT32, Precision.INT8} if found and found.holds else {Precision.FLOAT32})
+            precisions = frozenset(
+                {Precision.FLOAT32, Precision.INT8} if found and found.holds else {Precision.FLOAT32}
+            )
         self.threads = threads
         chooser = Chooser(precisions, threads)
         # The files of a version are checked against its manifest; hashing the tensors once more would only cost time.
         held = source or Compact(folder / SPARSE_FOLDER, check=False)
-        self.encoder = NativeEncoder(config, held, len(labels), chooser)
+        self.encoder = NativeEncoder(description, held, chooser)
 
     @property
     def layouts(self) -> dict[str, str]:
@@ -124,7 +127,9 @@ class NativeModel:
         for paired in (False, True):
             places = [place for place, text in enumerate(texts) if isinstance(text, tuple) == paired]
             if places:
-                pairs = [text if isinstance(text, tuple) else (text, None) for text in (texts[place] for place in places)]
+                pairs = [
+                    text if isinstance(text, tuple) else (text, None) for text in (texts[place] for place in places)
+                ]
                 for place, row in zip(places, self.task.encode([Row(*pair) for pair in pairs]), strict=True):
                     encoded[place] = row
         return [] if not texts else list(self.task.chances(self.logits(encoded)).tolist())  # type: ignore[attr-defined]

@@ -129,7 +129,7 @@ class Encoder:
         yield from linear(output, labels, hidden, head=True)
 
     def head_maps(self) -> tuple[str, str]:
-        """The hidden layer of the head, and its output. BERT's pooler is the former, as classifier.dense is RoBERTa's."""
+        """The hidden layer of the head, and its output. BERT's pooler is the former, classifier.dense RoBERTa's."""
         if self.classifier == "two_layers":
             return "classifier.dense", "classifier.out_proj"
         return (f"{self.prefix}.pooler.dense" if self.classifier == "pooler" else "pre_classifier"), "classifier"
