@@ -45,21 +45,9 @@ def main() -> None:
     rows = task.encode([Row(text, None) for text in texts[:: max(1, len(texts) // options.rows)][: options.rows]])
     model = open_model(options.base, "classification", ["a", "b"], 42).finish()
     sites = inject(model, matched_specs(model, ModelDescription(config, labels=2)), settings)
-    layers = [site.layer for site in sites]
 
     def one_by_one() -> None:
-        hooks = []
-        for layer in layers:
-            layer.forget()
-            hooks.append(layer.register_forward_pre_hook(lambda module, inputs: module.observe(inputs[0])))
-        model.eval()
-        with torch.no_grad():
-            for row in rows:
-                model(**task.collate([row])[0])
-        for hook in hooks:
-            hook.remove()
-        for layer in layers:
-            layer.calibrated()
+        calibrate(model, sites, (task.collate([row])[0] for row in rows))
 
     batches = equal_length_batches([len(row.input_ids) for row in rows], CALIBRATED_AT_ONCE)
 
@@ -74,7 +62,7 @@ def main() -> None:
             begin = time.process_time()
             way()
             seconds[name].append(time.process_time() - begin)
-            scales[name] = [layer.input_scale.clone() for layer in layers]  # type: ignore[union-attr,operator]
+            scales[name] = [layer.input_scale.clone() for layer in (site.layer for site in sites)]  # type: ignore[union-attr,operator]
     equal = all(torch.equal(*both) for both in zip(*scales.values(), strict=True))
     medians = {name: statistics.median(found) for name, found in seconds.items()}
     result = {

@@ -122,7 +122,7 @@ def train(name: str, model: nn.ModuleList, x: Tensor, steps: int, anew: bool) ->
     tokens = x.shape[0] * x.shape[1]
     x = x.requires_grad_()
     for layer in layers:
-        layer.select(kept_count(layer.weight.numel(), SPARSITY))
+        layer.select_later(kept_count(layer.weight.numel(), SPARSITY))
     settle()
     peak()
     times = []
@@ -131,7 +131,7 @@ def train(name: str, model: nn.ModuleList, x: Tensor, steps: int, anew: bool) ->
         begin = time.monotonic()
         if anew:
             for layer in layers:
-                layer.select(kept_count(layer.weight.numel(), SPARSITY))
+                layer.select_later(kept_count(layer.weight.numel(), SPARSITY))
         h = x
         for block in model:
             h = checkpoint(block, h, use_reentrant=False)

@@ -100,9 +100,9 @@ def speed(n: int, k: int, tokens: int, repeats: int, authors: Path | None) -> No
     for name, step in {
         "dense": step_of(dense, x, dy),
         "lora": step_of(LoRA(weight, 16), x, dy),
-        "pst anew": step_of(layer, x, dy, lambda: layer.select(kept)),
+        "pst anew": step_of(layer, x, dy, lambda: layer.select_later(kept)),
         "pst kept": step_of(layer, x, dy),
-        "pst anew, 8-bit W": step_of(eight, x, dy, lambda: eight.select(kept)),
+        "pst anew, 8-bit W": step_of(eight, x, dy, lambda: eight.select_later(kept)),
         "dense again": step_of(dense, x, dy),
     }.items():
         memory = transient(step)

@@ -60,7 +60,7 @@ def main() -> None:
                 parameter.grad = None
             if mode == "layers":
                 for layer in layers:
-                    layer.select(kept_of(layer))
+                    layer.select_later(kept_of(layer))
             frozen = mode in ("together", "graph")
             with together(groups, lambda group: kept_of(group.layers[0])) if frozen else nullcontext():
                 with torch.autocast("cuda", torch.bfloat16, enabled=autocast, cache_enabled=False):

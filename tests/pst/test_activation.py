@@ -38,8 +38,7 @@ def layer(power: float, dtype: torch.dtype = torch.float32, *, seed: int = 3) ->
         activation_power=power,
     )
     if power:
-        made.observe(inputs())
-        made.calibrated()
+        made.calibrated(inputs().square().sum(0))
     return made
 
 
@@ -59,7 +58,7 @@ def test_nothing_is_rounded(dtype: torch.dtype) -> None:
     merged = made.masked()
     assert int((merged != 0).sum()) == 40
     assert torch.equal(merged, torch.where(merged != 0, weight(dtype), 0))
-    made.forget()
+    made.calibrated(torch.ones(K))
     assert torch.equal(made.weight, weight(dtype))
 
 
@@ -117,15 +116,13 @@ def test_grouped_layers_compute_and_learn_the_same() -> None:
 def test_a_weight_in_8_bits_is_rounded_anew_when_it_is_scaled() -> None:
     made = layer(0.5)
     exact = made.plain()
-    made.forget()
+    made.calibrated(torch.ones(K))
     made.hold_in_8_bits()
-    made.observe(inputs())
-    made.calibrated()
+    made.calibrated(inputs().square().sum(0))
     scale, held = made.input_scale, made.held(made.weight)
     assert scale is not None and isinstance(held, Int8Weight)
     # twice half a step of the row's scale, and the second one weighs a column's scale less
     error = ((made.plain() - exact) * scale).abs()
     assert (error <= held.row_scales[:, None] * 0.51 + weight().abs().amax(1, keepdim=True) / 254 * scale).all()
-    made.forget()
-    assert made.input_scale is None
+    made.calibrated(torch.ones(K))
     assert (((made.plain() - weight()) * scale).abs() <= 2 * held.row_scales[:, None]).all()

@@ -59,7 +59,7 @@ def test_output_and_all_gradients_in_float64(shape: tuple[int, int, int], ties: 
     tokens, n, k = shape
     layer = make_layer(n, k, torch.float64, ties=ties)
     kept = kept_count(n * k, sparsity)
-    layer.selection = select(layer.scores(), kept)
+    layer.keep(select(layer.scores(), kept))
     x = torch.randn(2, tokens, k, dtype=torch.float64, requires_grad=True)
     upstream = torch.randn(2, tokens, n, dtype=torch.float64)
 
@@ -79,7 +79,7 @@ def test_a_mask_that_no_threshold_describes(shape: tuple[int, int, int]) -> None
     tokens, n, k = shape
     layer = make_layer(n, k, torch.float64, ties=False)
     mask = torch.rand(n, k) < 0.3
-    layer.selection = explicit(mask)
+    layer.keep(explicit(mask))
     x = torch.randn(2, tokens, k, dtype=torch.float64, requires_grad=True)
     y = layer(x)
     upstream = torch.randn_like(y)
@@ -95,7 +95,7 @@ def test_a_mask_that_no_threshold_describes(shape: tuple[int, int, int]) -> None
 def test_other_dtypes_follow_float64(dtype: torch.dtype, tolerance: float) -> None:
     layer = make_layer(33, 47, dtype, ties=False)
     kept = kept_count(33 * 47, 0.8)
-    layer.selection = select(layer.scores(), kept)
+    layer.keep(select(layer.scores(), kept))
     x = torch.randn(5, 47, dtype=dtype, requires_grad=True)
     y = layer(x)
     got = torch.autograd.grad(y, [x, *layer.factors()], torch.ones_like(y))
@@ -126,7 +126,7 @@ def test_starts_as_the_pretrained_layer() -> None:
 def test_of_the_weights_shape_only_the_mask_is_saved_for_backward() -> None:
     n, k = 48, 80
     layer = make_layer(n, k, torch.float32, ties=False)
-    layer.selection = select(layer.scores(), kept_count(n * k, 0.9))
+    layer.keep(select(layer.scores(), kept_count(n * k, 0.9)))
     saved: list[Tensor] = []
 
     def pack(tensor: Tensor) -> Tensor:
@@ -158,6 +158,6 @@ def test_scores_are_compared_once_a_step(given: bool, monkeypatch: pytest.Monkey
     monkeypatch.setattr(reference, "mask_", watched)
     layer.select(20)
     if given:  # by a search over all layers
-        layer.selection = select(layer.scores(), 20)
+        layer.keep(select(layer.scores(), 20))
     layer(torch.randn(3, 7, dtype=torch.float64)).sum().backward()
     assert by_scores == [True, False]

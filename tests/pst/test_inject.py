@@ -215,9 +215,9 @@ def test_rows_of_one_length_are_calibrated_at_once_and_weights_masked_once(
         merges[0] += 1
         return whole(self)
 
-    def calibrated(self: Any) -> None:
-        statistics[-1].append(self.squares.clone())
-        told(self)
+    def calibrated(self: Any, squares: Tensor) -> None:
+        statistics[-1].append(squares.clone())
+        told(self, squares)
 
     monkeypatch.setattr(layer, "masked", masked)
     monkeypatch.setattr(layer, "calibrated", calibrated)
@@ -243,3 +243,18 @@ def test_only_linear_maps_can_be_replaced() -> None:
     specs = [TensorSpec("bert.embeddings.word_embeddings.weight", (60, 32), "attention")]
     with pytest.raises(TypeError, match="Embedding, neither a Linear nor a Conv1D"):
         inject(model, specs, settings_of("pst"))
+
+
+def test_a_selection_is_searched_when_it_is_told_to() -> None:
+    """At once, or in the next forward pass; never because somebody reads it."""
+    model = tiny("bert")
+    sites = inject(model, ModelDescription(model.config.to_dict(), labels=3).tensors, settings_of("pst"))
+    layer = sites[0].layer
+    whole = layer.selection
+    select_all(sites, HALF, "matrix", later=True)
+    assert layer.selection is whole
+    model(**tokens(2, 5))
+    later = [mask_of(site.layer.scores(), site.layer.selection) for site in sites]
+    select_all(sites, HALF, "matrix")
+    now = [mask_of(site.layer.scores(), site.layer.selection) for site in sites]
+    assert all(torch.equal(*both) and 0.4 < both[0].float().mean() < 0.6 for both in zip(later, now, strict=True))

@@ -45,8 +45,12 @@ def make(method: Method, n: int, k: int, dtype: torch.dtype = torch.float64, *, 
                 torch.randn(tensor.shape, generator=generator, dtype=torch.float64) * (2 if name == "score" else 0.3)
             )
     if isinstance(layer, WandaLinear):
-        layer.observe(torch.randn(2, 5, k, generator=generator, dtype=torch.float64).to(dtype))
+        layer.calibrated(squares(torch.randn(2, 5, k, generator=generator, dtype=torch.float64).to(dtype)))
     return layer
+
+
+def squares(inputs: Tensor) -> Tensor:
+    return inputs.reshape(-1, inputs.shape[-1]).square().sum(0)
 
 
 def largest(scores: Tensor, kept: int) -> Tensor:
@@ -179,7 +183,7 @@ def test_the_last_phase_keeps_an_exact_count_of_fixed_gates(kept: int, spread: f
     with torch.no_grad():
         layer.score.mul_(spread).add_(2.5)
     layer.select(kept)
-    layer.begin_step(True)
+    layer.final = True
     mask = largest(layer.score, kept)
 
     def wanted(x: Tensor, weight: Tensor, log_alpha: Tensor) -> Tensor:
@@ -192,7 +196,7 @@ def test_the_last_phase_keeps_an_exact_count_of_fixed_gates(kept: int, spread: f
     assert int((merged != 0).sum()) == kept
     ratio = (merged / layer.weight.detach())[mask.bool()]
     assert 0.5 - 1e-9 <= float(ratio.min()) <= float(ratio.max()) <= 1 + 1e-9
-    layer.begin_step(False)
+    layer.final = False
     layer.eval()
     layer.select(torch.tensor(kept))
     assert torch.equal(mask_of(layer.scores(), layer.selection), mask.bool())
@@ -222,10 +226,8 @@ def test_wanda_trains_an_update_under_its_mask(shape: tuple[int, int, int], spar
     tokens, n, k = shape
     layer = make("wanda", n, k)
     assert isinstance(layer, WandaLinear)
-    layer.forget()
     seen = torch.randn(3, 4, k, dtype=torch.float64)
-    layer.observe(seen[:1])
-    layer.observe(seen[1:])
+    layer.calibrated(squares(seen))
     metric = layer.weight.abs() * seen.reshape(-1, k).norm(dim=0)
     torch.testing.assert_close(layer.scores(), metric)
     kept = kept_count(n * k, sparsity)
@@ -314,8 +316,8 @@ def test_pruned_weights_are_plus_zero_and_counted(method: Method, dtype: torch.d
 @pytest.mark.parametrize("method", PRUNING)
 def test_a_matrix_of_which_nothing_stays(method: Method, final: bool) -> None:
     layer = make(method, 6, 5)
-    layer.selection = explicit(torch.zeros(6, 5, dtype=torch.bool))
-    layer.begin_step(final)
+    layer.keep(explicit(torch.zeros(6, 5, dtype=torch.bool)))
+    layer.final = final
     x = torch.randn(4, 5, dtype=torch.float64, requires_grad=True)
     y = layer(x)
     assert torch.equal(y, layer.bias.expand(4, 6))

@@ -24,13 +24,14 @@ def test_sparsity_is_exact_at_every_step(base: Path, method: Any) -> None:
     forward = trainer.model.forward
 
     def watched(*args: Any, **kwargs: Any) -> Any:
+        outputs = forward(*args, **kwargs)
         if trainer.model.training:
             planned = trainer.sparsities(trainer.step)
             for site in trainer.sites:
                 kept = int(mask_of(site.layer.scores(), site.layer.selection).sum())
                 assert kept == kept_count(site.layer.weight.numel(), planned[site.group])
             seen.append(planned["ffn"])
-        return forward(*args, **kwargs)
+        return outputs
 
     trainer.model.forward = watched
     trainer.run()

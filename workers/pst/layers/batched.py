@@ -116,7 +116,7 @@ class _Masked(torch.autograd.Function):
             found = [kernels.select_masked(x.weight, x.factors(), group.scales, chosen) for x in group.layers]
             each, parts = [selection for selection, _ in found], tuple(masked for _, masked in found)
         for layer, selection in zip(group.layers, each, strict=True):
-            layer.selection = selection
+            layer.keep(selection)
         ctx.chosen = each
         return parts
 
@@ -220,7 +220,7 @@ class Selector:
                 rest = [search(*each) for each in zip((s.flatten(1) for s in stacks), parts[first:], strict=True)]
             for layers, stack, selection in zip(self.others, stacks, rest, strict=True):
                 for layer, mask in zip(layers, _masks(stack, selection), strict=True):
-                    layer.selection = Selection(self._none, -1, mask)
+                    layer.keep(Selection(self._none, -1, mask))
         chosen = dict(zip(map(id, self.groups), wanted, strict=True))
         with together(self.groups, lambda group: chosen[id(group)]):
             yield

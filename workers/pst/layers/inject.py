@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 from pst.config import Method, TrainSettings
-from pst.layers.kernels.reference import Scales
+from pst.layers.kernels.reference import Scales, compute_dtype
 from pst.layers.linear import PrunableLinear, PSTLinear
 from pst.layers.methods.l0 import L0Linear
 from pst.layers.methods.lora import LoRALinear
@@ -194,7 +194,7 @@ def learning_rates(model: nn.Module, specs: Sequence[TensorSpec], settings: Trai
 def begin_step(sites: Sequence[Site], final: bool) -> None:
     """Before the forward pass of every optimiser step; ``final``: sparsity has reached its target for good."""
     for site in sites:
-        site.layer.begin_step(final)
+        site.layer.final = final
 
 
 @torch.no_grad()
@@ -205,10 +205,14 @@ def calibrate(model: nn.Module, sites: Sequence[Site], batches: Iterable[Mapping
     layers = [site.layer for site in sites if site.layer.calibrates]
     if not layers:
         return
-    hooks = []
-    for layer in layers:
-        layer.forget()
-        hooks.append(layer.register_forward_pre_hook(lambda module, inputs: module.observe(inputs[0])))
+    squares: dict[nn.Module, Tensor] = {}
+
+    def observe(layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        (x,) = inputs
+        found = x.reshape(-1, x.shape[-1]).to(compute_dtype(layer.get_parameter("weight"))).square().sum(0)
+        squares[layer] = squares[layer] + found if layer in squares else found
+
+    hooks = [layer.register_forward_pre_hook(observe) for layer in layers]
     training = model.training
     model.eval()
     try:
@@ -220,7 +224,7 @@ def calibrate(model: nn.Module, sites: Sequence[Site], batches: Iterable[Mapping
         for hook in hooks:
             hook.remove()
     for layer in layers:
-        layer.calibrated()
+        layer.calibrated(squares[layer])
 
 
 def select_all(
@@ -229,10 +233,13 @@ def select_all(
     threshold: str,
     structure: str = "unstructured",
     families: Sequence[UnitFamily] = (),
+    *,
+    later: bool = False,
 ) -> None:
     """Renew the selection of every layer, exact in count: per matrix, or pooled over each group ("global").
 
-    ``families`` says what the units of "structured" are; there, every layer keeps the same count.
+    ``later``: a layer that is alone with its threshold may search in its next forward pass. ``families`` says what the
+    units of "structured" are; there, every layer keeps the same count.
     """
     if structure == "structured":
         _select_units(sites, sparsity, families)
@@ -243,13 +250,14 @@ def select_all(
             free = structure == "unstructured"
             chosen = _pooled(layers, share) if free else select_pattern(structure, layers, share, True)
             for layer, selection in zip(layers, chosen, strict=True):
-                layer.selection = selection
+                layer.keep(selection)
             continue
         for layer in layers:
             if structure == "unstructured":
-                layer.select(kept_count(layer.weight.numel(), share))
+                search = layer.select_later if later else layer.select
+                search(kept_count(layer.weight.numel(), share))
             else:
-                (layer.selection,) = select_pattern(structure, [layer], share, False)
+                layer.keep(*select_pattern(structure, [layer], share, False))
 
 
 def _pooled(layers: Sequence[PrunableLinear], sparsity: float) -> list[Selection]:
@@ -268,7 +276,7 @@ def _select_units(sites: Sequence[Site], sparsity: Mapping[str, float], families
         share = sparsity[next(iter(members.values())).group]
         chosen = units(shapes, lambda name, axis: members[name].layer.line_sums(axis), family, share)  # noqa: B023
         for name, site in members.items():
-            site.layer.selection = chosen[name]
+            site.layer.keep(chosen[name])
     for site in of.values():
         site.layer.select(site.layer.weight.numel())
 
@@ -302,12 +310,12 @@ def restore_selections(sites: Sequence[Site], tensors: Mapping[str, Tensor]) -> 
         name, weight = f"selection.{site.name}", site.layer.weight
         if f"{name}.mask" in tensors:
             bits = np.unpackbits(tensors[f"{name}.mask"].numpy(), count=weight.numel())
-            site.layer.selection = explicit(torch.from_numpy(bits).bool().view(weight.shape).to(weight.device))
+            site.layer.keep(explicit(torch.from_numpy(bits).bool().view(weight.shape).to(weight.device)))
         else:
             threshold = tensors[f"{name}.threshold"].to(weight.device)
             stored = tensors.get(f"{name}.pattern")
             pattern = None if stored is None else named(bytes(stored.tolist()).decode())
-            site.layer.selection = Selection(threshold, int(tensors[f"{name}.cut"]), None, pattern)
+            site.layer.keep(Selection(threshold, int(tensors[f"{name}.cut"]), None, pattern))
         for kind in site.layer.from_selection:
             setattr(site.layer, kind, tensors[f"{name}.{kind}"].to(weight.device))
 

@@ -27,7 +27,8 @@ from torch import Tensor, nn
 from pst.layers import kernels
 from pst.layers.kernels.int8 import Int8Weight, quantize_rows
 from pst.layers.kernels.reference import Factors, Scales, compute_dtype
-from pst.sparsity.masks import Pattern, Selection, select
+from pst.sparsity.masks import Pattern, Selection, everything, select
+from pst.sparsity.patterns import Scored
 
 MOST_SCALE = 16.0  # an input that is never active keeps a finite place
 
@@ -83,17 +84,23 @@ class _MaskedProduct(torch.autograd.Function):
         return dx, None, dbias, None, None, None, None, *result
 
 
-class PrunableLinear(nn.Module):
+class PrunableLinear(Scored, nn.Module):
     """What training, evaluation and merging need of a layer.
 
-    ``weight`` is (n, k) whatever the model stores. ``frozen`` holds M * D while many forward passes run with the same
-    weights, else None. With ``device_select`` a selection must go through :meth:`select`, which then takes a count
-    (0-dim, int64) on the device too, without waiting for it.
+    ``weight`` is (n, k) whatever the model stores. Which weights stay is said before a step, by :meth:`select`,
+    :meth:`select_later` or :meth:`keep`: nothing is searched when ``selection`` is read. ``frozen`` holds M * D while
+    many forward passes run with the same weights, else None. With ``device_select`` :meth:`select` also takes a count
+    (0-dim, int64) on the device, without waiting for it.
     """
 
     device_select = False
+    calibrates = False
+    """Whether :func:`pst.layers.inject.calibrate` must show this layer's inputs to :meth:`calibrated` before the first
+    step."""
+    differs_at_the_end = False
+    """Whether the layer computes otherwise once ``final`` is true."""
     from_selection: tuple[str, ...] = ()
-    """Names of tensors that this layer derives from the scores at the moment when it gets a selection."""
+    """Names of tensors that :meth:`keep` derives from the scores as they stand then."""
 
     weight: nn.Parameter
     bias: nn.Parameter | None
@@ -101,37 +108,39 @@ class PrunableLinear(nn.Module):
     frozen: Tensor | None = None
     evaluating = False
     """Whether forward passes need no gradients: then M * D is made anew in each where ``frozen`` does not hold it."""
+    final = False
+    """Whether sparsity has reached its target for good."""
 
-    def scores(self) -> Tensor:
-        """S (n, k) as it stands, without gradient."""
-        raise NotImplementedError
-
-    makes_patterns = False
-    """As :class:`pst.sparsity.patterns.Scored` says."""
-
-    def unit_values(self, pattern: Pattern) -> Tensor:
-        """``pattern.values(S)``, without gradient."""
-        return pattern.values(self.scores())
-
-    def line_sums(self, axis: int) -> Tensor:
-        """The sums of S for each row (n; axis 0) or each column (k; axis 1), without gradient."""
-        return self.scores().sum(1 - axis)
+    def keep(self, chosen: Selection) -> None:
+        """Let exactly these weights stay."""
+        self.selection = chosen
 
     def select(self, kept: int) -> None:
-        """Renew the selection: exactly ``kept`` (1..n k) of the scores as they stand."""
-        self.selection = select(self.scores(), kept)
+        """Search now: exactly ``kept`` (1..n k) of the scores as they stand."""
+        self.keep(select(self.scores(), kept))
+
+    def select_later(self, kept: int) -> None:
+        """As :meth:`select`; a layer may leave the search to its next forward pass, before which no score changes."""
+        self.select(kept)
 
     def masked(self) -> Tensor:
         """The weight (n, k) that the layer applies, in the dtype of ``weight``; a pruned weight is +0.0."""
         raise NotImplementedError
 
+    def masked_bytes(self) -> int:
+        """Size of what :meth:`masked` gives."""
+        return self.weight.numel() * self.weight.element_size()
+
     def plain(self) -> Tensor:
         """The weight (n, k) without mask and update, as x meets it."""
         return self.unscaled(self.weight.detach())
 
-    def masked_bytes(self) -> int:
-        """Size of what :meth:`masked` gives."""
-        return self.weight.numel() * self.weight.element_size()
+    def unscaled(self, weight: Tensor) -> Tensor:
+        """A weight (n, k) as x meets it, from one as the layer holds it; differentiable."""
+        return weight
+
+    def calibrated(self, squares: Tensor) -> None:
+        """Told the sums of squares (k) of all inputs seen."""
 
     def release(self, weight: Tensor) -> None:
         """Let go of all that the layer holds. It keeps ``weight``, for its shape alone."""
@@ -141,35 +150,9 @@ class PrunableLinear(nn.Module):
                 tensor.data = tensor.data.new_empty(0)
                 tensor.grad = None
 
-    def unscaled(self, weight: Tensor) -> Tensor:
-        """A weight (n, k) as x meets it, from one as the layer holds it; differentiable."""
-        return weight
-
     def product(self, x: Tensor) -> Tensor:
         """y (..., n) from x (..., k), with gradients."""
         raise NotImplementedError
-
-    calibrates = False
-    """Whether :func:`pst.layers.inject.calibrate` must show this layer inputs before the first step."""
-
-    squares: Tensor | None = None
-    """Sums of squares (k) of the inputs that were seen."""
-
-    def forget(self) -> None:
-        """Be as before :meth:`observe`."""
-        self.squares = None
-
-    @torch.no_grad()
-    def observe(self, x: Tensor) -> None:
-        """Add the squares of an input (..., k) of a calibration row."""
-        squares = x.reshape(-1, x.shape[-1]).to(compute_dtype(self.weight)).square().sum(0)
-        self.squares = squares if self.squares is None else self.squares + squares
-
-    def calibrated(self) -> None:
-        """Told after the last input."""
-
-    def begin_step(self, final: bool) -> None:
-        """Told before each optimiser step whether sparsity has reached its target for good."""
 
     def forward(self, x: Tensor) -> Tensor:
         if self.frozen is None and not self.evaluating:
@@ -178,7 +161,8 @@ class PrunableLinear(nn.Module):
 
 
 class PSTLinear(PrunableLinear):
-    """A linear layer with frozen ``weight`` (n, k) and trained U, V, A, B, R, C.
+    """A linear layer with frozen ``weight`` (n, k) and trained U, V, A, B, R, C. ``due`` is the number of weights that
+    the next forward pass chooses, None where ``selection`` says which stay.
 
     ``init_scale`` is the standard deviation of U and A at the start; V, B, R and C start at zero, so that the layer
     begins as the pretrained one. The published unit variance makes the first steps of V and B a hundred times larger
@@ -199,8 +183,9 @@ class PSTLinear(PrunableLinear):
     ) -> None:
         super().__init__()
         n, k = weight.shape
+        self.due: int | None = None
         self.activation_power, self.calibrates = activation_power, activation_power > 0
-        self.forget()
+        self.input_scale: Tensor | None = None  # a (k)
         update_rank, score_rank = min(update_rank, n, k), min(score_rank, n, k)
         dtype = compute_dtype(weight)
         self.weight = nn.Parameter(weight.detach(), requires_grad=False)
@@ -220,28 +205,18 @@ class PSTLinear(PrunableLinear):
         self.scales = scales
         self.row_scales: Tensor | None = None
         self.held_dtype = weight.dtype
-        self._due: int | None = None
-        self.select(weight.numel())
-
-    def forget(self) -> None:
-        """Undo :meth:`calibrated`."""
-        scale: Tensor | None = getattr(self, "input_scale", None)
-        if scale is not None:
-            self._scale_columns(1 / scale)
-        self.input_scale: Tensor | None = None  # a (k)
-        super().forget()
+        self.keep(everything(self.update_u, weight.numel()))
 
     @torch.no_grad()
-    def calibrated(self) -> None:
+    def calibrated(self, squares: Tensor) -> None:
         """Take a from what was seen. A weight held in 8 bits is rounded to them once more, each column then as finely
         as its inputs are active."""
-        if self.squares is None:
-            raise RuntimeError("the inputs of this layer have not been seen")
-        size = self.squares.sqrt().pow(self.activation_power)
+        if self.input_scale is not None:
+            self._scale_columns(1 / self.input_scale)
+        size = squares.sqrt().pow(self.activation_power)
         relative = (size / size.mean()).clamp(1 / MOST_SCALE, MOST_SCALE)
         self.input_scale = torch.exp2(relative.log2().round())
         self._scale_columns(self.input_scale)
-        self.squares = None
 
     def _scale_columns(self, scale: Tensor) -> None:
         held = self.held(self.weight.detach())
@@ -276,22 +251,16 @@ class PSTLinear(PrunableLinear):
         """The frozen weight as the kernels take it, from the tensor ``weight``."""
         return weight if self.row_scales is None else Int8Weight(weight, self.row_scales, self.held_dtype)
 
-    @property
-    def selection(self) -> Selection:
-        """Which weights stay; found only now if :meth:`select` left that to the first who asks."""
-        if self._due is not None:
-            with torch.no_grad():
-                self.selection = kernels.select(self.held(self.weight), self.factors(), self.scales, self._due)
-        return self._selection
+    def keep(self, chosen: Selection) -> None:
+        self.selection, self.due = chosen, None
 
-    @selection.setter
-    def selection(self, chosen: Selection) -> None:
-        self._selection, self._due = chosen, None
-
+    @torch.no_grad()
     def select(self, kept: int) -> None:
-        """As the base's, but the search is put off until the selection is needed, at the latest before the factors
-        change: a forward pass then finds it and writes M * D in one reading of W."""
-        self._due = kept
+        self.keep(kernels.select(self.held(self.weight), self.factors(), self.scales, kept))
+
+    def select_later(self, kept: int) -> None:
+        """The next forward pass finds the selection and writes M * D in one reading of W."""
+        self.due = kept
 
     @torch.no_grad()
     def scores(self) -> Tensor:
@@ -318,15 +287,16 @@ class PSTLinear(PrunableLinear):
     @torch.no_grad()
     def _applied(self) -> tuple[Tensor, Tensor | None]:
         """M * D, and M as :func:`pst.layers.kernels.applied` gives it."""
-        chosen = self._selection if self._due is None else self._due
-        self.selection, masked, mask = kernels.applied(self.held(self.weight), self.factors(), self.scales, chosen)
+        chosen = self.selection if self.due is None else self.due
+        found, masked, mask = kernels.applied(self.held(self.weight), self.factors(), self.scales, chosen)
+        self.keep(found)
         return masked, mask
 
     def product(self, x: Tensor) -> Tensor:
         if torch.is_autocast_enabled(x.device.type):
             x = x.to(torch.get_autocast_dtype(x.device.type))
         masked = mask = None
-        if self._due is not None or kernels.backend_of(self.held(self.weight)) == "reference":
+        if self.due is not None or kernels.backend_of(self.held(self.weight)) == "reference":
             masked, mask = self._applied()
         chosen, factors, saved, x_needs_grad = self.selection, self.factors(), list[Any](), x.requires_grad
         x = _Saved.apply(x, saved, self.weight, chosen.threshold, mask, *factors)  # type: ignore[no-untyped-call]

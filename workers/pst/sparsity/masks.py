@@ -78,12 +78,17 @@ def explicit(mask: Tensor) -> Selection:
     return Selection(torch.full((), math.nan, device=mask.device), -1, mask)
 
 
+def everything(like: Tensor, size: int) -> Selection:
+    """The selection of all ``size`` weights, whose scores have the dtype and device of ``like``."""
+    return Selection(like.new_tensor(-math.inf), size - 1)
+
+
 def select(scores: Tensor, kept: int) -> Selection:
     """Keep exactly ``kept`` (1..numel) of ``scores`` (any shape, contiguous)."""
     values = scores.reshape(-1)
     size = values.numel()
     if kept >= size:
-        return Selection(values.new_tensor(-math.inf), size - 1)
+        return everything(values, size)
     indices, above = _bracket(values, kept)
     inside = _taken(values, indices)
     place = kept - above  # the threshold is the place-th largest inside the bracket

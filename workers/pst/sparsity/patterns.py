@@ -31,17 +31,23 @@ from pst.plan.sizes import STRUCTURE_BLOCKS, grid, pruned_count
 from pst.sparsity.masks import Pattern, Selection, explicit, kept_count, mask_of, select, select_global
 
 
-class Scored(Protocol):
-    """A layer that knows its scores."""
+class Scored:
+    """A layer that knows its scores; the rest follows from them, and a layer may know it without making S."""
 
-    @property
-    def makes_patterns(self) -> bool:
-        """Whether its kernels make a pattern's mask tile by tile, so that S need not be made."""
+    makes_patterns = False
+    """Whether its kernels make a pattern's mask tile by tile, so that S need not be made."""
 
-    def scores(self) -> Tensor: ...
+    def scores(self) -> Tensor:
+        """S (n, k) as it stands, without gradient."""
+        raise NotImplementedError
 
     def unit_values(self, pattern: Pattern) -> Tensor:
-        """``pattern.values(S)``."""
+        """``pattern.values(S)``, without gradient."""
+        return pattern.values(self.scores())
+
+    def line_sums(self, axis: int) -> Tensor:
+        """The sums of S for each row (n; axis 0) or each column (k; axis 1), without gradient."""
+        return self.scores().sum(1 - axis)
 
 
 def largest(scores: Sequence[Tensor], kept_of: Callable[[int], int], pooled: bool) -> list[Selection]:

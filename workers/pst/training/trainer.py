@@ -32,7 +32,6 @@ from pst.layers.inject import (
     select_all,
     selections,
 )
-from pst.layers.linear import PrunableLinear
 from pst.messages import Message
 from pst.model.data import epoch_batches, equal_length_batches, steps_per_epoch
 from pst.model.dropout import quicken
@@ -116,7 +115,7 @@ class Trainer:
         )
         self.graphs: GraphedSteps | None = None
         # Layers that are told of the last phase, because they compute otherwise in it.
-        self._told = any(type(site.layer).begin_step is not PrunableLinear.begin_step for site in sites)
+        self._told = any(site.layer.differs_at_the_end for site in sites)
         count = settings.evaluations if sites else min(settings.evaluations, math.ceil(epochs))
         self.evaluations = {math.ceil((i + 1) * self.total / count) for i in range(count)}
         self._ready = False  # preflight done, or taken from a checkpoint
@@ -285,8 +284,9 @@ class Trainer:
             for parameter, tensor in zip(self.trained.values(), self.average, strict=True):
                 parameter.data, tensor.data = tensor.data, parameter.data
 
-    def _select(self, sparsity: Mapping[str, float]) -> None:
-        select_all(self.sites, sparsity, self.settings.threshold, self.settings.structure, self.units)
+    def _select(self, sparsity: Mapping[str, float], *, later: bool = False) -> None:
+        s = self.settings
+        select_all(self.sites, sparsity, s.threshold, s.structure, self.units, later=later)
 
     def _optimise(self) -> None:
         """One optimiser step."""
@@ -306,7 +306,7 @@ class Trainer:
 
     def _begin(self) -> None:
         if self._renews(self.step):
-            self._select(self.sparsities(self.step))
+            self._select(self.sparsities(self.step), later=True)
         begin_step(self.sites, self.is_final(self.step))
         factor = self.rate(self.step)
         for group in self.optimizer.param_groups:

@@ -92,6 +92,7 @@ class L0Linear(GatedLinear):
     """A linear layer with ``weight`` and log alpha, its ``score`` (n, k). Evaluation and the last phase are exact."""
 
     device_select = True
+    differs_at_the_end = True
     from_selection = ("shift", "final_shift")
     score: nn.Parameter
 
@@ -100,24 +101,15 @@ class L0Linear(GatedLinear):
         # Drawn on the CPU: the same seed then gives the same start on every device.
         drawn = torch.randn(weight.shape, generator=generator, dtype=compute_dtype(weight))
         self.score = nn.Parameter(drawn.mul_(SPREAD).add_(INITIAL).to(weight.device))
-        self.final = False
-        self.selection = select(self.scores(), weight.numel())
+        self.select(weight.numel())
 
     @property
     def random(self) -> bool:
         return self.training and not self.final
 
-    def begin_step(self, final: bool) -> None:
-        self.final = final
-
-    @property
-    def selection(self) -> Selection:
-        return self._selection
-
-    @selection.setter
-    def selection(self, chosen: Selection) -> None:
-        """Which weights stay; their number bounds the expected L0 norm."""
-        self._selection, scores = chosen, self.scores()
+    def keep(self, chosen: Selection) -> None:
+        """As the base's; the number of weights that stay bounds the expected L0 norm."""
+        self.selection, scores = chosen, self.scores()
         mask = mask_of(scores, chosen)
         least = scores.masked_fill(~mask, math.inf).min()
         self.shift = shift_for(scores, mask.sum(), least + OPENING)
@@ -126,7 +118,7 @@ class L0Linear(GatedLinear):
     def select(self, kept: int | Tensor) -> None:
         """As the base's. Within a CUDA graph ``kept`` is a number on the device."""
         scores = self.scores()
-        self.selection = explicit(largest(scores, kept)) if isinstance(kept, Tensor) else select(scores, kept)
+        self.keep(explicit(largest(scores, kept)) if isinstance(kept, Tensor) else select(scores, kept))
 
     @torch.no_grad()
     def scores(self) -> Tensor:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from pst.layers.kernels.reference import compute_dtype
 from pst.layers.linear import PrunableLinear
-from pst.sparsity.masks import Selection
+from pst.sparsity.masks import everything
 
 
 def updated_weight(weight: Tensor, u: Tensor, v: Tensor, beta: float) -> Tensor:
@@ -65,7 +65,7 @@ class LoRALinear(LowRankLinear):
         size = self.weight.numel()
         if kept < size:
             raise ValueError(f"LoRA prunes nothing: it can't keep {kept} of {size} weights")
-        self.selection = Selection(self.update_u.new_tensor(-torch.inf), size - 1)
+        self.keep(everything(self.update_u, size))
 
     @torch.no_grad()
     def masked(self) -> Tensor:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from pst.layers.methods.gated import GatedLinear
-from pst.sparsity.masks import Selection, mask_, select
+from pst.sparsity.masks import Selection, mask_
 
 
 class MagnitudeLinear(GatedLinear):
@@ -21,7 +21,7 @@ class MagnitudeLinear(GatedLinear):
 
     def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
         super().__init__(weight, bias, trained=True)
-        self.selection = select(self.scores(), weight.numel())
+        self.select(weight.numel())
 
     @torch.no_grad()
     def scores(self) -> Tensor:

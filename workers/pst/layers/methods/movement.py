@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from pst.layers.methods.gated import GatedLinear, zero_scores
-from pst.sparsity.masks import Selection, mask_, select
+from pst.sparsity.masks import Selection, mask_
 
 
 class MovementLinear(GatedLinear):
@@ -26,7 +26,7 @@ class MovementLinear(GatedLinear):
     def __init__(self, weight: Tensor, bias: Tensor | None, *, trained: bool = True) -> None:
         super().__init__(weight, bias, trained=trained)
         self.score = zero_scores(self.weight)
-        self.selection = select(self.scores(), weight.numel())
+        self.select(weight.numel())
 
     @torch.no_grad()
     def scores(self) -> Tensor:

@@ -65,16 +65,17 @@ class _MaskedUpdate(torch.autograd.Function):
 class WandaLinear(LowRankLinear):
     """A linear layer with frozen ``weight``, a mask from calibration, and trained U, V.
 
-    :meth:`observe` must have seen the inputs before anything is pruned.
+    It must be calibrated before anything is pruned.
     """
 
     calibrates = True
+    squares: Tensor | None = None
+    """Sums of squares (k) of the inputs that were seen."""
 
     _kept = -1  # of the present mask, where :meth:`select` chose it
 
-    def forget(self) -> None:
-        super().forget()
-        self._kept = -1
+    def calibrated(self, squares: Tensor) -> None:
+        self.squares, self._kept = squares, -1
 
     @torch.no_grad()
     def scores(self) -> Tensor:
@@ -83,13 +84,8 @@ class WandaLinear(LowRankLinear):
             raise RuntimeError("the inputs of this layer have not been seen; call calibrate first")
         return self.weight.abs() * self.squares.sqrt()
 
-    @property
-    def selection(self) -> Selection:
-        return self._selection
-
-    @selection.setter
-    def selection(self, chosen: Selection) -> None:
-        self._selection, self._kept = chosen, -1
+    def keep(self, chosen: Selection) -> None:
+        self.selection, self._kept = chosen, -1
         self.mask = mask_of(self.scores(), chosen) if chosen.mask is None else chosen.mask
 
     def select(self, kept: int) -> None:
@@ -98,7 +94,7 @@ class WandaLinear(LowRankLinear):
             return
         whole = kept >= self.weight.numel()
         everything = torch.ones_like(self.weight, dtype=torch.bool)
-        self.selection = explicit(everything if whole else largest_by_row(self.scores(), kept))
+        self.keep(explicit(everything if whole else largest_by_row(self.scores(), kept)))
         self._kept = kept
 
     @torch.no_grad()
