@@ -61,7 +61,7 @@ def speed(method: str, rows: int, count: int, device: torch.device, peers: Peers
         trainer = trainer_of(method, device, peers=among, batch_size=rows)
         trainer.model.train()
         if way.endswith("graph"):
-            trainer._capture()
+            trainer.capture()
         steps(trainer, 3)
         settle(device)
         begin = time.perf_counter()

@@ -104,9 +104,9 @@ def steps(trainer: Trainer, count: int) -> list[torch.Tensor]:
     """Losses of ``count`` further steps."""
     losses = []
     for _ in range(count):
-        trainer._optimise()
+        trainer.optimise()
         trainer.step += 1
-        losses.append(trainer._loss.clone())
+        losses.append(trainer.losses.last.clone())
     return losses
 
 
@@ -130,7 +130,7 @@ def speed(method: str, count: int, device: torch.device) -> None:
         trainer = trainer_of(method, device)
         begin = time.perf_counter()
         if way == "graph":
-            trainer._capture()
+            trainer.capture()
             steps(trainer, 1)
         torch.cuda.synchronize()
         ready = time.perf_counter() - begin
@@ -147,7 +147,7 @@ def check(method: str, device: torch.device) -> None:
         trainer = trainer_of(method, device, epochs=0.75, dropout=0.0, lengths=(64, 30, 17), precision="float32")
         trainer.model.train()
         if way == "graph":
-            trainer._capture()
+            trainer.capture()
         losses[way] = torch.stack(steps(trainer, 24))
         trained[way] = torch.cat([parameter.detach().flatten() for parameter in trainer.trained.values()])
     wrong: Any = None

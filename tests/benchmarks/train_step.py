@@ -39,12 +39,12 @@ def at_the_end(trainer: Trainer) -> Callable[[], None]:
     """One step at the final sparsity."""
     trainer.model.train()
     trainer.stepper.preflight()
-    trainer.step = trainer.total - 100
+    trainer.step = trainer.course.total - 100
 
     def step() -> None:
-        trainer._optimise()
+        trainer.optimise()
         trainer.step += 1
-        trainer._average()
+        trainer.average.add(trainer.trained, trainer.step - trainer.course.first_final - 1)
 
     return step
 
@@ -68,7 +68,7 @@ def with_their_layers(path: Path) -> Callable[[], None]:
     state = {"at": 0}
 
     def step() -> None:
-        rows = trainer.batch_rows(state["at"])
+        rows = trainer.course.rows(state["at"])
         state["at"] += 1
         trainer.stepper.step(rows, lambda: None, lambda loss: None)
 

@@ -39,7 +39,7 @@ def train(way: str, rows: int, checkpointing: str) -> None:
     step = at_the_end(trainer)
     for turn in range(4):
         if turn == 3:
-            trainer._evaluate()
+            trainer.evaluate()
         step()
 
 

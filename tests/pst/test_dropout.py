@@ -90,5 +90,5 @@ def test_a_trainer_on_a_cpu_uses_it(base: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(torch.Tensor, "bernoulli_", None)
     trainer = make(base, settings_of())
     trainer.model.train()
-    trainer._optimise()
+    trainer.optimise()
     assert trainer.model.config._attn_implementation == dropout.ATTENTION  # type: ignore[union-attr]

@@ -36,11 +36,11 @@ def test_only_small_models_on_a_gpu_are_captured(base: Path) -> None:
 def test_counts_of_every_step_are_known_beforehand(base: Path, threshold: str) -> None:
     trainer = make(base, settings_of(threshold=threshold, epochs=3))
     steps = GraphedSteps.__new__(GraphedSteps)
-    steps.stepper, steps.total = trainer.stepper, trainer.total
-    table = steps._table(trainer.sites, trainer.sparsities)
+    steps.stepper, steps.total = trainer.stepper, trainer.course.total
+    table = steps._table(trainer.sites, trainer.course.sparsities)
     assert table.shape == (12, 12 if threshold == "matrix" else 2)
-    for step in range(trainer.total):
-        shares = trainer.sparsities(step)
+    for step in range(trainer.course.total):
+        shares = trainer.course.sparsities(step)
         if threshold == "matrix":
             wanted = [kept_count(site.layer.weight.numel(), shares[site.group]) for site in trainer.sites]
         else:
@@ -60,9 +60,9 @@ def test_a_graph_serves_both_phases_where_layers_compute_alike(base: Path, metho
             return torch.ones(())
 
     trainer.graphs = Graphs()  # type: ignore[assignment]
-    for step in range(trainer.total):
+    for step in range(trainer.course.total):
         trainer.step = step
-        trainer._optimise()
+        trainer.optimise()
     assert set(asked) == ({False, True} if method == "l0" else {False})
 
 
@@ -102,7 +102,7 @@ def test_what_is_not_run_as_a_graph_is_told(base: Path) -> None:
 
     trainer.graphs = Failing()  # type: ignore[assignment]
     trainer.stepper.preflight()
-    trainer._optimise()
-    assert trainer.graphs is None and trainer._loss > 0
+    trainer.optimise()
+    assert trainer.graphs is None and trainer.losses.last > 0
     assert [event["level"] for event in events if event["type"] == "log"] == ["warning"]
     assert "not permitted when stream is capturing" in events[-1]["message"]

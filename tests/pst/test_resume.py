@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from pst import pipeline
 from pst.files import packing
-from pst.training import checkpoint, trainer
+from pst.training import checkpoint, trainer, watching
 from tests.pst.conftest import toy_rows, write_base, write_job, write_rows
 
 FEW: dict[str, Any] = {"epochs": 3, "dense_epochs": 2, "evaluations": 3, "batch_size": 8}
@@ -91,17 +91,17 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runs]:
     torch.set_num_threads(1)
     base = write_base(tmp_path_factory.mktemp("base"), unused=[f"word{index}" for index in range(400)])
     made = Runs(base, tmp_path_factory.mktemp("runs"))
-    optimise = trainer.Trainer._optimise
+    optimise = trainer.Trainer.optimise
 
     def noted(self: trainer.Trainer) -> None:
         made.trained.append((self.phase, self.step))
         optimise(self)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(trainer.Trainer, "_optimise", noted)
+        patch.setattr(trainer.Trainer, "optimise", noted)
         for name in ("CHECKPOINT_SECONDS", "DENSE_CHECKPOINT_SECONDS"):
-            patch.setattr(trainer, name, 0.0)
-        patch.setattr(trainer, "CHECKPOINT_SHARE", float("inf"))  # a checkpoint after every step
+            patch.setattr(watching, name, 0.0)
+        patch.setattr(watching, "CHECKPOINT_SHARE", float("inf"))  # a checkpoint after every step
         yield made
 
 

@@ -30,8 +30,8 @@ def gradients(trainer: Trainer, micro_batch: int) -> tuple[Tensor, dict[str, Ten
     trainer.model.train()
     trainer.stepper.micro_batch = micro_batch
     trainer.optimizer.zero_grad(set_to_none=True)
-    trainer._begin()
-    batches = trainer.stepper.micro_batches(trainer.batch_rows(1))
+    trainer.begin()
+    batches = trainer.stepper.micro_batches(trainer.course.rows(1))
     loss = torch.stack([trainer.stepper.backward(batch) for batch in batches]).sum()
     return loss, {name: p.grad.clone() for name, p in trainer.trained.items() if p.grad is not None}
 
@@ -66,7 +66,7 @@ def test_a_padded_batch_is_the_batch(base: Path) -> None:
         base, settings_of(distill_hidden_weight=2.0), change=exact, teacher=Teacher(model=model_of(base, 1).double())
     )
     trainer.model.train()
-    rows = trainer.batch_rows(0)[:5]
+    rows = trainer.course.rows(0)[:5]
     (plain,) = trainer.stepper.micro_batches(rows)
     padded = trainer.stepper.padded(rows, 32, 16)
     assert padded.inputs["input_ids"].shape == (16, 32)
@@ -82,7 +82,7 @@ def test_hidden_states_are_learned(base: Path) -> None:
     def distance() -> float:
         with torch.no_grad():
             (batch,) = trainer.stepper.micro_batches(rows)
-            trainer._begin()
+            trainer.begin()
             mine = trainer.model.eval()(**batch.inputs, output_hidden_states=True).hidden_states[1:]
             theirs = model(**batch.inputs, output_hidden_states=True).hidden_states[1:]
             mask = batch.inputs["attention_mask"].bool()
@@ -97,11 +97,11 @@ def test_hidden_states_are_learned(base: Path) -> None:
             torch.testing.assert_close((total - without) / 10, torch.stack(parts).mean(), rtol=1e-4, atol=1e-6)
             return float(torch.stack(parts).mean())
 
-    trainer.step = trainer.total - 1
+    trainer.step = trainer.course.total - 1
     before = distance()
     trainer.step = 0
     trainer.run()
-    trainer.step = trainer.total - 1
+    trainer.step = trainer.course.total - 1
     assert distance() < 0.7 * before
 
 
@@ -182,10 +182,11 @@ def test_the_preflight_splits_where_memory_is_short(base: Path, monkeypatch: pyt
     trainer = make(base, settings_of())
     trainer.model.train()
     fixed = memory.fixed_bytes(trainer.trained, trainer.model)
-    (longest,) = memory.longest(trainer._lengths, 1)
+    (longest,) = memory.longest(trainer.course.lengths, 1)
     (batch,) = trainer.stepper._batches([[longest]])
     row = memory.kept_bytes(lambda: trainer.stepper.loss(batch), trainer.model)
-    assert row > 2 * 32 * 4 * 10 * trainer._lengths[longest]  # ten states of 32 floats a token in each of two blocks
+    # Ten states of 32 floats a token in each of two blocks.
+    assert row > 2 * 32 * 4 * 10 * trainer.course.lengths[longest]
 
     def room(rows: float) -> int:
         return int((fixed + rows * memory.WORKING * row) / memory.SHARE)

@@ -10,8 +10,7 @@ import torch.nn.functional as F
 from pst.errors import TrainingError
 from pst.sparsity.masks import kept_count, mask_of
 from pst.sparsity.schedule import cooldown_start
-from pst.training import checkpoint
-from pst.training import trainer as training
+from pst.training import checkpoint, watching
 from pst.training.distill import Teacher
 from pst.training.trainer import Stopped, Trainer
 from tests.pst.trainers import METHODS, make, model_of, settings_of
@@ -26,7 +25,7 @@ def test_sparsity_is_exact_at_every_step(base: Path, method: Any) -> None:
     def watched(*args: Any, **kwargs: Any) -> Any:
         outputs = forward(*args, **kwargs)
         if trainer.model.training:
-            planned = trainer.sparsities(trainer.step)
+            planned = trainer.course.sparsities(trainer.step)
             for site in trainer.sites:
                 kept = int(mask_of(site.layer.scores(), site.layer.selection).sum())
                 assert kept == kept_count(site.layer.weight.numel(), planned[site.group])
@@ -35,13 +34,13 @@ def test_sparsity_is_exact_at_every_step(base: Path, method: Any) -> None:
 
     trainer.model.forward = watched
     trainer.run()
-    assert len(seen) == trainer.total == 16
+    assert len(seen) == trainer.course.total == 16
     assert seen[0] == 0.0
     assert seen[cooldown_start(16, 0.3) :] == [0.9] * (16 - cooldown_start(16, 0.3))
 
 
 def test_calibration_tells_how_far_it_is(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(training, "PROGRESS_SECONDS", -1.0)
+    monkeypatch.setattr(watching, "PROGRESS_SECONDS", -1.0)
     events: list[dict[str, Any]] = []
     rows = len(make(base, settings_of(activation_power=0.5), emit=events.append).task.train)
     told = [(event["type"], event["phase"], event["part"], event["total_steps"]) for event in events]
@@ -66,18 +65,18 @@ def test_learns_and_takes_its_best_from_the_final_sparsity_only(base: Path) -> N
     trainer = make(base, settings_of(epochs=12), emit=events.append)
     trainer.run()
     scored = [event for event in events if event["type"] == "metric"]
-    final = [event for event in scored if event["step"] > cooldown_start(trainer.total, 0.3)]
+    final = [event for event in scored if event["step"] > cooldown_start(trainer.course.total, 0.3)]
     assert len(scored) == 6
-    assert trainer.best_score is not None
-    assert trainer.best_score[0] == max(event["value"] for event in final) > 0.45
-    assert trainer.best_step in {event["step"] for event in final}
+    assert trainer.best.score is not None
+    assert trainer.best.score[0] == max(event["value"] for event in final) > 0.45
+    assert trainer.best.step in {event["step"] for event in final}
     assert [event["sparsity"] for event in final] == pytest.approx([(0.8 + 0.9) / 2] * len(final))
     progress = [event for event in events if event["type"] == "progress"]
     assert progress[0]["step"] == 1
-    assert progress[-1]["step"] == progress[-1]["total_steps"] == trainer.total
+    assert progress[-1]["step"] == progress[-1]["total_steps"] == trainer.course.total
     assert progress[-1]["loss"] < progress[0]["loss"]
     trainer.load_best()
-    assert all(torch.equal(parameter, trainer.best[name]) for name, parameter in trainer.trained.items())
+    assert all(torch.equal(parameter, trainer.best.tensors[name]) for name, parameter in trainer.trained.items())
 
 
 def test_a_better_score_at_a_lower_sparsity_is_not_taken(base: Path) -> None:
@@ -87,38 +86,38 @@ def test_a_better_score_at_a_lower_sparsity_is_not_taken(base: Path) -> None:
     trainer = make(base, settings, emit=events.append, sparsity=crushed)
     trainer.run()
     scored = {event["step"]: event["value"] for event in events if event["type"] == "metric"}
-    assert trainer.best_score is not None
-    assert trainer.best_score[0] == scored[trainer.best_step] < max(scored.values())
-    assert trainer.best_step > cooldown_start(trainer.total, 0.2)
+    assert trainer.best.score is not None
+    assert trainer.best.score[0] == scored[trainer.best.step] < max(scored.values())
+    assert trainer.best.step > cooldown_start(trainer.course.total, 0.2)
 
 
 def test_the_average_since_the_final_sparsity_is_what_is_kept(base: Path) -> None:
     trainer = make(base, settings_of(epochs=4, evaluations=1))
     seen: list[dict[str, torch.Tensor]] = []
-    step = trainer._optimise
+    step = trainer.optimise
 
     def optimise() -> None:
         step()
         seen.append({name: parameter.detach().clone() for name, parameter in trainer.trained.items()})
 
-    trainer._optimise = optimise  # type: ignore[method-assign]
+    trainer.optimise = optimise  # type: ignore[method-assign]
     trainer.run()
-    final = seen[cooldown_start(trainer.total, 0.3) :]
+    final = seen[cooldown_start(trainer.course.total, 0.3) :]
     assert len(final) > 2
     for name, tensor in final[0].items():
         wanted = tensor
         for done, other in enumerate(final):
             wanted = wanted + (other[name] - wanted) * 3 / (done + 3)
-        torch.testing.assert_close(trainer.best[name], wanted)
+        torch.testing.assert_close(trainer.best.tensors[name], wanted)
         assert torch.equal(trainer.trained[name], final[-1][name])  # training goes on from where it was
-    assert not any(torch.equal(trainer.best[name], final[-1][name]) for name in final[-1])
+    assert not any(torch.equal(trainer.best.tensors[name], final[-1][name]) for name in final[-1])
 
 
 def test_steps_that_keep_their_masks_do_not_take_the_averages(base: Path) -> None:
     trainer = make(base, settings_of(epochs=4, evaluations=1, mask_every=1000, threshold="matrix"))
     trainer.run()
     found = [site.layer.selection.threshold.clone() for site in trainer.sites]
-    trainer._select(trainer.sparsity)
+    trainer.select(trainer.course.final)
     assert found == [site.layer.selection.threshold for site in trainer.sites]
 
 
@@ -126,7 +125,7 @@ def test_steps_that_keep_their_masks_do_not_take_the_averages(base: Path) -> Non
 def test_without_an_average_the_last_is_kept(base: Path, changes: dict[str, Any]) -> None:
     trainer = make(base, settings_of(epochs=2, evaluations=1, **changes))
     trainer.run()
-    assert all(torch.equal(parameter, trainer.best[name]) for name, parameter in trainer.trained.items())
+    assert all(torch.equal(parameter, trainer.best.tensors[name]) for name, parameter in trainer.trained.items())
 
 
 def test_no_best_before_the_final_sparsity(base: Path) -> None:
@@ -195,7 +194,7 @@ def test_progress_tells_the_rate_of_the_weights_not_of_the_head(base: Path) -> N
     trainer = make(base, settings, emit=events.append)
     trainer.run()
     first = next(event for event in events if event["type"] == "progress")
-    assert first["learning_rate"] == pytest.approx(1e-4 * trainer.rate(0))
+    assert first["learning_rate"] == pytest.approx(1e-4 * trainer.course.rate(0))
 
 
 def test_early_stop_counts_evaluations_at_the_final_sparsity(base: Path) -> None:
@@ -203,9 +202,9 @@ def test_early_stop_counts_evaluations_at_the_final_sparsity(base: Path) -> None
     settings = settings_of(epochs=10, evaluations=40, early_stop=3, learning_rate=1e-9, score_learning_rate=1e-9)
     trainer = make(base, settings_of(**{**vars(settings), "head_learning_rate": 1e-9}), emit=events.append)
     trainer.run()
-    start = cooldown_start(trainer.total, settings.cooldown_fraction)
+    start = cooldown_start(trainer.course.total, settings.cooldown_fraction)
     # The rows are answered alike from there on: the first evaluation is the best, three more are no better.
-    assert (trainer.best_step, trainer.step) == (start + 1, start + 4)
+    assert (trainer.best.step, trainer.step) == (start + 1, start + 4)
     assert trainer.ended and trainer.state()["ended"]
     progress = [event for event in events if event["type"] == "progress"]
     assert progress[-1]["step"] == trainer.step and progress[-1]["eta_seconds"] == 0
@@ -222,8 +221,8 @@ def test_a_failing_run_keeps_its_best_state(base: Path, tmp_path: Path) -> None:
         kept.append((trainer.step, trainer.tensors()))
 
     trainer = make(base, settings_of(epochs=3, evaluations=12), save=save)
-    trainer._checkpoint_cost = 1e9  # none is due
-    evaluate = trainer._evaluate
+    trainer.clock._cost = 1e9  # none is due
+    evaluate = trainer.evaluate
 
     def spoil() -> None:
         evaluate()
@@ -231,11 +230,11 @@ def test_a_failing_run_keeps_its_best_state(base: Path, tmp_path: Path) -> None:
             with torch.no_grad():
                 trainer.trained["classifier.bias"].fill_(float("inf"))
 
-    trainer._evaluate = spoil  # type: ignore[method-assign]
+    trainer.evaluate = spoil  # type: ignore[method-assign]
     with pytest.raises(TrainingError, match="step 12 of 12"):
         trainer.run()
     ((step, tensors),) = kept
-    assert step == trainer.best_step in (9, 10, 11)
+    assert step == trainer.best.step in (9, 10, 11)
     again = make(base, trainer.settings)
     again.load(tensors, trainer.state())
     again.load_best()
@@ -285,8 +284,8 @@ def test_the_default_recipe_resumes_bit_equal(base: Path) -> None:
 def test_between_two_selections_the_threshold_stays(base: Path) -> None:
     settings = settings_of(epochs=6, mask_every=5, evaluations=4, micro_batch_size=16)
     trainer = make(base, settings)
-    start = cooldown_start(trainer.total, settings.cooldown_fraction)
-    assert start % 5 and start not in trainer.evaluations
+    start = cooldown_start(trainer.course.total, settings.cooldown_fraction)
+    assert start % 5 and start not in trainer.course.evaluations
     thresholds: list[float] = []
     counts: dict[int, int] = {}
     layer = trainer.sites[0].layer
@@ -300,7 +299,7 @@ def test_between_two_selections_the_threshold_stays(base: Path) -> None:
     def scored(model: Any) -> Any:
         for site in trainer.sites:
             kept = int(mask_of(site.layer.scores(), site.layer.selection).sum())
-            share = trainer.sparsities(trainer.step - 1)[site.group]
+            share = trainer.course.sparsities(trainer.step - 1)[site.group]
             assert kept == kept_count(site.layer.weight.numel(), share)
         counts[trainer.step] = kept
         return score(model)
@@ -308,9 +307,9 @@ def test_between_two_selections_the_threshold_stays(base: Path) -> None:
     trainer.stepper.backward = watched  # type: ignore[method-assign]
     trainer.task.score = scored  # type: ignore[method-assign]
     trainer.run()
-    assert set(counts) == trainer.evaluations  # exact at each of them
-    renewed = {step for step in range(1, trainer.total) if thresholds[step] != thresholds[step - 1]}
-    allowed = {*range(0, trainer.total, 5), start, *trainer.evaluations}
+    assert set(counts) == trainer.course.evaluations  # exact at each of them
+    renewed = {step for step in range(1, trainer.course.total) if thresholds[step] != thresholds[step - 1]}
+    allowed = {*range(0, trainer.course.total, 5), start, *trainer.course.evaluations}
     assert {10, 15, start} <= renewed <= allowed
 
 

@@ -101,8 +101,8 @@ def _facts(
         "agreement_split": split,
         **_weights(run, prepared, trained, found),
         "bytes": {"dense": plan.dense_bytes, "sparse": sizes.sparse, "expanded": sizes.expanded},
-        "best_step": trainer.best_step,
-        "steps": trainer.total,
+        "best_step": trainer.best.step,
+        "steps": trainer.course.total,
         "device": {
             "type": run.device.type,
             "name": torch.cuda.get_device_name() if run.device.type == "cuda" else platform.machine(),
