@@ -24,6 +24,8 @@ from pst.tasks import Length, Task
 from pst.training.distill import Teacher, hidden_distance, token_counts, token_masks
 from pst.training.parallel import ALONE, Peers
 
+WHOLE = 2**62  # more rows than any batch has: no micro-batches
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -220,6 +222,20 @@ class Stepper:
         self.micro_batch = micro_batch
         if checkpointing:
             self.checkpoint()
+
+    @property
+    def splits(self) -> bool:
+        """Whether a step is more than one pass over its batch."""
+        return 0 < self.micro_batch < self.settings.batch_size or self.checkpointing
+
+    def agrees(self, asked: bool) -> bool:
+        """Whether any process is asked to stop. Where memory ran out in one, all go on as that one does: a checkpoint
+        says it for all."""
+        if self.peers.size == 1:
+            return asked
+        stop, again, least = self.peers.most(int(asked), int(self.checkpointing), -(self.micro_batch or WHOLE))
+        self.restore(0 if -least == WHOLE else -least, bool(again))
+        return bool(stop)
 
     def preflight(self) -> None:
         """Choose micro-batch and checkpointing. Leaves no trace in random numbers and gradients.

@@ -17,25 +17,22 @@ import torch
 from torch import Tensor, nn
 
 from pst.config import TrainSettings
-from pst.errors import TrainingError
 from pst.layers.inject import Site, begin_step, calibrate, frozen, mean_sparsity, select_all
-from pst.messages import Message
 from pst.model.data import equal_length_batches
 from pst.model.dropout import quicken
 from pst.plan.methods import METHODS
 from pst.sparsity.patterns import UnitFamily
 from pst.tasks import Task
-from pst.training import state
 from pst.training.course import Course
 from pst.training.distill import Teacher
 from pst.training.graphs import GraphedSteps, can_capture
 from pst.training.keeping import Average, Best
 from pst.training.parallel import ALONE, Peers
+from pst.training.state import load, state_of, tensors_of
 from pst.training.step import Stepper, autocast, total
 from pst.training.watching import CheckpointClock, Losses, Progress
 
 CALIBRATED_AT_ONCE = 32  # rows
-WHOLE = 2**62  # more rows than any batch has: no micro-batches
 
 
 class Stopped(Exception):
@@ -97,18 +94,7 @@ class Trainer:
         self.ready = False  # preflight done, or taken from a checkpoint
         if method.calibration_rows and sites:
             with autocast(self.device, settings, training=False):
-                calibrate(model, sites, self._calibration_batches(method.calibration_rows))
-
-    def _calibration_batches(self, count: int) -> Iterator[dict[str, Tensor]]:
-        """Inputs of at most ``count`` training rows, without padding; how far it is is told after each batch."""
-        rows = self.task.train[:: max(1, len(self.task.train) // count)][:count]  # rows may be sorted by label
-        done = 0
-        for batch in equal_length_batches([self.task.length(row) for row in rows], CALIBRATED_AT_ONCE):
-            inputs, _ = self.task.collate([rows[place] for place in batch])
-            yield {name: tensor.to(self.device) for name, tensor in inputs.items()}
-            done += len(batch)
-            if self.progress.due():
-                self.progress.tell(done, len(rows), part="calibration")
+                calibrate(model, sites, calibration_batches(task, method.calibration_rows, self.device, self.progress))
 
     def run(self) -> None:
         """Train from ``self.step`` to the end. Raises :class:`Stopped` or :class:`pst.errors.TrainingError`."""
@@ -121,7 +107,7 @@ class Trainer:
         begin, first = time.monotonic(), self.step
         self.progress.begin()
         while self.step < self.course.total and not self.ended:
-            if self._shall_stop():
+            if self.stepper.agrees(self.hooks.should_stop()):
                 self.checkpoint()
                 self.peers.wait()  # an ended process would end the first, which still writes
                 raise Stopped
@@ -137,25 +123,11 @@ class Trainer:
         self._check_losses()
         self.graphs = None
 
-    def _shall_stop(self) -> bool:
-        """Whether any process is asked to. Where memory ran out in one, all go on as that one does: a checkpoint says
-        it for all."""
-        asked = self.hooks.should_stop()
-        if self.peers.size == 1:
-            return asked
-        micro_batch = self.stepper.micro_batch or WHOLE
-        stop, again, least = self.peers.most(int(asked), int(self.stepper.checkpointing), -micro_batch)
-        self.stepper.restore(0 if -least == WHOLE else -least, bool(again))
-        return bool(stop)
-
     def capture(self) -> None:
         """Let graphs do the steps where the model is small, on a GPU, and its selections can be found there, in every
         step. Several processes must speak within a step, which no graph does here."""
-        settings = self.settings
-        if not can_capture(self.model, self.device) or self.peers.size > 1 or settings.mask_every > 1:
-            return
-        split = 0 < self.stepper.micro_batch < settings.batch_size
-        if split or self.stepper.checkpointing or settings.structure != "unstructured":
+        free = self.settings.structure == "unstructured" and self.settings.mask_every == 1
+        if not free or self.peers.size > 1 or self.stepper.splits or not can_capture(self.model, self.device):
             return
         begin_moments(self.optimizer, self.trained.values())
         if self.course.steady:
@@ -197,12 +169,7 @@ class Trainer:
         if self.course.renews(self.step):
             self.select(self.course.sparsities(self.step), later=True)
         begin_step(self.sites, self.course.is_final(self.step))
-        factor = self.course.rate(self.step)
-        for group in self.optimizer.param_groups:
-            if isinstance(group["lr"], Tensor):
-                group["lr"].fill_(group["peak"] * factor)
-            else:
-                group["lr"] = group["peak"] * factor
+        set_rates(self.optimizer, self.course.rate(self.step))
 
     def _note(self, loss: Tensor) -> None:
         self.losses.note(loss, self.step)
@@ -211,8 +178,7 @@ class Trainer:
 
     def _check_losses(self) -> None:
         """Raise :class:`TrainingError` if a loss was no number; the best state so far is kept in a checkpoint."""
-        failed = self.losses.failed()
-        if failed is None:
+        if self.losses.failed() is None:
             return
         if self.best.step > self.clock.step and self.hooks.save is not None:
             self.best.put_back(self.trained)
@@ -220,16 +186,7 @@ class Trainer:
             self.average.values.clear()
             self.step = self.best.step
             self.hooks.save(self)
-        raise TrainingError(
-            Message(
-                "The loss became {loss} at step {step} of {total} ({phase}); lower the "
-                "learning rates or raise warmup_ratio.",
-                loss=float(self.losses.last),
-                step=failed + 1,
-                total=self.course.total,
-                phase=self.phase,
-            )
-        )
+        raise self.losses.error(self.course.total, self.phase)
 
     def evaluate(self) -> None:
         """Score the validation split with the average, or before there is one with the present weights."""
@@ -268,14 +225,12 @@ class Trainer:
             return
         self._check_losses()
         pace = (time.monotonic() - begin) / (self.step - first)
-        # The rate of most of what is trained: the head has one of its own.
-        peak = max(self.optimizer.param_groups, key=lambda group: sum(map(torch.numel, group["params"])))["peak"]
         self.progress.tell(
             self.step,
             self.course.total,
             loss=float(self.losses.last),
             sparsity=mean_sparsity(self.sites, self.course.sparsities(self.step - 1)),
-            learning_rate=peak * self.course.rate(self.step - 1),
+            learning_rate=usual_peak(self.optimizer) * self.course.rate(self.step - 1),
             metric=self.metric,
             eta_seconds=0.0 if done else pace * (self.course.total - self.step),
         )
@@ -301,17 +256,23 @@ class Trainer:
         self.best.tensors.clear()
         self.stepper.teacher = Teacher()
 
-    def tensors(self) -> dict[str, Tensor]:
-        """Everything a resumed trainer needs, as tensors on the CPU."""
-        return state.tensors_of(self)
+    tensors = tensors_of
+    state = state_of
+    load = load
 
-    def state(self) -> dict[str, Any]:
-        """The JSON part of the state."""
-        return state.state_of(self)
 
-    def load(self, tensors: Mapping[str, Tensor], entries: Mapping[str, Any]) -> None:
-        """Continue from what :meth:`tensors` and :meth:`state` gave."""
-        state.load(self, tensors, entries)
+def calibration_batches(
+    task: Task, count: int, device: torch.device, progress: Progress
+) -> Iterator[dict[str, Tensor]]:
+    """Inputs of at most ``count`` training rows, without padding; how far it is is told after each batch."""
+    rows = task.train[:: max(1, len(task.train) // count)][:count]  # rows may be sorted by label
+    done = 0
+    for batch in equal_length_batches([task.length(row) for row in rows], CALIBRATED_AT_ONCE):
+        inputs, _ = task.collate([rows[place] for place in batch])
+        yield {name: tensor.to(device) for name, tensor in inputs.items()}
+        done += len(batch)
+        if progress.due():
+            progress.tell(done, len(rows), part="calibration")
 
 
 def adamw(
@@ -331,6 +292,20 @@ def adamw(
         for rate, group in by_rate.items()
     ]
     return torch.optim.AdamW(groups, weight_decay=weight_decay, fused=True, capturable=cuda)
+
+
+def set_rates(optimizer: torch.optim.Optimizer, factor: float) -> None:
+    """Let each group learn at its peak rate times ``factor``."""
+    for group in optimizer.param_groups:
+        if isinstance(group["lr"], Tensor):
+            group["lr"].fill_(group["peak"] * factor)
+        else:
+            group["lr"] = group["peak"] * factor
+
+
+def usual_peak(optimizer: torch.optim.Optimizer) -> float:
+    """The peak rate of most of what is trained: the head has one of its own."""
+    return float(max(optimizer.param_groups, key=lambda group: sum(map(torch.numel, group["params"])))["peak"])
 
 
 def begin_moments(optimizer: torch.optim.Optimizer, parameters: Iterable[nn.Parameter]) -> None:

@@ -11,6 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pst.errors import TrainingError
+from pst.messages import Message
+
 PROGRESS_SECONDS = 0.5
 CHECKPOINT_SECONDS = 15.0
 DENSE_CHECKPOINT_SECONDS = 60.0  # the dense model's checkpoints are large, and the phase is short
@@ -85,3 +88,16 @@ class Losses:
         """The step whose loss was no number. Waits for the device."""
         step = int(self._failed)
         return None if step < 0 else step
+
+    def error(self, total: int, phase: str) -> TrainingError:
+        """What to say of the step that failed."""
+        return TrainingError(
+            Message(
+                "The loss became {loss} at step {step} of {total} ({phase}); lower the "
+                "learning rates or raise warmup_ratio.",
+                loss=float(self.last),
+                step=int(self._failed) + 1,
+                total=total,
+                phase=phase,
+            )
+        )
