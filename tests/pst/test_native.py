@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pst_native as native
@@ -15,6 +16,7 @@ from torch import Tensor
 from pst.files.shards import Given
 from pst.native.choice import Chooser
 from pst.native.encoders import NativeEncoder, runs
+from pst.native.model import Agreement
 from pst.plan.families import ModelDescription
 from tests.pst.tiny import CONFIGS, tiny
 
@@ -189,3 +191,15 @@ def test_a_choice_is_one_of_the_allowed() -> None:
     form, precision = chooser(torch.randn(64, 64) * (torch.rand(64, 64) > 0.5))
     assert (form, precision) in chooser.candidates and len(chooser.candidates) >= 1
     assert Chooser({Precision.FLOAT32}, 1)(torch.randn(8, 8)) == (Form.CELLS, Precision.FLOAT32)
+
+
+def test_int8_is_used_where_a_job_saw_it_agree(tmp_path: Path) -> None:
+    (tmp_path / "sparse").mkdir()
+    assert Agreement.read(tmp_path) is None
+    for rows, share, holds in ((19, 1.0, False), (20, 1.0, True), (1000, 0.995, True), (1000, 0.994, False)):
+        Agreement(rows, share, 0.1).write(tmp_path)
+        found = Agreement.read(tmp_path)
+        assert found == Agreement(rows, share, 0.1) and found.holds == holds
+    for damaged in ("", "[]", "{}", '{"int8": {"rows": "many"}}', '{"int8": 3}'):
+        (tmp_path / "sparse/engine.json").write_text(damaged)
+        assert Agreement.read(tmp_path) is None

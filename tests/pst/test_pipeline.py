@@ -28,6 +28,7 @@ from pst.export import huggingface, verify
 from pst.files.encodings import bits
 from pst.files.formats import expand, read_sparse
 from pst.model.loading import open_model, read_config
+from pst.native.model import Agreement, NativeModel, int8
 from pst.pipeline import trained
 from pst.plan.families import ModelDescription
 from pst.plan.planner import Target, plan
@@ -281,6 +282,21 @@ def test_the_verifier_finds_a_tampered_folder(
     with pytest.raises(FormatError, match=words):
         verify.check(copy, rows, predictions)
     assert verify.main([str(copy), str(rows), str(predictions)]) == 1
+
+
+def test_a_job_says_how_often_int8_gives_the_same_answer(done: Done) -> None:
+    found = Agreement.read(done.folder / "export")
+    checked = len((done.folder / "verify/rows.jsonl").read_text("utf-8").splitlines())
+    assert (found is not None) == int8()
+    assert found is None or (found.rows == checked and 0.8 <= found.share <= 1 and found.difference < 1)
+
+
+def test_an_engine_that_answers_otherwise_fails_the_job(done: Done, monkeypatch: pytest.MonkeyPatch) -> None:
+    logits = NativeModel.logits
+    monkeypatch.setattr(NativeModel, "logits", lambda model, rows: logits(model, rows).flip(1))
+    paths = (done.folder / "verify/rows.jsonl", done.folder / "verify/predictions.safetensors")
+    with pytest.raises(FormatError, match="the sparse engine"):
+        verify.check(done.folder / "export", *paths)
 
 
 def test_a_failed_check_fails_the_run(

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import logging
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -163,8 +162,6 @@ class NativeEngine(ExpandingEngine):
     name = "native"
 
     def load(self, folder: Path) -> LoadedModel:
-        import pst_native
-
         from pst import machine
         from pst.native.model import NativeModel, serves
 
@@ -172,9 +169,7 @@ class NativeEngine(ExpandingEngine):
             log.info("%s is served by expanding it: the sparse engine has no such model", folder.name)
             return super().load(folder)
         model = NativeModel(folder, machine.cpus())
-        layouts = Counter(model.layouts.values())
-        chosen = ", ".join(f"{count} {layout}" for layout, count in layouts.most_common())
-        log.info("%s runs on the sparse engine (%s): %s", folder.name, pst_native.in_use(), chosen)
+        log.info("%s runs on the sparse engine (%s)", folder.name, model.described)
         return _NativeModel(model)
 
 

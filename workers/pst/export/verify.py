@@ -6,7 +6,9 @@ Run in a process of its own, so that nothing of the trainer's memory can help. T
 2. load in plain transformers, as the class that its config.json names, and answer ROWS (JSON lines, fields of
    :class:`pst.model.data.Row`) as the trainer did (PREDICTIONS, a safetensors file with the task's answers, its
    metadata says which task): the same answers, logits or losses within the tolerance;
-3. answer the same from the compact model.
+3. answer the same from the compact model;
+4. answer the same on the sparse engine where that has the model, in float32. How often its int8 gives the same answer
+   is written beside the compact file, for the nodes that serve it (:class:`pst.native.model.Agreement`).
 
 Tensors are read and compared one at a time. A folder that was published without model.safetensors has the class filled
 from the compact model in 2. The check computes in float32 on the CPU, or where the trainer held its weights in fewer
@@ -29,6 +31,7 @@ from typing import Any
 
 import torch
 import transformers
+from pst_native import Precision
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -42,8 +45,9 @@ from pst.files.encodings import bits
 from pst.files.formats import DENSE_FILE, SPARSE_FOLDER, Compact
 from pst.files.shards import Files
 from pst.messages import Message, recall, said
-from pst.model.data import Row
+from pst.model.data import Encoded, Row
 from pst.model.loading import CPU, Place, load_state, quiet
+from pst.native.model import Agreement, NativeModel, available, int8, serves
 from pst.plan.families import ModelDescription
 from pst.tasks import Answers, Task
 
@@ -121,9 +125,23 @@ def check(folder: Path, rows_path: Path, predictions: Path) -> dict[str, Any]:
     few = encoded[:COMPACT_ROWS] if settings.frozen_weights == "float32" else encoded
     first = {name: tensor[: len(few)] for name, tensor in wanted.items()}
     task.difference(task.predict(model, few), first, Message("the compact model"))
+    _engine(folder, task, encoded, wanted)
     return {"ok": True, "message": "The exported folder predicts as the trainer did.", "rows": len(rows)} | {
         "max_difference": difference
     }
+
+
+def _engine(folder: Path, task: Task, rows: Sequence[Encoded], wanted: Answers) -> None:
+    """The fourth check, where the engine is built and has the model."""
+    if not available() or not serves(folder):
+        return
+    threads = torch.get_num_threads()
+    exact = {"logits": NativeModel(folder, threads, frozenset({Precision.FLOAT32})).logits(rows)}
+    task.difference(exact, wanted, Message("the sparse engine"))
+    fast = {"logits": NativeModel(folder, threads, frozenset({Precision.INT8})).logits(rows)} if int8() else None
+    if fast is not None:
+        largest = float((fast["logits"] - exact["logits"]).abs().max())
+        Agreement(len(rows), task.agreement(fast, exact), largest).write(folder)
 
 
 def _read_answers(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

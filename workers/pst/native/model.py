@@ -7,13 +7,15 @@ in float32, and wrote down how often both agree (:class:`Agreement`). Without th
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import pst_native
 import torch
-from pst_native import Precision
+from pst_native import Form, Precision
 from torch import Tensor
 
 from pst import tasks
@@ -62,6 +64,20 @@ class Agreement:
             return None
 
 
+def available() -> bool:
+    """Whether the engine's library is built and loads."""
+    try:
+        pst_native.library()
+    except pst_native.Unavailable:
+        return False
+    return True
+
+
+def int8() -> bool:
+    """Whether this processor has int8 products."""
+    return any(pst_native.has(form, Precision.INT8) for form in Form)
+
+
 def serves(folder: Path) -> bool:
     """Whether the engine has the model of this folder: a compact file, a family and a task that it knows."""
     config = _config(folder)
@@ -101,12 +117,12 @@ class NativeModel:
         self.encoder = NativeEncoder(description, held, chooser)
 
     @property
-    def layouts(self) -> dict[str, str]:
-        """What was chosen for each weight."""
-        return {
-            name: f"{weight.form.name.lower()} {weight.precision.name.lower()}"
-            for name, weight in self.encoder.weights.items()
-        }
+    def described(self) -> str:
+        """The instructions, and how many weights have which layout."""
+        layouts = Counter(
+            f"{weight.form.name.lower()} {weight.precision.name.lower()}" for weight in self.encoder.weights.values()
+        )
+        return f"{pst_native.in_use()}: " + ", ".join(f"{count} {layout}" for layout, count in layouts.most_common())
 
     def logits(self, rows: Sequence[Encoded]) -> Tensor:
         """(rows, labels) float32."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from transformers import PreTrainedModel
 
 from pst.files.formats import SPARSE_FOLDER, Compact
 from pst.model.data import Encoded
+from pst.native.model import NativeModel, available, serves
 from pst.plan.planner import ENGINE_ITEM_BYTES, ENGINE_OVERHEAD_BYTES
 from pst.report import flops, timing
 from pst.tasks import Task
@@ -28,10 +30,10 @@ FORMULA = (
 
 def inputs_of(
     task: Task, rows: Sequence[Encoded], batch: int, models: Sequence[PreTrainedModel]
-) -> tuple[dict[str, Tensor], dict[str, int]]:
-    """Inputs that all ``models`` take, and their shape: ``batch`` times one row, made from the first of ``rows`` by
-    repeating it up to a stated number of tokens. Tokens don't change what is counted or timed, so that those which a
-    trimmed vocabulary lacks may stand for others."""
+) -> tuple[list[Encoded], dict[str, Tensor], dict[str, int]]:
+    """Rows, the inputs that all ``models`` take of them, and their shape: ``batch`` times one row, made from the first
+    of ``rows`` by repeating it up to a stated number of tokens. Tokens don't change what is counted or timed, so that
+    those which a trimmed vocabulary lacks may stand for others."""
     row, length = rows[0], min(LENGTH, task.max_length)
     if not models[0].config.is_encoder_decoder:
         length = max(2, length - len(row.target))  # source and target stand in one line
@@ -40,16 +42,17 @@ def inputs_of(
     tokens = [token % known for token in (row.input_ids * times)[: length - 1] + row.input_ids[-1:]]
     kinds = None if row.token_type_ids is None else (row.token_type_ids * times)[:length]
     target = tuple(token % known for token in row.target)
-    inputs, _ = task.collate([replace(row, input_ids=tokens, token_type_ids=kinds, target=target)] * batch)
+    made = [replace(row, input_ids=tokens, token_type_ids=kinds, target=target)] * batch
+    inputs, _ = task.collate(made)
     shape = {"rows": batch, "tokens": inputs["input_ids"].shape[1]}
     if "decoder_input_ids" in inputs:
         shape["target_tokens"] = inputs["decoder_input_ids"].shape[1]
-    return inputs, shape
+    return made, inputs, shape
 
 
 def operations(task: Task, rows: Sequence[Encoded], dense: PreTrainedModel, sparse: PreTrainedModel) -> dict[str, Any]:
     """FLOPs of one forward pass of one row."""
-    inputs, shape = inputs_of(task, rows, 1, (dense, sparse))
+    _, inputs, shape = inputs_of(task, rows, 1, (dense, sparse))
     full, thin = flops.count(dense, inputs), flops.count(sparse, inputs)
     ours, theirs = thin.kept + thin.attention, full.linear + full.attention
     return {
@@ -63,20 +66,31 @@ def operations(task: Task, rows: Sequence[Encoded], dense: PreTrainedModel, spar
 
 
 def times(
-    task: Task, rows: Sequence[Encoded], dense: PreTrainedModel, sparse: PreTrainedModel, seed: int
+    task: Task, rows: Sequence[Encoded], dense: PreTrainedModel, sparse: PreTrainedModel, export: Path, seed: int
 ) -> dict[str, Any]:
-    """Measured times of a forward pass on the CPU, dense and sparse in turns."""
+    """Measured times of a forward pass on the CPU, dense and sparse in turns: the dense model by torch, the sparse one
+    as a serving node runs the folder ``export``."""
+    served = NativeModel(export, torch.get_num_threads()) if available() and serves(export) else None
     shapes = []
+    for model in (dense, sparse):
+        model.train(False)
     for batch in BATCHES:
-        inputs, shape = inputs_of(task, rows, batch, (dense, sparse))
-        shapes.append(shape | timing.compare(dense, sparse, inputs, seed))
-    return {
-        "engine": f"torch {torch.__version__}, dense kernels, float32, on the CPU",
-        "threads": torch.get_num_threads(),
-        "note": "The serving node expands the compact file and computes with the same kernels: zeros bring no speed-up "
-        "there, removed neurons and heads do. The dense model has the base model's shape.",
-        "shapes": shapes,
-    }
+        made, inputs, shape = inputs_of(task, rows, batch, (dense, sparse))
+        ours = partial(sparse, **inputs) if served is None else partial(served.logits, made)
+        shapes.append(shape | timing.compare(partial(dense, **inputs), ours, seed))
+    if served is None:
+        engine = f"torch {torch.__version__}, dense kernels, float32, on the CPU"
+        note = (
+            "The serving node expands the compact file and computes with the same kernels: zeros bring no speed-up "
+            "there, removed neurons and heads do. The dense model has the base model's shape."
+        )
+    else:
+        engine = f"sparse engine, {served.described}; dense: torch {torch.__version__}, float32; on the CPU"
+        note = (
+            "The sparse model runs as on a serving node, the dense one on torch. The dense model has the base model's "
+            "shape."
+        )
+    return {"engine": engine, "threads": torch.get_num_threads(), "note": note, "shapes": shapes}
 
 
 def trainable(trained: int, total: int) -> dict[str, Any]:

@@ -32,7 +32,7 @@ def complete(
     measures = {
         "quality": quality(compared, report["metrics"], report["dense"]),
         "flops": None if models is None else cost.operations(task, rows, *models),
-        "time": None if models is None else cost.times(task, rows, *models, compared.seed),
+        "time": None if models is None else cost.times(task, rows, *models, export, compared.seed),
         "trainable": cost.trainable(params["trainable"], params["total"]),
         "size": cost.size(export, models, params),
         "carbon": carbon,

@@ -1,19 +1,17 @@
 """Inference time of two models, measured in turns in one process, so that both meet the same machine.
 
 The order changes from round to round. Speed-up is the dense model's median over the other's, with an interval from
-resampled rounds. The engine is named in the result: today's serving node expands the compact file and computes with
-torch's dense kernels, and so does this: a mask alone brings no speed-up there, removed neurons and heads do.
+resampled rounds.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
 
 from pst.report.intervals import percentiles
 
@@ -24,15 +22,15 @@ RESAMPLES = 500
 
 
 @torch.no_grad()
-def compare(dense: nn.Module, sparse: nn.Module, inputs: Mapping[str, Tensor], seed: int) -> dict[str, Any]:
-    """p50 and p95 in milliseconds of a forward pass of each model, and the speed-up with its interval.
+def compare(dense: Callable[[], object], sparse: Callable[[], object], seed: int) -> dict[str, Any]:
+    """p50 and p95 in milliseconds of a call of each, and the speed-up with its interval.
 
-    Both models and ``inputs`` are on the CPU. Takes about ``BUDGET_SECONDS``, or a few rounds where one takes longer.
+    Takes about ``BUDGET_SECONDS``, or a few rounds where one takes longer.
     """
-    models = {"dense": dense.train(False), "sparse": sparse.train(False)}
+    models = {"dense": dense, "sparse": sparse}
     for _ in range(WARM_UP):
         for model in models.values():
-            model(**inputs)
+            model()
     seconds: dict[str, list[float]] = {name: [] for name in models}
     begin = time.perf_counter()
     for number in range(MOST_ROUNDS):
@@ -40,7 +38,7 @@ def compare(dense: nn.Module, sparse: nn.Module, inputs: Mapping[str, Tensor], s
             break
         for name in list(models) if number % 2 else reversed(models):
             start = time.perf_counter()
-            models[name](**inputs)
+            models[name]()
             seconds[name].append(time.perf_counter() - start)
     return {name: _milliseconds(values) for name, values in seconds.items()} | {
         "speedup": float(np.median(seconds["dense"]) / np.median(seconds["sparse"])),
