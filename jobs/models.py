@@ -9,7 +9,7 @@ from django.db import models
 from django.db.models import Q
 from django.utils import timezone
 
-from hub.accounts.models import User, Workspace
+from hub.accounts.models import AuditSubject, User, Workspace
 from hub.datasets.models import Dataset
 from hub.registry.models import MODEL_NAME, Blob, ModelVersion
 from hub.serving.models import Node
@@ -125,6 +125,10 @@ class Job(models.Model):
 
     def __str__(self) -> str:
         return f"{self.workspace}/{self.name} ({self.state})"
+
+    @property
+    def audit(self) -> AuditSubject:
+        return AuditSubject("job", str(self.id), self.workspace, {"name": self.name})
 
 
 class JobEvent(models.Model):

@@ -17,7 +17,7 @@ from hub.core.errors import Forbidden, NotFound, UserError
 from hub.datasets.models import Dataset, Split
 from hub.registry.access import readable_models
 from hub.registry.models import ModelKind, ModelVersion
-from hub.registry.services import RevisionNotFound, resolve
+from hub.registry.services.versions import RevisionNotFound, resolve
 from hub.serving.models import Node, NodeKind
 from jobs.models import Job
 from pst.config import TaskName, TrainSettings

@@ -1,27 +1,27 @@
 from django.urls import URLPattern, path
 
-from jobs import api, worker_api
+from jobs.api import estimates, jobs, worker
 
 JOB = "worker/jobs/<uuid:job_id>"
 
 urlpatterns: list[URLPattern] = [
-    path("estimates", api.EstimatesView.as_view()),
-    path("jobs", api.JobsView.as_view()),
-    path("jobs/<uuid:job_id>", api.JobView.as_view()),
-    path("jobs/<uuid:job_id>/cancel", api.CancelView.as_view()),
-    path("jobs/<uuid:job_id>/pause", api.PauseView.as_view()),
-    path("jobs/<uuid:job_id>/resume", api.ResumeView.as_view()),
-    path("jobs/<uuid:job_id>/retry", api.RetryView.as_view()),
-    path("jobs/<uuid:job_id>/events", api.JobEventsView.as_view()),
-    path("jobs/<uuid:job_id>/report", api.JobReportView.as_view()),
-    path("worker/next", worker_api.NextView.as_view()),
-    path(f"{JOB}/claim", worker_api.ClaimView.as_view()),
-    path(f"{JOB}/heartbeat", worker_api.HeartbeatView.as_view()),
-    path(f"{JOB}/events", worker_api.EventsView.as_view()),
-    path(f"{JOB}/checkpoint", worker_api.CheckpointView.as_view()),
-    path(f"{JOB}/finish", worker_api.FinishView.as_view()),
-    path(f"{JOB}/release", worker_api.ReleaseView.as_view()),
-    path(f"{JOB}/artifacts/<str:sha256>", worker_api.ArtifactView.as_view()),
-    path(f"{JOB}/splits/<slug:split>", worker_api.SplitView.as_view()),
-    path(f"{JOB}/splits/<slug:split>/lines", worker_api.LinesView.as_view()),
+    path("estimates", estimates.EstimatesView.as_view()),
+    path("jobs", jobs.JobsView.as_view()),
+    path("jobs/<uuid:job_id>", jobs.JobView.as_view()),
+    path("jobs/<uuid:job_id>/cancel", jobs.CancelView.as_view()),
+    path("jobs/<uuid:job_id>/pause", jobs.PauseView.as_view()),
+    path("jobs/<uuid:job_id>/resume", jobs.ResumeView.as_view()),
+    path("jobs/<uuid:job_id>/retry", jobs.RetryView.as_view()),
+    path("jobs/<uuid:job_id>/events", jobs.JobEventsView.as_view()),
+    path("jobs/<uuid:job_id>/report", jobs.JobReportView.as_view()),
+    path("worker/next", worker.NextView.as_view()),
+    path(f"{JOB}/claim", worker.ClaimView.as_view()),
+    path(f"{JOB}/heartbeat", worker.HeartbeatView.as_view()),
+    path(f"{JOB}/events", worker.EventsView.as_view()),
+    path(f"{JOB}/checkpoint", worker.CheckpointView.as_view()),
+    path(f"{JOB}/finish", worker.FinishView.as_view()),
+    path(f"{JOB}/release", worker.ReleaseView.as_view()),
+    path(f"{JOB}/artifacts/<str:sha256>", worker.ArtifactView.as_view()),
+    path(f"{JOB}/splits/<slug:split>", worker.SplitView.as_view()),
+    path(f"{JOB}/splits/<slug:split>/lines", worker.LinesView.as_view()),
 ]

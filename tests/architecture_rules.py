@@ -58,16 +58,31 @@ def no_utils(tree: ast.Module, path: str) -> Iterator[Finding]:
         yield 1, "a module is named by what it is about"
 
 
+BULK_WRITES = {"bulk_create", "bulk_update"}
+WRITES = {"save", "delete", "create", "update", "get_or_create", "update_or_create"} | BULK_WRITES
+
+
+def writes_to_the_database(tree: ast.AST) -> Iterator[ast.Call]:
+    """Calls that the ORM writes by. It takes names; what is given its first argument by place, as in ``digest.update(
+    part)`` or ``cache.delete(key)``, is something else: but for the bulk ones, whose objects come first."""
+    for call, name in calls(tree):
+        last = name.rsplit(".", 1)[-1].removeprefix("a") if "." in name else ""
+        if last in BULK_WRITES or (last in WRITES and not call.args):
+            yield call
+
+
 def keyword_only_services(tree: ast.Module, path: str) -> Iterator[Finding]:
-    """What changes the database in a services module under ``transaction.atomic``: keyword-only, typed."""
-    if Path(path).name != "services.py" and Path(path).parent.name != "services":
-        return
+    """What writes to the database is a function of a services module, keyword-only and typed, as is what opens a
+    transaction there. Nothing but migrations, which are not read here, writes elsewhere."""
+    services = Path(path).parent.name == "services"
     for node in tree.body:
-        if not isinstance(node, ast.FunctionDef):
+        written = list(writes_to_the_database(node))
+        if not services or not isinstance(node, ast.FunctionDef):
+            yield from ((call.lineno, "writes to the database outside of a service") for call in written)
             continue
         arguments = node.args
-        service = any("atomic" in ast.unparse(item) for item in node.decorator_list)
-        if service and not node.name.startswith("_") and (arguments.args or arguments.posonlyargs or arguments.vararg):
+        atomic = any("atomic" in ast.unparse(item) for item in node.decorator_list)
+        if (atomic or written) and (arguments.args or arguments.posonlyargs or arguments.vararg):
             yield node.lineno, f"{node.name} takes positional arguments"
         everything = [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs]
         if node.returns is None or any(item.annotation is None for item in everything):
@@ -184,10 +199,17 @@ RULES: dict[str, tuple[Check, tuple[str, ...], list[tuple[str, str]]]] = {
         keyword_only_services,
         WEB,
         [
-            ("hub/x/services.py", "@transaction.atomic\ndef make(name: str) -> None: ..."),
+            ("hub/x/services/y.py", "@transaction.atomic\ndef make(name: str) -> None: ..."),
             ("jobs/services/x.py", "@atomic\ndef make(*names: str) -> None: ..."),
-            ("hub/x/services.py", "def make(*, name) -> None: ..."),
-            ("hub/x/services.py", "@transaction.atomic(savepoint=False)\ndef make(*, name: str): ..."),
+            ("hub/x/services/y.py", "def make(*, name) -> None: ..."),
+            ("hub/x/services/y.py", "@transaction.atomic(savepoint=False)\ndef make(*, name: str): ..."),
+            ("hub/x/services/y.py", "def _try(hook: Webhook) -> None:\n    hook.save(update_fields=['state'])"),
+            ("hub/x/services/y.py", "class Made:\n    def make(self) -> None:\n        Webhook.objects.create()"),
+            ("hub/x/webhooks.py", "def make(*, url: str) -> None:\n    Webhook(url=url).save()"),
+            ("hub/x/api/uploads.py", "class View:\n    def delete(self, request):\n        self.upload().delete()"),
+            ("hub/x/placement.py", "def place():\n    Placement.objects.bulk_create(rows)"),
+            ("jobs/planning.py", "def plan(job):\n    Job.objects.filter(pk=job).update(plan={})"),
+            ("hub/x/management/commands/y.py", "def handle(self):\n    Workspace.objects.get_or_create(slug='base')"),
         ],
     ),
     "the web tier imports little of the workers": (

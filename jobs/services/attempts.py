@@ -17,7 +17,8 @@ from hub.core import storage
 from hub.core.errors import UserError
 from hub.registry.files import check_paths
 from hub.registry.models import Blob, ModelKind, ModelVersion
-from hub.registry.services import VerifiedFiles, ensure_model, publish, store_blob, verify
+from hub.registry.services.models import ensure_model
+from hub.registry.services.versions import VerifiedFiles, publish, store_blob, verify
 from jobs import transitions
 from jobs.models import Job, JobArtifact, JobEvent
 from jobs.planning import BaseModel

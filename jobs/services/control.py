@@ -9,7 +9,7 @@ from django.utils import timezone
 
 from hub.accounts.actor import Actor
 from hub.accounts.models import Role
-from hub.accounts.services import record
+from hub.accounts.services.audit import record
 from jobs.models import Job
 from jobs.services import moves
 from jobs.transitions import Action
@@ -68,11 +68,4 @@ def _locked(*, actor: Actor, job_id: UUID) -> Job:
 def _take(*, actor: Actor, job: Job, action: Action, done: str) -> None:
     before = job.state
     moves.move(job=job, action=action, by=actor.label)
-    record(
-        actor=actor,
-        workspace=job.workspace,
-        action=f"job.{done}",
-        object_type="job",
-        object_id=str(job.id),
-        data={"name": job.name, "from": before, "state": job.state},
-    )
+    record(actor=actor, action=f"job.{done}", on=job, **{"from": before}, state=job.state)

@@ -13,7 +13,7 @@ from django.utils.crypto import constant_time_compare
 
 from hub.accounts.actor import Actor
 from hub.accounts.models import ApiToken, TokenKind
-from hub.accounts.services import issue_token
+from hub.accounts.services.tokens import issue_token
 from hub.core.errors import Conflict, NotFound
 from hub.datasets.models import Dataset, Split
 from hub.serving.models import Node, NodeKind

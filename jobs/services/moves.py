@@ -13,7 +13,7 @@ from django.utils import timezone
 
 from hub.accounts.actor import Actor
 from hub.accounts.models import ApiToken, TokenKind
-from hub.accounts.webhooks import notify
+from hub.accounts.services.webhooks import notify
 from hub.core.errors import NotFound
 from hub.core.queue import enqueue
 from jobs import transitions

@@ -13,7 +13,7 @@ from django.db import IntegrityError, transaction
 
 from hub.accounts.actor import Actor
 from hub.accounts.models import Workspace
-from hub.accounts.services import record
+from hub.accounts.services.audit import record
 from hub.core.errors import Conflict, NotFound, UserError
 from hub.datasets.models import Dataset, DatasetState
 from hub.registry.models import Model, ModelKind
@@ -141,11 +141,11 @@ def submit(
     moves.ring(job=job)
     record(
         actor=actor,
-        workspace=workspace,
         action="job.submitted",
-        object_type="job",
-        object_id=str(job.id),
-        data={"name": name, "dataset": str(dataset.id), "base_model": base.label, "model": model_name},
+        on=job,
+        dataset=str(dataset.id),
+        base_model=base.label,
+        model=model_name,
     )
     return job, True
 

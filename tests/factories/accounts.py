@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from rest_framework.test import APIClient
 
 from hub.accounts.models import Membership, Role, TokenKind, User, Workspace
-from hub.accounts.services import issue_token
+from hub.accounts.services.tokens import issue_token
 
 
 @dataclass

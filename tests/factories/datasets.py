@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hub.accounts.actor import actor_of_user
-from hub.datasets import services
 from hub.datasets.models import Dataset, Split
+from hub.datasets.services import datasets
 from tests.factories.accounts import Person
 
 ROWS = [
@@ -23,11 +23,11 @@ def csv_of(rows: Sequence[Sequence[str]], columns: Sequence[str] = ("text", "lab
 def uploaded(person: Person, files: Mapping[str, bytes] | None = None, **options: Any) -> Dataset:
     """A data set that waits for validation. ``files`` maps splits to the content of CSV files."""
     contents = files or {"train": csv_of(ROWS)}
-    return services.create_dataset(
+    return datasets.create_dataset(
         actor=actor_of_user(person.user),
         workspace=person.workspace,
         name="orders",
-        files={Split(split): services.Upload(f"{split}.csv", [content]) for split, content in contents.items()},
+        files={Split(split): datasets.Upload(f"{split}.csv", [content]) for split, content in contents.items()},
         options=options,
     )
 
@@ -35,6 +35,6 @@ def uploaded(person: Person, files: Mapping[str, bytes] | None = None, **options
 def validated(person: Person, files: Mapping[str, bytes] | None = None, **options: Any) -> Dataset:
     """A data set that has been validated: ready, or invalid if the files are."""
     dataset = uploaded(person, files, **options)
-    services.validate_dataset(dataset_id=dataset.id)
+    datasets.validate_dataset(dataset_id=dataset.id)
     dataset.refresh_from_db()
     return dataset

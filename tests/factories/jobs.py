@@ -16,7 +16,8 @@ from hub.accounts.models import BASE_WORKSPACE, ApiToken, User, Workspace
 from hub.core import storage
 from hub.datasets.models import Dataset, DatasetSplit, DatasetState
 from hub.registry.models import Model, ModelKind, ModelVersion
-from hub.registry.services import ensure_model, publish, store_blob, verify
+from hub.registry.services.models import ensure_model
+from hub.registry.services.versions import publish, store_blob, verify
 from hub.serving.models import Node, NodeKind
 from jobs.models import Job
 from pst_client.contract import LEASE_HEADER, FileRef

@@ -9,7 +9,8 @@ from uuid import UUID
 
 from hub.accounts.models import Workspace
 from hub.registry.models import ModelKind, ModelVersion
-from hub.registry.services import ensure_model, publish, store_blob, verify
+from hub.registry.services.models import ensure_model
+from hub.registry.services.versions import publish, store_blob, verify
 from pst.plan.families import ModelDescription
 from pst_client.contract import FileRef
 

@@ -9,7 +9,7 @@ from django.test import Client
 from rest_framework.test import APIClient
 
 from hub.accounts.models import AuditEvent, User, Workspace
-from hub.accounts.services import issue_token
+from hub.accounts.services.tokens import issue_token
 from hub.accounts.throttles import SignInThrottle
 from tests.factories.accounts import Person, bearer
 

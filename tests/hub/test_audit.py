@@ -7,7 +7,7 @@ from django.test import Client
 
 from hub.accounts.actor import actor_of_user
 from hub.accounts.models import AuditEvent, Role, User, Webhook
-from hub.accounts.services import record
+from hub.accounts.services.audit import record
 from tests.factories.accounts import Person, person
 from tests.factories.datasets import validated
 
@@ -35,7 +35,7 @@ def test_editors_do_not_see_it(owner: Person) -> None:
 
 
 def test_superusers_see_what_concerns_no_workspace(owner: Person) -> None:
-    record(actor=actor_of_user(owner.user), workspace=None, action="user.created", object_type="user", object_id="nina")
+    record(actor=actor_of_user(owner.user), action="user.created", on=owner.user)
     assert owner.client.get(URL).json()["count"] == 0
     root = owner.signed_in(superuser=True)
     assert root.get(URL).json()["results"][0]["workspace"] is None

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from hub.core.errors import UserError
-from hub.registry.base_models import Source, inspect, split_names
+from hub.registry.services.base_models import Source, inspect, split_names
 from pst.plan import families
 from pst.plan.foreign import KEYS
 from tests.factories.registry import base_files

@@ -18,8 +18,8 @@ from rest_framework.test import APIClient
 
 from hub.accounts.models import AuditEvent, Role, Webhook
 from hub.core import storage
-from hub.datasets import services
 from hub.datasets.models import Dataset, DatasetState
+from hub.datasets.services import datasets
 from hub.datasets.tasks import sweep, validate
 from tests.factories.accounts import Person, person
 from tests.factories.datasets import ROWS, csv_of, uploaded, validated
@@ -108,7 +108,7 @@ def test_validating_again_changes_nothing(owner: Person, django_capture_on_commi
 
 def test_an_answer_about_an_older_revision_is_dropped(owner: Person, monkeypatch: pytest.MonkeyPatch) -> None:
     dataset = uploaded(owner)
-    real = services.validate
+    real = datasets.validate
 
     def slow(*args: Any) -> Any:
         outcome = real(*args)
@@ -116,8 +116,8 @@ def test_an_answer_about_an_older_revision_is_dropped(owner: Person, monkeypatch
         assert answer.status_code == 200
         return outcome
 
-    monkeypatch.setattr(services, "validate", slow)
-    assert services.validate_dataset(dataset_id=dataset.id) is None
+    monkeypatch.setattr(datasets, "validate", slow)
+    assert datasets.validate_dataset(dataset_id=dataset.id) is None
     dataset.refresh_from_db()
     assert dataset.state == DatasetState.VALIDATING and dataset.revision == 2
     monkeypatch.undo()
@@ -144,8 +144,8 @@ def test_a_validation_that_keeps_dying_ends(owner: Person, monkeypatch: pytest.M
     def die(*args: Any) -> None:
         raise MemoryError
 
-    monkeypatch.setattr(services, "validate", die)
-    for _ in range(services.MAX_ATTEMPTS):
+    monkeypatch.setattr(datasets, "validate", die)
+    for _ in range(datasets.MAX_ATTEMPTS):
         with pytest.raises(MemoryError):
             validate(str(dataset.id))
         dataset.refresh_from_db()
@@ -323,8 +323,8 @@ def test_a_validation_that_died_with_its_process_is_rung_for_at_once(owner: Pers
     """It once waited until any validation must be over: 15 minutes."""
     dataset = uploaded(owner)
     begun = timezone.now() - timedelta(seconds=40)
-    Dataset.objects.filter(pk=dataset.pk).update(attempts=1, due_at=begun + services.TAKES_AT_MOST)
-    assert services.ring_again() == 0, "the process that validates is older than this"
+    Dataset.objects.filter(pk=dataset.pk).update(attempts=1, due_at=begun + datasets.TAKES_AT_MOST)
+    assert datasets.ring_again() == 0, "the process that validates is older than this"
     cache.set("part:datasets", [time.time(), time.time() - 10])
-    assert services.ring_again() == 1
-    assert services.ring_again() == 0, "it has been rung for"
+    assert datasets.ring_again() == 1
+    assert datasets.ring_again() == 0, "it has been rung for"

@@ -113,11 +113,11 @@ def test_the_unexpected_shows_nothing_of_itself(owner: Person, monkeypatch: Any)
 
 
 def test_an_error_rolls_back(owner: Person, monkeypatch: Any) -> None:
-    from hub.accounts import services
+    from hub.accounts.services import workspaces
 
     def fail(**_: Any) -> None:
         raise errors.Conflict("No.")
 
-    monkeypatch.setattr(services, "record", fail)
+    monkeypatch.setattr(workspaces, "record", fail)
     owner.client.post("/api/v1/workspaces", {"slug": "half-made"})
     assert not Workspace.objects.filter(slug="half-made").exists()

@@ -9,8 +9,9 @@ import pytest
 from rest_framework.test import APIClient
 
 from hub.accounts.models import TokenKind
-from hub.accounts.services import issue_token
-from hub.registry import access, hf
+from hub.accounts.services.tokens import issue_token
+from hub.registry import access
+from hub.registry.api import hf
 from hub.registry.models import ModelVersion
 from tests.factories.accounts import Person, bearer, node_secret, predict_secret
 from tests.factories.jobs import base_model

@@ -25,9 +25,9 @@ from huggingface_hub.errors import (
 from huggingface_hub.hf_api import RepoFile, RepoFolder
 
 from hub.accounts.actor import actor_of_user
-from hub.registry import hf, hf_lists
+from hub.registry.api import hf, hf_lists
 from hub.registry.models import ModelVersion
-from hub.registry.services import move_alias
+from hub.registry.services.aliases import move_alias
 from tests.factories.accounts import Person, person
 from tests.factories.jobs import base_model
 from tests.factories.registry import files, published

@@ -15,7 +15,7 @@ import pytest
 
 from hub.accounts.actor import actor_of_user
 from hub.registry.models import ModelVersion
-from hub.registry.services import move_alias
+from hub.registry.services.aliases import move_alias
 from tests.factories.accounts import Person
 from tests.factories.registry import files, published
 

@@ -28,7 +28,7 @@ from hub.core.language import WORDS, say
 from hub.datasets.formats.problems import Problem
 from hub.datasets.models import Dataset, DatasetState, Split
 from hub.registry.models import ModelKind
-from jobs.schemas import JobSubmission
+from jobs.api.schemas import JobSubmission
 from jobs.transitions import Action
 from pst.messages import Message, word
 from pst.messages import said as stored

@@ -22,10 +22,11 @@ from django.db import connection
 from django.utils import timezone
 
 from config.background import CONCURRENCY
-from hub.accounts import names, webhooks
+from hub.accounts import names
 from hub.accounts.actor import actor_of_user
 from hub.accounts.addresses import RefusedAddress, resolve
 from hub.accounts.models import DeliveryState, Webhook, WebhookDelivery, Workspace
+from hub.accounts.services import webhooks
 from hub.core.parts import WEBHOOKS
 from tests.factories.accounts import Person
 

@@ -21,9 +21,10 @@ from hub.accounts.actor import actor_of_user
 from hub.accounts.models import AuditEvent
 from hub.core import storage
 from hub.core.errors import Conflict, NotFound, UserError
-from hub.registry import access, services, signing
+from hub.registry import access, signing
 from hub.registry.files import check_paths, parse_object
 from hub.registry.models import Model, ModelKind, ModelVersion
+from hub.registry.services import aliases, models, versions
 from pst_client.contract import FileRef, Manifest
 from tests.factories.accounts import Person
 from tests.factories.registry import files, published, stored
@@ -69,15 +70,15 @@ def test_versions_count_up_and_latest_follows(owner: Person) -> None:
         "2": second,
         first.commit: first,
     }.items():
-        assert services.resolve(first.model, revision) == expected
+        assert versions.resolve(first.model, revision) == expected
     event = AuditEvent.objects.filter(action="version.published").first()
     assert event is not None and event.data == {"model": "acme/tickets", "version": 2, "commit": second.commit}
 
 
 @pytest.mark.parametrize("revision", ["v3", "0", "production", "a" * 40, "main\n", "\0", "refs/pr/1", "", "9" * 30])
 def test_unknown_revision(owner: Person, revision: str) -> None:
-    with pytest.raises(services.RevisionNotFound):
-        services.resolve(published(owner.workspace).model, revision)
+    with pytest.raises(versions.RevisionNotFound):
+        versions.resolve(published(owner.workspace).model, revision)
 
 
 @pytest.mark.django_db(transaction=True)
@@ -91,7 +92,7 @@ def test_versions_published_at_once_get_numbers_of_their_own(owner: Person) -> N
     with ThreadPoolExecutor(4) as pool:
         assert sorted(pool.map(work, range(8))) == list(range(1, 9))
     model = Model.objects.get()
-    assert services.resolve(model, "latest").number == 8 and model.aliases.get(name="latest").version.number == 8
+    assert versions.resolve(model, "latest").number == 8 and model.aliases.get(name="latest").version.number == 8
 
 
 def test_a_job_publishes_once(owner: Person) -> None:
@@ -141,11 +142,11 @@ def test_clashing_paths_are_refused() -> None:
 def test_files_must_have_been_uploaded_at_that_size(owner: Person) -> None:
     missing = FileRef(path="x", sha256=hashlib.sha256(b"never").hexdigest(), size=5)
     with pytest.raises(UserError, match="never uploaded"):
-        services.verify([missing])
+        versions.verify([missing])
     (there,) = stored({"x": b"12345"})
     with pytest.raises(UserError, match="5 bytes"):
-        services.verify([there.model_copy(update={"size": 6})])
-    assert services.verify([there]) == (there,)
+        versions.verify([there.model_copy(update={"size": 6})])
+    assert versions.verify([there]) == (there,)
 
 
 def test_a_file_that_the_storage_holds_damaged_is_not_signed(owner: Person) -> None:
@@ -154,12 +155,12 @@ def test_a_file_that_the_storage_holds_damaged_is_not_signed(owner: Person) -> N
     path = Path(default_storage.path(storage.blob_name(there.sha256)))
     path.write_bytes(path.read_bytes()[:1024])
     with pytest.raises(UserError, match="damaged"):
-        services.verify([there])
+        versions.verify([there])
     path.write_bytes(b"\0" * there.size)
     with pytest.raises(UserError, match="damaged"):
-        services.verify([there])
+        versions.verify([there])
     stored({"model.safetensors": bytes(range(256)) * 8})
-    assert services.verify([there]) == (there,)
+    assert versions.verify([there]) == (there,)
 
 
 @pytest.mark.parametrize("raw", [b"[]", b"{", b"\xff", b'{"a": NaN}', b'{"a": "\\u0000"}', b'{"a": "\\ud800"}'])
@@ -175,11 +176,11 @@ def test_json_that_only_looks_bad() -> None:
 def test_names_and_kinds(owner: Person) -> None:
     for name in ("", "a/b", ".a", "a\n", "x" * 97):
         with pytest.raises(UserError):
-            services.ensure_model(workspace=owner.workspace, name=name, kind=ModelKind.SPARSE)
-    model = services.ensure_model(workspace=owner.workspace, name="m", kind=ModelKind.SPARSE)
-    assert services.ensure_model(workspace=owner.workspace, name="m", kind=ModelKind.SPARSE) == model
+            models.ensure_model(workspace=owner.workspace, name=name, kind=ModelKind.SPARSE)
+    model = models.ensure_model(workspace=owner.workspace, name="m", kind=ModelKind.SPARSE)
+    assert models.ensure_model(workspace=owner.workspace, name="m", kind=ModelKind.SPARSE) == model
     with pytest.raises(Conflict):
-        services.ensure_model(workspace=owner.workspace, name="m", kind=ModelKind.BASE)
+        models.ensure_model(workspace=owner.workspace, name="m", kind=ModelKind.BASE)
 
 
 def test_card_front_matter(owner: Person) -> None:
@@ -221,19 +222,19 @@ def test_moving_and_deleting_aliases(owner: Person) -> None:
     actor = actor_of_user(owner.user)
     first, second = published(owner.workspace), published(owner.workspace)
     for version in (first, second):
-        services.move_alias(actor=actor, model=first.model, name="production", version=version)
-    assert services.resolve(first.model, "production") == second
+        aliases.move_alias(actor=actor, model=first.model, name="production", version=version)
+    assert versions.resolve(first.model, "production") == second
     event = AuditEvent.objects.filter(action="alias.moved").first()
     assert event is not None and (event.data["from"], event.data["version"]) == (1, 2)
     for name in ("latest", "main", "v3", "7", "a" * 40, "Prod", "a b", "a\n", ""):
         with pytest.raises(UserError):
-            services.move_alias(actor=actor, model=first.model, name=name, version=first)
-    services.delete_alias(actor=actor, model=first.model, name="production")
+            aliases.move_alias(actor=actor, model=first.model, name=name, version=first)
+    aliases.delete_alias(actor=actor, model=first.model, name="production")
     for name in ("production", "\0"):
         with pytest.raises(NotFound):
-            services.delete_alias(actor=actor, model=first.model, name=name)
+            aliases.delete_alias(actor=actor, model=first.model, name=name)
     with pytest.raises(UserError):
-        services.delete_alias(actor=actor, model=first.model, name="latest")
+        aliases.delete_alias(actor=actor, model=first.model, name="latest")
 
 
 def test_registered_rules(owner: Person, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -246,11 +247,11 @@ def test_registered_rules(owner: Person, monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(access, "_guards", [])
     access.register_guard(guard)
     access.register_guard(guard)
-    services.move_alias(actor=actor, model=version.model, name="production", version=version)
+    aliases.move_alias(actor=actor, model=version.model, name="production", version=version)
     with pytest.raises(Conflict, match="acme/tickets production is needed"):
-        services.delete_alias(actor=actor, model=version.model, name="production")
+        aliases.delete_alias(actor=actor, model=version.model, name="production")
     with pytest.raises(Conflict, match="acme/tickets None is needed"):
-        services.delete_model(actor=actor, model=version.model)
+        models.delete_model(actor=actor, model=version.model)
     assert len(access._guards) == 1
 
 

@@ -18,9 +18,9 @@ from rest_framework.request import Request
 from rest_framework.throttling import BaseThrottle
 from rest_framework.views import APIView
 
-from hub.accounts import webhooks
 from hub.accounts.actor import Actor, actor_of_user
 from hub.accounts.models import Webhook
+from hub.accounts.services import webhooks
 from hub.accounts.throttles import (
     AnonymousThrottle,
     CountedThrottle,
@@ -29,8 +29,8 @@ from hub.accounts.throttles import (
     throttled_sign_in,
 )
 from hub.core.errors import Conflict
-from hub.datasets import uploads
 from hub.datasets.models import Upload
+from hub.datasets.services import uploads
 from tests.factories.accounts import Person
 
 MAY, TRIES = 20, 60

@@ -17,7 +17,7 @@ from rest_framework.test import APIClient
 from hub.accounts.models import ApiToken, Membership, Role, TokenKind
 from hub.accounts.permissions import IsNode, IsServingNode, IsWorker
 from hub.serving.models import Node, NodeKind
-from jobs.worker_api import ArtifactView
+from jobs.api.worker import ArtifactView
 from tests.factories.accounts import Person, bearer, node_secret, person, predict_secret
 from tests.factories.jobs import base_model, queued_job
 from tests.factories.serving import serving_node

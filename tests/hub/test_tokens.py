@@ -13,7 +13,7 @@ from django.utils import timezone
 from rest_framework.test import APIClient
 
 from hub.accounts.models import ApiToken, AuditEvent, Membership, Role, TokenKind
-from hub.accounts.services import issue_token
+from hub.accounts.services.tokens import issue_token
 from tests.factories.accounts import Person, bearer, person
 
 pytestmark = pytest.mark.django_db

@@ -22,8 +22,8 @@ from pytest_django.live_server_helper import LiveServer
 from rest_framework.test import APIClient
 
 from hub.accounts.models import Role
-from hub.datasets import uploads
 from hub.datasets.models import Dataset, Upload
+from hub.datasets.services import uploads
 from hub.datasets.tasks import sweep_uploads, validate
 from tests.factories.accounts import Person, bearer, node_secret, person
 from tests.factories.datasets import ROWS, csv_of

@@ -18,9 +18,9 @@ from django.core.cache import cache
 from django.db import connection
 from django.utils import timezone
 
-from hub.accounts import webhooks
 from hub.accounts.addresses import RefusedAddress, is_public, resolve
 from hub.accounts.models import DeliveryState, Role, Webhook, WebhookDelivery
+from hub.accounts.services import webhooks
 from hub.accounts.tasks import deliver, forget, sweep
 from tests.factories.accounts import Person, person
 

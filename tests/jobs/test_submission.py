@@ -14,7 +14,7 @@ from pytest_django import DjangoCaptureOnCommitCallbacks, Settings
 
 from hub.accounts.models import AuditEvent, Membership, Role
 from hub.datasets.models import DatasetState
-from hub.registry.services import move_alias
+from hub.registry.services.aliases import move_alias
 from hub.serving.models import Node
 from jobs.models import Job
 from pst.plan import planner

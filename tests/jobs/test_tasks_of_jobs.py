@@ -165,7 +165,7 @@ def test_the_card_speaks_of_the_task(
     owner: Person, task: str, config: dict[str, Any], metrics: dict[str, float], pipeline: str, line: str
 ) -> None:
     from hub.registry.models import ModelKind
-    from hub.registry.services import ensure_model
+    from hub.registry.services.models import ensure_model
 
     model = ensure_model(workspace=owner.workspace, name="tickets", kind=ModelKind.SPARSE)
     report = {"task": task, "metrics": {"test": metrics}, "dense": {"test": dict.fromkeys(metrics, 40.0)}}

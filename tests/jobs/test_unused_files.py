@@ -19,7 +19,7 @@ from django.utils import timezone
 
 from hub.core import storage
 from hub.registry.models import Blob, VersionFile
-from hub.registry.services import store_blob
+from hub.registry.services.versions import store_blob
 from jobs.models import Job, JobArtifact
 from jobs.services import attempts, unused
 from jobs.services.unused import delete_unused

@@ -25,7 +25,8 @@ from hub.accounts.models import BASE_WORKSPACE, Workspace
 from hub.core import storage
 from hub.datasets.models import Dataset, DatasetSplit, DatasetState
 from hub.registry.models import ModelKind, ModelVersion
-from hub.registry.services import ensure_model, publish, store_blob, verify
+from hub.registry.services.models import ensure_model
+from hub.registry.services.versions import publish, store_blob, verify
 from jobs.models import Job
 from pst_client.contract import FileRef
 from tests.e2e.tiny import ROWS, write_model

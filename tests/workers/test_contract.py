@@ -18,7 +18,7 @@ from pydantic import TypeAdapter, ValidationError
 from pytest_django.live_server_helper import LiveServer
 
 from hub.registry.models import ModelKind, ModelVersion
-from jobs import schemas, worker_api
+from jobs.api import schemas, worker
 from jobs.models import Job
 from pst_client import contract, supervise
 from pst_client.client import Platform
@@ -35,7 +35,7 @@ CANDIDATES = (
     *("a" * 64, "a" * 40, "acme/desk", "a name", "name", {}, [], 1, 0.9, 2.0, None, str(uuid4())),
     *(datetime.now(UTC).isoformat(), {"sparsity": 0.9}, profile()["times"]),
 )
-MODULES = (contract.__name__, worker_api.__name__)
+MODULES = (contract.__name__, worker.__name__)
 
 
 def kinds(of: type[Message] = Message) -> Iterator[type[Message]]:

@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import copy
-from datetime import timedelta
 from typing import Any
 
 from django.contrib.auth.models import AnonymousUser
 from django.http import QueryDict
-from django.utils import timezone
 from drf_spectacular.extensions import OpenApiAuthenticationExtension
 from rest_framework import authentication, exceptions
 from rest_framework.request import Request
 
 from hub.accounts.models import ApiToken, TokenKind, User
+from hub.accounts.services.tokens import note_use
 from hub.core.language import say
 from pst.messages import Message
-
-# last_used_at is for people; writing it on every request would make every read a write.
-USED_RESOLUTION = timedelta(minutes=1)
 
 
 class TokenAuthentication(authentication.BaseAuthentication):
@@ -34,18 +30,12 @@ class TokenAuthentication(authentication.BaseAuthentication):
         token = ApiToken.objects.usable().select_related("user", "workspace").filter(digest=digest).first()
         if token is None or (token.user is not None and not token.user.is_active):
             raise exceptions.AuthenticationFailed(say(Message("The token is unknown, expired or revoked.")))
-        note_use(token)
+        note_use(token=token)
         acts_as = token.user if token.kind == TokenKind.USER else None
         return acts_as or AnonymousUser(), token
 
     def authenticate_header(self, request: Request) -> str:
         return 'Bearer realm="sparsewright"'
-
-
-def note_use(token: ApiToken) -> None:
-    now = timezone.now()
-    if token.last_used_at is None or now - token.last_used_at > USED_RESOLUTION:
-        ApiToken.objects.filter(pk=token.pk).update(last_used_at=now)
 
 
 class SessionAuthentication(authentication.SessionAuthentication):

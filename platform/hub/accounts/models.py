@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import uuid
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from django.contrib.auth.models import AbstractUser
 from django.core.validators import RegexValidator
@@ -37,8 +37,28 @@ class Role(models.TextChoices):
         return [Role.VIEWER, Role.EDITOR, Role.OWNER].index(self)
 
 
+class AuditSubject(NamedTuple):
+    """How an object stands in the audit log, beside what was done to it."""
+
+    type: str
+    id: str
+    workspace: Workspace | None
+    data: dict[str, Any]
+
+
+class Audited(Protocol):
+    """What the audit log can be about."""
+
+    @property
+    def audit(self) -> AuditSubject: ...
+
+
 class User(AbstractUser):
     """A person. Superusers run the installation; they see a workspace's objects only as its members."""
+
+    @property
+    def audit(self) -> AuditSubject:
+        return AuditSubject("user", self.username, None, {})
 
 
 class WorkspaceQuerySet(models.QuerySet["Workspace"]):
@@ -62,6 +82,10 @@ class Workspace(models.Model):
     def __str__(self) -> str:
         return self.slug
 
+    @property
+    def audit(self) -> AuditSubject:
+        return AuditSubject("workspace", self.slug, self, {})
+
 
 class Membership(models.Model):
     workspace = models.ForeignKey(Workspace, on_delete=models.CASCADE, related_name="memberships")
@@ -78,6 +102,10 @@ class Membership(models.Model):
 
     def __str__(self) -> str:
         return f"{self.user} in {self.workspace} as {self.role}"
+
+    @property
+    def audit(self) -> AuditSubject:
+        return AuditSubject("member", self.user.username, self.workspace, {"role": self.role})
 
 
 class TokenKind(models.TextChoices):
@@ -149,6 +177,10 @@ class ApiToken(models.Model):
     def __str__(self) -> str:
         return f"{self.kind} token {self.name} ({self.prefix}…)"
 
+    @property
+    def audit(self) -> AuditSubject:
+        return AuditSubject("token", str(self.id), self.workspace, {"name": self.name, "kind": self.kind})
+
     @staticmethod
     def hash(secret: str) -> str:
         return hashlib.sha256(secret.encode()).hexdigest()
@@ -207,6 +239,10 @@ class Webhook(models.Model):
 
     def __str__(self) -> str:
         return self.url
+
+    @property
+    def audit(self) -> AuditSubject:
+        return AuditSubject("webhook", str(self.id), self.workspace, {"url": self.url})
 
 
 class DeliveryState(models.TextChoices):

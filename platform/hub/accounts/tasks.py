@@ -6,7 +6,7 @@ from uuid import UUID
 
 from celery import shared_task
 
-from hub.accounts import webhooks
+from hub.accounts.services import webhooks
 
 
 @shared_task(name="webhooks.deliver", time_limit=int(webhooks.HELD.total_seconds()))

@@ -25,7 +25,7 @@ def _workers() -> Celery:
     """The application that rings workers: its keys in Redis are apart from the platform's own."""
     app = Celery("doorbell", broker=settings.CELERY_BROKER_URL, set_as_current=False, fixups=[])
     options = {**settings.CELERY_BROKER_TRANSPORT_OPTIONS, "global_keyprefix": DOORBELL_PREFIX}
-    app.conf.update(task_ignore_result=True, task_serializer="json", broker_transport_options=options)
+    app.conf.update({"task_ignore_result": True, "task_serializer": "json", "broker_transport_options": options})
     return app
 
 

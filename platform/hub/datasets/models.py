@@ -9,7 +9,7 @@ from django.db import models
 from django.db.models import Q
 from django.utils import timezone
 
-from hub.accounts.models import User, Workspace
+from hub.accounts.models import AuditSubject, User, Workspace
 from pst.config import TaskName
 
 if TYPE_CHECKING:
@@ -73,6 +73,10 @@ class Dataset(models.Model):
 
     def __str__(self) -> str:
         return f"{self.workspace}/{self.name}"
+
+    @property
+    def audit(self) -> AuditSubject:
+        return AuditSubject("dataset", str(self.id), self.workspace, {"name": self.name})
 
     @property
     def task(self) -> TaskName:

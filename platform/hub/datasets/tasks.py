@@ -6,18 +6,18 @@ from uuid import UUID
 
 from celery import shared_task
 
-from hub.datasets import services, uploads
+from hub.datasets.services import datasets, uploads
 
 
-@shared_task(name="datasets.validate", time_limit=int(services.TAKES_AT_MOST.total_seconds()))
+@shared_task(name="datasets.validate", time_limit=int(datasets.TAKES_AT_MOST.total_seconds()))
 def validate(dataset_id: str) -> None:
-    services.validate_dataset(dataset_id=UUID(dataset_id))
+    datasets.validate_dataset(dataset_id=UUID(dataset_id))
 
 
 @shared_task(name="datasets.sweep")
 def sweep() -> None:
     """Beat: ring again for validations that nobody heard of or finished."""
-    services.ring_again()
+    datasets.ring_again()
 
 
 @shared_task(name="uploads.sweep")

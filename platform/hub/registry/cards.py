@@ -230,3 +230,22 @@ def card(
         "`manifest.json` lists every file with its sha256; `manifest.sig` is the platform's signature over it.\n"
     )
     return "\n".join(parts)
+
+
+def headline(report: Mapping[str, Any]) -> dict[str, Any] | None:
+    """``metric``, ``split``, ``value``, ``dense`` (the same of the dense model) and ``sparsity``: by the measure that
+    models are compared by, of the test rows where there are some. None where the report has no such measure."""
+    metric = report.get("primary", "accuracy")
+    if not isinstance(metric, str):
+        return None
+    for split in ("test", "validation"):
+        value = number_at(report, "metrics", split, metric)
+        if value is not None:
+            return {
+                "metric": metric[:60],
+                "split": split,
+                "value": value,
+                "dense": number_at(report, "dense", split, metric),
+                "sparsity": number_at(report, "sparsity", "reached"),
+            }
+    return None

@@ -2,7 +2,7 @@
 
 from django.urls import URLPattern, re_path
 
-from hub.registry import hf, hf_lists
+from hub.registry.api import hf, hf_lists
 
 REPO = r"(?P<namespace>[a-z0-9][a-z0-9-]{0,38})/(?P<name>[A-Za-z0-9][A-Za-z0-9._-]{0,95})"
 REVISION = r"(?P<revision>refs/[^/]+/[^/]+|[^/]+)"

@@ -10,7 +10,7 @@ from django.db import models
 from django.db.models import Q
 from django.utils import timezone
 
-from hub.accounts.models import BASE_WORKSPACE, User, Workspace
+from hub.accounts.models import BASE_WORKSPACE, AuditSubject, User, Workspace
 from hub.core.language import say_later
 from pst.messages import Message
 
@@ -65,6 +65,10 @@ class Model(models.Model):
         return self.repo_id
 
     @property
+    def audit(self) -> AuditSubject:
+        return AuditSubject("model", str(self.id), self.workspace, {"model": self.repo_id})
+
+    @property
     def repo_id(self) -> str:
         return f"{self.workspace.slug}/{self.name}"
 
@@ -96,6 +100,11 @@ class ModelVersion(models.Model):
 
     def __str__(self) -> str:
         return f"{self.model} v{self.number}"
+
+    @property
+    def audit(self) -> AuditSubject:
+        data = {"model": self.model.repo_id, "version": self.number, "commit": self.commit}
+        return AuditSubject("version", str(self.id), self.model.workspace, data)
 
     @property
     def labels(self) -> list[str]:

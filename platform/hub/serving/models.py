@@ -11,7 +11,7 @@ from django.db import models
 from django.db.models import Q
 from django.utils import timezone
 
-from hub.accounts.models import ApiToken, User, Workspace
+from hub.accounts.models import ApiToken, AuditSubject, User, Workspace
 from hub.registry.models import MODEL_NAME, Model, ModelVersion
 
 if TYPE_CHECKING:
@@ -67,6 +67,10 @@ class Node(models.Model):
         return f"{self.kind} {self.name}"
 
     @property
+    def audit(self) -> AuditSubject:
+        return AuditSubject("node", str(self.id), self.workspace, {"name": self.name, "kind": self.kind})
+
+    @property
     def online(self) -> bool:
         return timezone.now() - self.last_seen_at < timedelta(seconds=settings.NODE_OFFLINE_SECONDS)
 
@@ -108,6 +112,16 @@ class Deployment(models.Model):
 
     def __str__(self) -> str:
         return f"{self.workspace.slug}/{self.name}"
+
+    @property
+    def audit(self) -> AuditSubject:
+        data = {
+            "name": str(self),
+            "model": self.model.repo_id,
+            "revision": self.revision,
+            "replicas": self.replicas,
+        }
+        return AuditSubject("deployment", str(self.id), self.workspace, data)
 
 
 class HeldState(models.TextChoices):

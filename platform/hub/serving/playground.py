@@ -17,9 +17,10 @@ from pydantic import BaseModel, ValidationError
 from hub.accounts.actor import Actor
 from hub.accounts.addresses import RefusedAddress
 from hub.accounts.outbound import CallFailed, TookTooLong, post
+from hub.accounts.services.tokens import delete_token
 from hub.core.errors import Conflict, UserError
-from hub.serving import callers
 from hub.serving.models import Deployment, HeldState, Placement
+from hub.serving.services import callers
 from pst.messages import Message, recall
 
 log = structlog.get_logger(__name__)
@@ -87,7 +88,7 @@ def ask(*, actor: Actor, deployment: Deployment, question: dict[str, Any]) -> An
                 log.warning("node_unreachable", node=placement.node.name, error=error.message)
                 trouble = error
     finally:
-        token.delete()
+        delete_token(token=token)
     raise trouble or AssertionError("there was a placement to ask")
 
 

@@ -1,6 +1,6 @@
 from django.urls import URLPattern, path
 
-from hub.serving.api import deployments, node_api, nodes, playground
+from hub.serving.api import deployments, node, nodes, playground
 
 urlpatterns: list[URLPattern] = [
     path("nodes", nodes.NodesView.as_view()),
@@ -10,7 +10,7 @@ urlpatterns: list[URLPattern] = [
     path("deployments/<uuid:deployment_id>", deployments.DeploymentView.as_view()),
     path("deployments/<uuid:deployment_id>/predict", playground.PredictView.as_view()),
     path("deployments/<uuid:deployment_id>/token", deployments.CallerTokenView.as_view()),
-    path("node/register", node_api.RegisterView.as_view()),
-    path("node/heartbeat", node_api.HeartbeatView.as_view()),
-    path("node/caller", node_api.CallerView.as_view()),
+    path("node/register", node.RegisterView.as_view()),
+    path("node/heartbeat", node.HeartbeatView.as_view()),
+    path("node/caller", node.CallerView.as_view()),
 ]

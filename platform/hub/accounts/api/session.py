@@ -14,11 +14,11 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from hub.accounts import services
 from hub.accounts.actor import actor_of, actor_of_user
 from hub.accounts.authentication import SessionAuthentication
 from hub.accounts.models import SLUG, Membership, Role, TokenKind, User
 from hub.accounts.permissions import HasToken
+from hub.accounts.services import users
 from hub.accounts.throttles import SignInThrottle
 from hub.core.errors import Unauthorized
 from hub.core.parsers import JSONParser
@@ -117,14 +117,14 @@ class SetupView(SmallBody, APIView):
     @extend_schema(operation_id="getSetup", tags=["accounts"], responses=SetupStateSerializer)
     def get(self, request: Request) -> Response:
         """Whether this installation still needs its first user."""
-        return Response({"needed": services.setup_needed(), "enabled": bool(settings.SETUP_CODE)})
+        return Response({"needed": users.setup_needed(), "enabled": bool(settings.SETUP_CODE)})
 
     @extend_schema(operation_id="setUp", tags=["accounts"], request=SetupSerializer, responses={201: MeSerializer})
     def post(self, request: Request) -> Response:
         """Make the first user, a superuser who owns the first workspace, and sign in."""
         given = SetupSerializer(data=request.data)
         given.is_valid(raise_exception=True)
-        user = services.set_up(**given.validated_data)
+        user = users.set_up(**given.validated_data)
         return Response(_sign_in(request, user), status=status.HTTP_201_CREATED)
 
 
@@ -178,7 +178,7 @@ class PasswordView(APIView):
         actor = actor_of(request)
         if actor.user is None:
             raise AssertionError("IsMember let somebody through who is no user")
-        services.change_password(
+        users.change_password(
             actor=actor,
             user=actor.user,
             current=given.validated_data["current_password"],

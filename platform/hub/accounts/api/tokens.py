@@ -14,9 +14,9 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from hub.accounts import services
 from hub.accounts.actor import actor_of, workspace_of
 from hub.accounts.models import NODE_KINDS, ApiToken, ApiTokenQuerySet, Role, TokenKind
+from hub.accounts.services import tokens
 
 KINDS = [(kind.value, kind.label) for kind in TokenKind if kind != TokenKind.JOB]
 """Those that people make."""
@@ -97,7 +97,7 @@ class TokensView(generics.ListAPIView[ApiToken]):
         data = given.validated_data
         kind = TokenKind(data["kind"])
         everywhere = kind in NODE_KINDS and "workspace" in data and data["workspace"] is None
-        token, secret = services.create_token(
+        token, secret = tokens.create_token(
             actor=actor_of(request),
             kind=kind,
             name=data["name"],
@@ -115,5 +115,5 @@ class TokenView(APIView):
         """Revoke a token; it stops working at once."""
         actor = actor_of(request)
         token = get_object_or_404(ApiToken.objects.visible_to(actor).filter(revoked_at=None), pk=token_id)
-        services.revoke_token(actor=actor, token=token)
+        tokens.revoke_token(actor=actor, token=token)
         return Response(status=status.HTTP_204_NO_CONTENT)

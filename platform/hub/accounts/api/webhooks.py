@@ -12,9 +12,9 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from hub.accounts import webhooks
 from hub.accounts.actor import actor_of, workspace_of
 from hub.accounts.models import DeliveryState, Role, Webhook, WebhookDelivery, WebhookQuerySet
+from hub.accounts.services import webhooks
 from hub.core.fields import SentenceField
 
 EVENTS = [(event.value, event.value) for event in webhooks.WebhookEvent]

@@ -13,10 +13,10 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from hub.accounts import services
 from hub.accounts.actor import actor_of
 from hub.accounts.api.session import MAX_PASSWORD
 from hub.accounts.models import SLUG, Membership, Role, User, Workspace, WorkspaceQuerySet
+from hub.accounts.services import users, workspaces
 
 
 class WorkspaceSerializer(serializers.ModelSerializer[Workspace]):
@@ -92,7 +92,7 @@ class WorkspacesView(generics.ListAPIView[Workspace]):
         given = WorkspaceSerializer(data=request.data)
         given.is_valid(raise_exception=True)
         actor = actor_of(request)
-        workspace = services.create_workspace(
+        workspace = workspaces.create_workspace(
             actor=actor, slug=given.validated_data["slug"], name=given.validated_data.get("name", "")
         )
         answer = {
@@ -116,7 +116,7 @@ class WorkspaceView(APIView):
         workspace = find_workspace(request, slug)
         given = WorkspaceNameSerializer(data=request.data)
         given.is_valid(raise_exception=True)
-        workspace = services.rename_workspace(
+        workspace = workspaces.rename_workspace(
             actor=actor_of(request), workspace=workspace, name=given.validated_data["name"]
         )
         return Response(WorkspaceSerializer(workspace, context={"request": request}).data)
@@ -157,7 +157,7 @@ class MembersView(generics.ListAPIView[Membership]):
         workspace = find_workspace(request, slug)
         given = MemberSerializer(data=request.data)
         given.is_valid(raise_exception=True)
-        membership = services.add_member(
+        membership = workspaces.add_member(
             actor=actor_of(request),
             workspace=workspace,
             username=given.validated_data["user"]["username"],
@@ -173,7 +173,7 @@ class MemberView(APIView):
         workspace = find_workspace(request, slug)
         given = RoleSerializer(data=request.data)
         given.is_valid(raise_exception=True)
-        membership = services.change_role(
+        membership = workspaces.change_role(
             actor=actor_of(request),
             workspace=workspace,
             username=username,
@@ -185,7 +185,7 @@ class MemberView(APIView):
     def delete(self, request: Request, slug: str, username: str) -> Response:
         """Take a member out of a workspace, or leave it; the member's tokens for it end."""
         workspace = find_workspace(request, slug)
-        services.remove_member(actor=actor_of(request), workspace=workspace, username=username)
+        workspaces.remove_member(actor=actor_of(request), workspace=workspace, username=username)
         return Response(status=status.HTTP_204_NO_CONTENT)
 
 
@@ -197,5 +197,5 @@ class UsersView(APIView):
         """Make a user (superusers only); owners then let the user into their workspaces."""
         given = NewUserSerializer(data=request.data)
         given.is_valid(raise_exception=True)
-        user = services.create_user(actor=actor_of(request), **given.validated_data)
+        user = users.create_user(actor=actor_of(request), **given.validated_data)
         return Response(UserSerializer(user).data, status=status.HTTP_201_CREATED)

@@ -20,8 +20,8 @@ from hub.core.errors import UserError
 from hub.registry.api.folders import FolderParser
 from hub.registry.api.models import shown_versions, with_newest
 from hub.registry.api.serializers import BaseModelSerializer
-from hub.registry.base_models import Source, add_base_model
 from hub.registry.models import MODEL_NAME, Model, ModelKind
+from hub.registry.services.base_models import Source, add_base_model
 from pst.messages import Message
 
 MAX_FILES = 100

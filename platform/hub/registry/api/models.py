@@ -17,9 +17,10 @@ from rest_framework.views import APIView
 
 from hub.accounts.actor import actor_of
 from hub.accounts.models import Role
-from hub.registry import services, signing
+from hub.registry import signing
 from hub.registry.api.serializers import AliasSerializer, ModelRowSerializer, ModelSerializer
 from hub.registry.models import MODEL_NAME, Model, ModelKind, ModelQuerySet, ModelVersion
+from hub.registry.services import aliases, models, versions
 
 
 def shown_versions() -> QuerySet[ModelVersion]:
@@ -97,7 +98,7 @@ class ModelView(APIView):
         model = find_model(request, namespace, name)
         actor = actor_of(request)
         actor.require(model.workspace, Role.OWNER)
-        services.delete_model(actor=actor, model=model)
+        models.delete_model(actor=actor, model=model)
         return Response(status=204)
 
 
@@ -124,8 +125,8 @@ class AliasView(APIView):
         actor.require(model.workspace, Role.EDITOR)
         given = AliasTargetSerializer(data=request.data)
         given.is_valid(raise_exception=True)
-        version = services.resolve(model, f"v{given.validated_data['version']}")
-        moved = services.move_alias(actor=actor, model=model, name=alias, version=version)
+        version = versions.resolve(model, f"v{given.validated_data['version']}")
+        moved = aliases.move_alias(actor=actor, model=model, name=alias, version=version)
         return Response(AliasSerializer(moved).data)
 
     @extend_schema(operation_id="deleteAlias", tags=["registry"], responses={204: None})
@@ -134,7 +135,7 @@ class AliasView(APIView):
         model = find_model(request, namespace, name)
         actor = actor_of(request)
         actor.require(model.workspace, Role.EDITOR)
-        services.delete_alias(actor=actor, model=model, name=alias)
+        aliases.delete_alias(actor=actor, model=model, name=alias)
         return Response(status=204)
 
 

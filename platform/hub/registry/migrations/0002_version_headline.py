@@ -1,6 +1,6 @@
 from django.db import migrations, models
 
-from hub.registry.services import headline
+from hub.registry.cards import headline
 
 
 def fill(apps, schema_editor):

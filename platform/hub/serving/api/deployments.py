@@ -20,8 +20,8 @@ from hub.core.errors import NotFound, UserError
 from hub.core.fields import SentenceField
 from hub.core.language import say
 from hub.registry.models import MODEL_NAME, Model, ModelVersion
-from hub.serving import callers, services
 from hub.serving.models import Deployment, DeploymentQuerySet, HeldState, Placement
+from hub.serving.services import callers, deployments
 from pst.messages import Message
 
 
@@ -78,7 +78,7 @@ class DeploymentSerializer(serializers.ModelSerializer[Deployment]):
 
     def _version(self, deployment: Deployment) -> ModelVersion | None:
         if deployment.pk not in self._wanted:
-            self._wanted[deployment.pk] = services.wanted_version(deployment)
+            self._wanted[deployment.pk] = deployments.wanted_version(deployment)
         return self._wanted[deployment.pk]
 
     @extend_schema_field(WantedSerializer(allow_null=True))
@@ -88,7 +88,7 @@ class DeploymentSerializer(serializers.ModelSerializer[Deployment]):
         return None if version is None else {"version": version.number, "commit": version.commit}
 
     def _offered(self, deployment: Deployment) -> ModelVersion | None:
-        named = services.named_version(deployment)
+        named = deployments.named_version(deployment)
         return None if named == self._version(deployment) else named
 
     @extend_schema_field(WantedSerializer(allow_null=True))
@@ -109,7 +109,7 @@ class DeploymentSerializer(serializers.ModelSerializer[Deployment]):
             revision=deployment.revision,
             new=offered.number,
             old=stays.number,
-            labels=", ".join(offered.labels[: services.SHOWN_LABELS]) or "–",
+            labels=", ".join(offered.labels[: deployments.SHOWN_LABELS]) or "–",
         )
         return say(note)
 
@@ -138,12 +138,12 @@ class NewDeploymentSerializer(serializers.Serializer[Any]):
         required=False,
         help_text="An alias, v3, or a commit; the number of the newest version unless given.",
     )
-    replicas = serializers.IntegerField(min_value=1, max_value=services.MAX_REPLICAS, default=1)
+    replicas = serializers.IntegerField(min_value=1, max_value=deployments.MAX_REPLICAS, default=1)
 
 
 class DeploymentChangeSerializer(serializers.Serializer[Any]):
     revision = serializers.CharField(max_length=63, required=False)
-    replicas = serializers.IntegerField(min_value=1, max_value=services.MAX_REPLICAS, required=False)
+    replicas = serializers.IntegerField(min_value=1, max_value=deployments.MAX_REPLICAS, required=False)
 
 
 class DeploymentFilter(django_filters.FilterSet):
@@ -210,7 +210,7 @@ class DeploymentsView(generics.ListAPIView[Deployment]):
                 Message("There is no model {model} that you can see.", model=data["model"]),
                 details=[{"field": "model", "message": Message("unknown")}],
             )
-        deployment = services.create_deployment(
+        deployment = deployments.create_deployment(
             actor=actor,
             workspace=workspace,
             model=model,
@@ -251,7 +251,7 @@ class DeploymentView(generics.GenericAPIView[Deployment]):
         given.is_valid(raise_exception=True)
         if not given.validated_data:
             raise UserError(Message("Send a revision, a number of replicas, or both."))
-        services.change_deployment(actor=actor, deployment=deployment, **given.validated_data)
+        deployments.change_deployment(actor=actor, deployment=deployment, **given.validated_data)
         return Response(DeploymentSerializer(self._deployment(deployment_id)).data)
 
     @extend_schema(operation_id="deleteDeployment", tags=["serving"], responses={204: None})
@@ -260,7 +260,7 @@ class DeploymentView(generics.GenericAPIView[Deployment]):
         deployment = self._deployment(deployment_id)
         actor = actor_of(request)
         actor.require(deployment.workspace, Role.EDITOR)
-        services.delete_deployment(actor=actor, deployment=deployment)
+        deployments.delete_deployment(actor=actor, deployment=deployment)
         return Response(status=204)
 
 

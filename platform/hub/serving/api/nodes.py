@@ -17,8 +17,8 @@ from rest_framework.views import APIView
 from hub.accounts.actor import actor_of
 from hub.core.errors import NotFound
 from hub.core.fields import SentenceField
-from hub.serving import services
 from hub.serving.models import Deployment, HeldState, Node, NodeKind, NodeQuerySet, Placement
+from hub.serving.services import nodes
 from pst.messages import Message
 from pst_client.contract import NodeProfile
 
@@ -140,5 +140,5 @@ class NodeView(APIView):
         """Forget a node that is gone; what it served moves to others. One that is alive registers again."""
         actor = actor_of(request)
         node = get_object_or_404(Node.objects.visible_to(actor).select_related("workspace"), pk=node_id)
-        services.forget_node(actor=actor, node=node)
+        nodes.forget_node(actor=actor, node=node)
         return Response(status=204)

@@ -7,7 +7,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandParser
 
 from hub.accounts.models import NODE_KINDS, TokenKind
-from hub.accounts.services import renew_node_token
+from hub.accounts.services.tokens import renew_node_token
 
 
 class Command(BaseCommand):

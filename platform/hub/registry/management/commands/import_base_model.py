@@ -9,9 +9,9 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
-from hub.accounts.models import BASE_WORKSPACE, Workspace
+from hub.accounts.services.workspaces import base_workspace
 from hub.core.errors import UserError
-from hub.registry.base_models import Source, add_base_model, unsafe
+from hub.registry.services.base_models import Source, add_base_model, unsafe
 
 
 class Command(BaseCommand):
@@ -36,7 +36,7 @@ class Command(BaseCommand):
                 for path in paths
                 if not unsafe(path.name)
             ]
-            workspace, _ = Workspace.objects.get_or_create(slug=BASE_WORKSPACE, defaults={"name": "Base models"})
+            workspace = base_workspace()
             try:
                 version, new, left_out = add_base_model(
                     workspace=workspace,

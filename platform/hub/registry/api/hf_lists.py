@@ -12,7 +12,7 @@ from rest_framework.request import Request
 from hub.accounts.actor import actor_of
 from hub.registry import cards
 from hub.registry.access import readable_models
-from hub.registry.hf import HubError, HubView, about, flag, paged, siblings, when
+from hub.registry.api.hf import HubError, HubView, about, flag, paged, siblings, when
 from hub.registry.models import ModelVersion
 from pst.messages import Message
 

@@ -16,8 +16,8 @@ from django.utils import timezone
 
 from hub.accounts.actor import Actor
 from hub.accounts.models import Role, Workspace
-from hub.accounts.services import record
-from hub.accounts.webhooks import WebhookEvent, notify
+from hub.accounts.services.audit import record
+from hub.accounts.services.webhooks import WebhookEvent, notify
 from hub.core import parts, storage
 from hub.core.errors import Conflict
 from hub.core.queue import enqueue
@@ -28,7 +28,7 @@ from hub.datasets.formats.validation import Outcome, validate
 from hub.datasets.models import Dataset, DatasetFile, DatasetSplit, DatasetState, Split
 from pst.messages import Message
 
-SAMPLE = Path(__file__).parent / "samples" / "support_desk"
+SAMPLE = Path(__file__).parents[1] / "samples" / "support_desk"
 SAMPLE_OPTIONS = {"text_column": "text", "label_column": "intent"}
 
 RING_AGAIN = timedelta(seconds=60)
@@ -81,8 +81,8 @@ def create_dataset(
             DatasetFile.objects.create(
                 dataset=dataset, split=split, name=files[split].name[:255], sha256=sha256, size=size
             )
-        _ring(dataset)
-        _record(actor, dataset, "dataset.created")
+        _ring(dataset=dataset)
+        record(actor=actor, action="dataset.created", on=dataset)
     return dataset
 
 
@@ -122,10 +122,10 @@ def update_dataset(
         dataset.sha256 = ""
         dataset.found, dataset.report, dataset.errors, dataset.labels = {}, {}, [], []
         dataset.splits.all().delete()
-        _ring(dataset)
+        _ring(dataset=dataset)
     dataset.full_clean()
     dataset.save()
-    _record(actor, dataset, "dataset.updated", **changed)
+    record(actor=actor, action="dataset.updated", on=dataset, **changed)
     return dataset
 
 
@@ -135,7 +135,7 @@ def delete_dataset(*, actor: Actor, dataset: Dataset) -> None:
     actor.require(dataset.workspace, Role.OWNER)
     dataset = Dataset.objects.select_for_update(of=("self",)).select_related("workspace").get(pk=dataset.pk)
     _refuse_in_use(dataset, Message("deleted"))
-    _record(actor, dataset, "dataset.deleted")
+    record(actor=actor, action="dataset.deleted", on=dataset)
     dataset.delete()
 
 
@@ -154,21 +154,15 @@ def _refuse_in_use(dataset: Dataset, what: Message) -> None:
                 )
 
 
-def _ring(dataset: Dataset) -> None:
+def _ring(*, dataset: Dataset) -> None:
     dataset.due_at = timezone.now() + RING_AGAIN
     Dataset.objects.filter(pk=dataset.pk).update(due_at=dataset.due_at)
     enqueue("datasets.validate", queue=parts.DATASETS, dataset_id=dataset.id)
 
 
-def _record(actor: Actor, dataset: Dataset, action: str, **data: Any) -> None:
-    record(
-        actor=actor,
-        workspace=dataset.workspace,
-        action=action,
-        object_type="dataset",
-        object_id=str(dataset.id),
-        data={"name": dataset.name, **data},
-    )
+@transaction.atomic
+def _ring_again(*, dataset: Dataset) -> None:
+    _ring(dataset=dataset)
 
 
 def ring_again() -> int:
@@ -179,7 +173,7 @@ def ring_again() -> int:
         begun = datetime.fromtimestamp(part.since, UTC)
         overdue |= Q(due_at__gt=now + RING_AGAIN, due_at__lt=begun + TAKES_AT_MOST)
     found = Dataset.objects.filter(overdue, state=DatasetState.VALIDATING)
-    return each("ring_dataset", found, transaction.atomic(_ring))
+    return each("ring_dataset", found, lambda dataset: _ring_again(dataset=dataset))
 
 
 def validate_dataset(*, dataset_id: UUID) -> Dataset | None:
@@ -197,7 +191,7 @@ def validate_dataset(*, dataset_id: UUID) -> Dataset | None:
             "Validation ended without an answer {times} times; the file may need more memory than there is.",
             times=MAX_ATTEMPTS,
         )
-        return _finish(dataset, errors=[Problem(None, None, None, message).to_dict()])
+        return _finish(dataset=dataset, errors=[Problem(None, None, None, message).to_dict()])
     try:
         files: dict[str, tuple[str, bytes]] = {}
         for file in dataset.files.all():
@@ -208,7 +202,7 @@ def validate_dataset(*, dataset_id: UUID) -> Dataset | None:
     except Exception:  # the storage out of reach, or a fault of ours: soon again, not after TAKES_AT_MOST
         Dataset.objects.filter(pk=dataset_id, revision=dataset.revision).update(due_at=timezone.now() + RING_AGAIN)
         raise
-    return _finish(dataset, errors=outcome.problems.listed(), outcome=outcome, stored=stored)
+    return _finish(dataset=dataset, errors=outcome.problems.listed(), outcome=outcome, stored=stored)
 
 
 def _store(file: str, rows: list[Row]) -> DatasetSplit:
@@ -226,8 +220,8 @@ def _store(file: str, rows: list[Row]) -> DatasetSplit:
 
 @transaction.atomic
 def _finish(
-    dataset: Dataset,
     *,
+    dataset: Dataset,
     errors: list[dict[str, Any]],
     outcome: Outcome | None = None,
     stored: Mapping[Split, DatasetSplit] | None = None,

@@ -19,7 +19,8 @@ from hub.registry import tokenizers
 from hub.registry.files import MAX_JSON_BYTES, check_paths, parse_object
 from hub.registry.fit import Shapes, check_config, check_no_code, check_shapes
 from hub.registry.models import ModelKind, ModelVersion
-from hub.registry.services import CARD, CONFIG, REPORT, ensure_model, publish, store_blob, verify
+from hub.registry.services.models import ensure_model
+from hub.registry.services.versions import CARD, CONFIG, REPORT, publish, store_blob, verify
 from hub.registry.weights import MAX_HEADER_BYTES, Weights, read_header
 from pst.messages import Message
 from pst_client.contract import FileRef

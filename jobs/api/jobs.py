@@ -16,84 +16,24 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from hub.accounts.actor import Actor, actor_of, workspace_of
+from hub.accounts.actor import actor_of, workspace_of
 from hub.accounts.models import Role
 from hub.core.errors import NotFound, UserError
 from hub.core.messages import MOST, read
 from hub.core.parsers import JSONParser
-from hub.datasets.models import Dataset
-from jobs import planning, schemas, waiting
+from jobs.api import schemas
+from jobs.api.estimates import asked_base_model
+from jobs.api.present import present, related, shown_event
 from jobs.models import STATES, Job, JobQuerySet
-from jobs.naming import default_model_name
-from jobs.planning import BaseModel
-from jobs.present import present, related, shown_event, shown_plan
 from jobs.services import control, submission
 from pst.messages import Message, word
 
 MAX_EVENTS = 2000
 
 
-def _base_model(actor: Actor, name: str | schemas.PublicModel) -> BaseModel:
-    if isinstance(name, schemas.PublicModel):
-        return planning.public_model(name=name.public)
-    return planning.registry_model(actor=actor, name=name)
-
-
 def _shown(job_id: UUID) -> dict[str, Any]:
     [job] = present([related(Job.objects.all()).get(pk=job_id)])
     return job.model_dump(mode="json")
-
-
-class EstimatesView(APIView):
-    parser_classes = [JSONParser]
-
-    @extend_schema(
-        operation_id="estimate", tags=["jobs"], request=schemas.EstimateQuery, responses={200: schemas.Estimate}
-    )
-    def post(self, request: Request) -> Response:
-        """What a job would prune, how large the result would be, and how long it may take. Nothing is queued."""
-        asked = read(schemas.EstimateQuery, request.data)
-        actor, workspace = actor_of(request), workspace_of(request, role=Role.VIEWER)
-        base = _base_model(actor, asked.base_model)
-        dataset = None
-        task = asked.task
-        num_labels = {"regression": 1, "generation": 0}.get(task, asked.num_labels)
-        if asked.dataset is not None:
-            dataset = Dataset.objects.visible_to(actor).filter(pk=asked.dataset).first()
-            if dataset is None:
-                raise NotFound(
-                    Message("There is no data set {dataset}, or you have no access to it.", dataset=asked.dataset)
-                )
-            task, num_labels = dataset.task, dataset.outputs
-        if num_labels is None:
-            raise UserError(
-                Message("Name a data set, or say how many labels there are."),
-                details=[{"field": "num_labels", "message": Message("required without dataset")}],
-            )
-        plan = planning.plan_of(
-            actor=actor,
-            workspace=workspace,
-            base=base,
-            target=asked.target,
-            settings=asked.settings,
-            task=task,
-            num_labels=num_labels,
-        )
-        if dataset is not None:
-            planning.check_targets(base=base, settings=asked.settings, dataset=dataset)
-        seconds = planning.seconds_of(actor=actor, base=base, settings=asked.settings, dataset=dataset)
-        online = waiting.listening(waiting.online_workers(), queue=asked.queue, workspace_id=workspace.id)
-        answer = schemas.Estimate(
-            plan=None if plan is None else shown_plan(plan),
-            seconds=schemas.SecondsEstimate(estimate=seconds),
-            queue=schemas.QueueReport(
-                name=asked.queue, position=len(waiting.places([asked.queue])) + 1, workers_online=len(online)
-            ),
-            model_name=None
-            if dataset is None
-            else default_model_name(workspace=workspace, dataset=dataset, name=asked.name or dataset.name),
-        )
-        return Response(answer.model_dump(mode="json"))
 
 
 class JobFilter(django_filters.FilterSet):
@@ -137,7 +77,7 @@ class JobsView(generics.ListAPIView[Job]):
             actor=actor,
             workspace=workspace,
             dataset_id=asked.dataset,
-            base=_base_model(actor, asked.base_model),
+            base=asked_base_model(actor, asked.base_model),
             target=asked.target,
             settings=asked.settings,
             name=asked.name,

@@ -1,30 +1,27 @@
-"""What changes nodes, deployments and placements."""
+"""What registers, hears and forgets nodes."""
 
 from __future__ import annotations
 
 import re
 
 import structlog
-from django.core.exceptions import ValidationError
 from django.db import transaction
 from django.utils import timezone
 
 from hub.accounts.actor import Actor
-from hub.accounts.models import BASE_WORKSPACE, ApiToken, Role, TokenKind, Workspace
-from hub.accounts.services import record
-from hub.core.errors import Conflict, Forbidden, NotFound, UserError
-from hub.registry import services as registry
-from hub.registry.models import MODEL_NAME, MODEL_NAME_RULE, Model, ModelVersion
+from hub.accounts.models import ApiToken, Role, TokenKind
+from hub.accounts.services.audit import record
+from hub.core.errors import Forbidden, NotFound, UserError
+from hub.registry.models import ModelVersion
 from hub.serving.models import Deployment, HeldState, Node, NodeKind, Placement
-from hub.serving.placement import place, place_lacking
+from hub.serving.services.deployments import follow
+from hub.serving.services.placement import place, place_lacking
 from pst.messages import Message, recall, said
 from pst_client.contract import HeldVersion, NodeOrders, NodeRegistration, NodeStatus, WantedVersion
 
 log = structlog.get_logger(__name__)
 
-MAX_REPLICAS = 1000
 MAX_MESSAGE = 500
-SHOWN_LABELS = 20
 
 
 def _check_address(url: str) -> None:
@@ -105,11 +102,11 @@ def note_status(*, token: ApiToken, status: NodeStatus) -> Node:
     node.save(update_fields=["last_seen_at", "load", "profile"])
     held = {item.deployment_id: item for item in status.held}
     for placement in Placement.objects.filter(node=node).select_related("deployment", "version"):
-        _note_held(placement, held.get(placement.deployment_id))
+        _note_held(placement=placement, held=held.get(placement.deployment_id))
     return node
 
 
-def _note_held(placement: Placement, held: HeldVersion | None) -> None:
+def _note_held(*, placement: Placement, held: HeldVersion | None) -> None:
     """Write what differs; ``changed_at`` tells since when."""
     state, message, how = HeldState.ASSIGNED.value, "", None
     version: ModelVersion | None = None
@@ -137,7 +134,7 @@ def orders(node: Node) -> NodeOrders:
     )
     for placement in placements:
         deployment = placement.deployment
-        version = follow(deployment)
+        version = follow(deployment=deployment)
         if version is None:
             log.warning("deployment_without_version", deployment=str(deployment), revision=deployment.revision)
             continue
@@ -150,128 +147,6 @@ def orders(node: Node) -> NodeOrders:
             )
         )
     return NodeOrders(wanted=wanted)
-
-
-def named_version(deployment: Deployment) -> ModelVersion | None:
-    """The version that the deployment's revision names now; None when it names none."""
-    try:
-        return registry.resolve(deployment.model, deployment.revision)
-    except registry.RevisionNotFound:
-        return None
-
-
-def wanted_version(deployment: Deployment) -> ModelVersion | None:
-    """The version that the nodes shall hold: the named one, unless it would answer with other labels unasked."""
-    named, last = named_version(deployment), deployment.version
-    return last if named is not None and last is not None and last.labels != named.labels else named
-
-
-def follow(deployment: Deployment) -> ModelVersion | None:
-    """The wanted version, kept as followed; the audit log tells where a deployment stays behind."""
-    named, wanted = named_version(deployment), wanted_version(deployment)
-    held = named if named != wanted else None
-    if named is None or (deployment.version, deployment.held_back) == (wanted, held):
-        return wanted
-    with transaction.atomic():
-        row = Deployment.objects.select_for_update().get(pk=deployment.pk)
-        # Somebody may have changed it since it was read, or another node's heartbeat have been first.
-        before = (deployment.revision, deployment.version_id, deployment.held_back_id)
-        if (row.revision, row.version_id, row.held_back_id) != before:
-            return wanted
-        row.version, row.held_back = wanted, held
-        row.save(update_fields=["version", "held_back"])
-        if wanted is not None and held is not None:
-            stays = {"stays": wanted.number, "labels": wanted.labels[:SHOWN_LABELS]}
-            new = {"named": held.number, "new_labels": held.labels[:SHOWN_LABELS]}
-            _record(Actor(label="platform"), deployment, "deployment.held", **stays, **new)
-            log.warning("deployment_held", deployment=str(deployment), revision=deployment.revision)
-    return wanted
-
-
-def _check_revision(model: Model, revision: str) -> ModelVersion:
-    try:
-        return registry.resolve(model, revision)
-    except registry.RevisionNotFound as error:
-        raise UserError(
-            error.message, code=error.code, details=[{"field": "revision", "message": error.message}]
-        ) from None
-
-
-@transaction.atomic
-def create_deployment(
-    *, actor: Actor, workspace: Workspace, model: Model, revision: str = "", name: str = "", replicas: int = 1
-) -> Deployment:
-    """Deploy a model of the workspace, or a base model, as ``workspace/name`` (the model's name unless given): its
-    newest version, and that for good, unless a revision is given.
-
-    Raises UserError for a bad name or revision, Forbidden for another workspace's model, Conflict for a name in use.
-    """
-    if model.workspace_id != workspace.id and model.workspace.slug != BASE_WORKSPACE:
-        raise Forbidden(
-            Message(
-                "{repo_id} belongs to another workspace than {workspace}; deploy it there.",
-                repo_id=model.repo_id,
-                workspace=workspace.slug,
-            )
-        )
-    # A deletion of the alias waits for this, or this for it.
-    model = Model.objects.select_for_update(of=("self",)).select_related("workspace").get(pk=model.pk)
-    name = name or model.name
-    try:
-        MODEL_NAME(name)
-    except ValidationError:
-        raise UserError(MODEL_NAME_RULE, details=[{"field": "name", "message": MODEL_NAME_RULE}]) from None
-    version = _check_revision(model, revision or registry.LATEST)
-    revision = revision or f"v{version.number}"
-    if Deployment.objects.filter(workspace=workspace, name=name).exists():
-        raise Conflict(
-            Message(
-                "{workspace} has a deployment {name} already; choose another name, or change that one.",
-                workspace=workspace.slug,
-                name=name,
-            )
-        )
-    deployment = Deployment.objects.create(
-        workspace=workspace,
-        name=name,
-        model=model,
-        revision=revision,
-        version=version,
-        replicas=replicas,
-        created_by=actor.user,
-    )
-    _record(actor, deployment, "deployment.created")
-    place(deployment=deployment)
-    return deployment
-
-
-@transaction.atomic
-def change_deployment(
-    *, actor: Actor, deployment: Deployment, revision: str | None = None, replicas: int | None = None
-) -> Deployment:
-    """Follow a revision, or be on more or fewer nodes. A revision that is given, be it the same as before, is followed
-    to whatever labels it has now. Raises UserError for a revision that there is not."""
-    Model.objects.select_for_update().get(pk=deployment.model_id)
-    deployment = (
-        Deployment.objects.select_for_update(of=("self",))
-        .select_related("workspace", "model__workspace")
-        .get(pk=deployment.pk)
-    )
-    if revision is not None:
-        deployment.version = _check_revision(deployment.model, revision)
-        deployment.revision, deployment.held_back = revision, None
-    if replicas is not None:
-        deployment.replicas = replicas
-    deployment.save(update_fields=["revision", "version", "held_back", "replicas"])
-    _record(actor, deployment, "deployment.changed")
-    place(deployment=deployment)
-    return deployment
-
-
-@transaction.atomic
-def delete_deployment(*, actor: Actor, deployment: Deployment) -> None:
-    _record(actor, deployment, "deployment.deleted")
-    deployment.delete()
 
 
 @transaction.atomic
@@ -288,31 +163,7 @@ def forget_node(*, actor: Actor, node: Node) -> None:
             Message("This needs the role owner in the workspace {workspace}.", workspace=node.workspace.slug)
         )
     deployments = list(Deployment.objects.filter(placements__node=node))
-    record(
-        actor=actor,
-        workspace=node.workspace,
-        action="node.forgotten",
-        object_type="node",
-        object_id=str(node.id),
-        data={"name": node.name, "kind": node.kind},
-    )
+    record(actor=actor, action="node.forgotten", on=node)
     node.delete()
     for deployment in deployments:
         place(deployment=deployment)
-
-
-def _record(actor: Actor, deployment: Deployment, action: str, **more: object) -> None:
-    record(
-        actor=actor,
-        workspace=deployment.workspace,
-        action=action,
-        object_type="deployment",
-        object_id=str(deployment.id),
-        data={
-            "name": str(deployment),
-            "model": deployment.model.repo_id,
-            "revision": deployment.revision,
-            "replicas": deployment.replicas,
-            **more,
-        },
-    )

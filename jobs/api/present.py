@@ -8,7 +8,8 @@ from typing import Any, Literal
 from django.db.models import Q
 
 from hub.core.language import said, say
-from jobs import schemas, waiting
+from jobs import waiting
+from jobs.api import schemas
 from jobs.models import Job, JobEvent, JobQuerySet
 from jobs.planning import BaseModel
 from pst.messages import Message, recall

@@ -28,7 +28,7 @@ from hub.accounts.actor import Actor
 from hub.accounts.addresses import RefusedAddress, TookLong, resolve
 from hub.accounts.models import DeliveryState, Role, Webhook, WebhookDelivery, Workspace
 from hub.accounts.outbound import CallFailed, TookTooLong, post
-from hub.accounts.services import record
+from hub.accounts.services.audit import record
 from hub.core.errors import Conflict
 from hub.core.parts import WEBHOOKS
 from hub.core.queue import enqueue
@@ -121,28 +121,14 @@ def _create_webhook(*, actor: Actor, workspace: Workspace, url: str, events: Seq
     )
     webhook.full_clean()
     webhook.save()
-    record(
-        actor=actor,
-        workspace=workspace,
-        action="webhook.created",
-        object_type="webhook",
-        object_id=str(webhook.id),
-        data={"url": url, "events": webhook.events},
-    )
+    record(actor=actor, action="webhook.created", on=webhook, events=webhook.events)
     return webhook
 
 
 @transaction.atomic
 def delete_webhook(*, actor: Actor, webhook: Webhook) -> None:
     actor.require(webhook.workspace, Role.OWNER)
-    record(
-        actor=actor,
-        workspace=webhook.workspace,
-        action="webhook.deleted",
-        object_type="webhook",
-        object_id=str(webhook.id),
-        data={"url": webhook.url},
-    )
+    record(actor=actor, action="webhook.deleted", on=webhook)
     webhook.delete()
 
 
@@ -165,7 +151,7 @@ def deliver(*, delivery_id: UUID) -> None:
         WebhookDelivery.objects.filter(pk=delivery_id, due_at=delivery.due_at).update(due_at=now + FULL)
         return
     try:
-        _try(delivery, now)
+        _try(delivery=delivery, now=now)
     finally:
         cache.delete_many(slots)
 
@@ -187,7 +173,7 @@ def _slot(name: str, most: int) -> str | None:
     return next((key for key in keys if cache.add(key, 1, timeout=HELD.total_seconds())), None)
 
 
-def _try(delivery: WebhookDelivery, now: datetime) -> None:
+def _try(*, delivery: WebhookDelivery, now: datetime) -> None:
     delivery_id = delivery.pk
     # Whoever raises the count tries; a second doorbell finds it raised.
     mine = WebhookDelivery.objects.filter(

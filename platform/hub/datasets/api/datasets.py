@@ -20,16 +20,11 @@ from rest_framework.views import APIView
 from hub.accounts.actor import actor_of, workspace_of
 from hub.accounts.models import Role
 from hub.accounts.uploading import EditorsUpload
-from hub.core.api import Pages
 from hub.core.errors import Conflict, NotFound, TooLarge, UserError
+from hub.core.pagination import Pages
 from hub.core.parsers import JSONParser
-from hub.datasets import services, uploads
-from hub.datasets.formats.columns import suggest
-from hub.datasets.formats.problems import Problems, Unreadable
-from hub.datasets.formats.tables import open_table
-from hub.datasets.models import Dataset, DatasetQuerySet, DatasetState, Split
-from hub.datasets.pages import RowPages
-from hub.datasets.serializers import (
+from hub.datasets.api.pages import RowPages
+from hub.datasets.api.serializers import (
     OPTION_NAMES,
     DatasetFromUploadsSerializer,
     DatasetListedSerializer,
@@ -42,6 +37,11 @@ from hub.datasets.serializers import (
     DatasetSerializer,
     DatasetUploadSerializer,
 )
+from hub.datasets.formats.columns import suggest
+from hub.datasets.formats.problems import Problems, Unreadable
+from hub.datasets.formats.tables import open_table
+from hub.datasets.models import Dataset, DatasetQuerySet, DatasetState, Split
+from hub.datasets.services import datasets, uploads
 from pst.messages import Message, word
 
 PREVIEW_ROWS = 10
@@ -126,12 +126,12 @@ class DatasetsView(BoundedUpload, generics.ListAPIView[Dataset]):
             if field in data
         }
         files = {split: _upload(data[field]) for field, split in FILES.items() if field in data}
-        dataset = services.create_dataset(
+        dataset = datasets.create_dataset(
             actor=actor,
             workspace=workspace,
             name=data.get("name", ""),
             files=files
-            | {split: services.Upload(item.name, uploads.contents(item)) for split, item in arrived.items()},
+            | {split: datasets.Upload(item.name, uploads.contents(item)) for split, item in arrived.items()},
             options=options_in(data),
         )
         for item in arrived.values():
@@ -149,8 +149,8 @@ def beginning(file: UploadedFile[bytes], most: int) -> bytes:
     return found[: len(found) // 2 * 2] if b"\0" in found else found
 
 
-def _upload(file: UploadedFile[bytes]) -> services.Upload:
-    return services.Upload(file.name or "upload", file.chunks())
+def _upload(file: UploadedFile[bytes]) -> datasets.Upload:
+    return datasets.Upload(file.name or "upload", file.chunks())
 
 
 class SampleView(APIView):
@@ -163,7 +163,7 @@ class SampleView(APIView):
     def post(self, request: Request) -> Response:
         """Make a data set from the messages that come with the product, to try things out."""
         workspace = workspace_of(request, role=Role.EDITOR)
-        dataset = services.create_sample(actor=actor_of(request), workspace=workspace)
+        dataset = datasets.create_sample(actor=actor_of(request), workspace=workspace)
         return Response(DatasetSerializer(dataset).data, status=status.HTTP_201_CREATED)
 
 
@@ -188,11 +188,11 @@ class PreviewView(BoundedUpload, APIView):
                     most=settings.UPLOAD_MAX_BYTES,
                 )
             )
-        options = services.options_of(options_in(given.validated_data))
+        options = datasets.options_of(options_in(given.validated_data))
         problems = Problems()
         try:
             table = open_table(
-                file.name or "upload", beginning(file, PREVIEW_BYTES), options, services.limits(), problems
+                file.name or "upload", beginning(file, PREVIEW_BYTES), options, datasets.limits(), problems
             )
         except Unreadable:
             raise UserError(
@@ -237,7 +237,7 @@ class DatasetView(APIView):
         dataset = self._get(request, dataset_id)
         given = DatasetPatchSerializer(data=request.data, partial=True)
         given.is_valid(raise_exception=True)
-        services.update_dataset(
+        datasets.update_dataset(
             actor=actor_of(request),
             dataset=dataset,
             name=given.validated_data.get("name"),
@@ -248,7 +248,7 @@ class DatasetView(APIView):
     @extend_schema(operation_id="deleteDataset", tags=["datasets"], responses={204: None})
     def delete(self, request: Request, dataset_id: UUID) -> Response:
         """Delete a data set. 409 when jobs use it."""
-        services.delete_dataset(actor=actor_of(request), dataset=self._get(request, dataset_id))
+        datasets.delete_dataset(actor=actor_of(request), dataset=self._get(request, dataset_id))
         return Response(status=status.HTTP_204_NO_CONTENT)
 
 

@@ -11,7 +11,7 @@ from rest_framework.views import APIView
 from hub.accounts.models import ApiToken
 from hub.accounts.permissions import IsNode, IsServingNode
 from hub.core.messages import read_sent
-from hub.serving import callers, services
+from hub.serving.services import callers, nodes
 from pst_client.contract import Caller, CallerQuery, NodeOrders, NodeRegistered, NodeRegistration, NodeStatus
 
 
@@ -29,7 +29,7 @@ class RegisterView(APIView):
     )
     def post(self, request: Request) -> Response:
         """Say who one is when the process starts. The same name with the same token is the same node again."""
-        node = services.register_node(token=_token(request), registration=read_sent(NodeRegistration, request.data))
+        node = nodes.register_node(token=_token(request), registration=read_sent(NodeRegistration, request.data))
         answer = NodeRegistered(node_id=node.id, heartbeat_seconds=settings.NODE_HEARTBEAT_SECONDS)
         return Response(answer.model_dump(mode="json"))
 
@@ -40,7 +40,7 @@ class HeartbeatView(APIView):
     @extend_schema(operation_id="nodeHeartbeat", tags=["node"], request=NodeStatus, responses={200: NodeOrders})
     def post(self, request: Request) -> Response:
         """Say what one holds, and learn what one shall hold. 404 unknown_node: register again."""
-        orders = services.heartbeat(token=_token(request), status=read_sent(NodeStatus, request.data))
+        orders = nodes.heartbeat(token=_token(request), status=read_sent(NodeStatus, request.data))
         return Response(orders.model_dump(mode="json"))
 
 

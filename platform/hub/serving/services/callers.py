@@ -13,9 +13,8 @@ from django.utils import timezone
 from django.utils.crypto import salted_hmac
 
 from hub.accounts.actor import Actor
-from hub.accounts.authentication import note_use
 from hub.accounts.models import ApiToken, Membership, Role, TokenKind
-from hub.accounts.services import issue_token
+from hub.accounts.services.tokens import issue_token, note_use
 from hub.core.errors import Forbidden, NotFound
 from hub.serving.models import Deployment
 from pst.messages import Message
@@ -66,6 +65,6 @@ def find(*, node_token: ApiToken, query: CallerQuery) -> Caller:
         if found is None:
             raise unknown
         deployment = found.name
-    note_use(token)
+    note_use(token=token)
     person = salted_hmac("hub.serving.callers", str(token.user.pk), algorithm="sha256").hexdigest()[:32]
     return Caller(caller=person, workspace=token.workspace.slug, deployment=deployment)

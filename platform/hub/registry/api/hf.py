@@ -26,10 +26,11 @@ from hub.accounts.permissions import HasToken
 from hub.core.errors import UserError
 from hub.core.language import say
 from hub.core.parsers import JSONParser
-from hub.registry import cards, services
+from hub.registry import cards
 from hub.registry.access import readable_models
 from hub.registry.downloads import AnyAccept, send
 from hub.registry.models import Model, ModelVersion, VersionFile
+from hub.registry.services import versions
 from pst.messages import Message
 
 TREE_PAGE = 1000
@@ -92,7 +93,7 @@ class HubView(APIView):
             error = HubError(401, "RepoNotFound", Message("Send a token: Authorization: Bearer TOKEN."))
         elif isinstance(exc, HubError):
             error = exc
-        elif isinstance(exc, services.RevisionNotFound):
+        elif isinstance(exc, versions.RevisionNotFound):
             error = HubError(404, "RevisionNotFound", exc.message)
         elif isinstance(exc, UserError):
             error = HubError(exc.status, "", exc.message)
@@ -123,7 +124,7 @@ class HubView(APIView):
 
     def find_version(self, request: Request, namespace: str, name: str, revision: str) -> ModelVersion:
         model = self.find_model(request, namespace, name)
-        version = services.resolve(model, revision)
+        version = versions.resolve(model, revision)
         version.model = model  # its workspace is loaded
         return version
 

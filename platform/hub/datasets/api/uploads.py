@@ -24,8 +24,8 @@ from hub.accounts.actor import actor_of
 from hub.accounts.models import Workspace
 from hub.core.errors import NotFound, UserError
 from hub.core.streams import CHUNK
-from hub.datasets import uploads
 from hub.datasets.models import Upload
+from hub.datasets.services import uploads
 from pst.messages import Message
 
 VERSION = "1.0.0"
@@ -206,36 +206,3 @@ class UploadView(TusView):
 def _parts(body: IO[bytes]) -> Iterator[bytes]:
     while part := body.read(CHUNK):
         yield part
-
-
-class LimitsSerializer(serializers.Serializer[Any]):
-    """What this installation takes."""
-
-    upload_bytes = serializers.IntegerField(help_text="Of one file of rows.")
-    upload_hours = serializers.IntegerField(help_text="How long an upload that stopped may be taken up again.")
-    uploads = serializers.IntegerField(help_text="Under way at once, for each user.")
-    dataset_rows = serializers.IntegerField()
-    dataset_columns = serializers.IntegerField()
-    dataset_cell_characters = serializers.IntegerField()
-    dataset_classes = serializers.IntegerField()
-    base_model_bytes = serializers.IntegerField()
-    public_models = serializers.BooleanField(help_text="Whether workers may fetch models of the public Hub by name.")
-
-
-class LimitsView(APIView):
-    @extend_schema(operation_id="getLimits", tags=["datasets"], responses=LimitsSerializer)
-    def get(self, request: Request) -> Response:
-        """How much one may send, as whoever runs the installation has set it."""
-        return Response(
-            {
-                "upload_bytes": settings.UPLOAD_MAX_BYTES,
-                "upload_hours": settings.UPLOAD_HOURS,
-                "uploads": uploads.MOST,
-                "dataset_rows": settings.DATASET_MAX_ROWS,
-                "dataset_columns": settings.DATASET_MAX_COLUMNS,
-                "dataset_cell_characters": settings.DATASET_MAX_CELL_CHARS,
-                "dataset_classes": settings.DATASET_MAX_CLASSES,
-                "base_model_bytes": settings.BASE_MODEL_MAX_BYTES,
-                "public_models": settings.ALLOW_PUBLIC_MODELS,
-            }
-        )

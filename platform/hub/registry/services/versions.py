@@ -1,41 +1,35 @@
-"""What changes the registry: publishing a version, moving and deleting aliases, deleting a model."""
+"""What stores files, publishes them as a version, and finds it by a revision."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any, NewType
 from uuid import UUID
 
-from django.core.exceptions import ValidationError
 from django.db import transaction
-from django.db.models import Max, ProtectedError
+from django.db.models import Max
 from django.utils import timezone
 
-from hub.accounts import webhooks
 from hub.accounts.actor import Actor
-from hub.accounts.models import User, Workspace
-from hub.accounts.services import record
+from hub.accounts.models import User
+from hub.accounts.services import webhooks
+from hub.accounts.services.audit import record
 from hub.core import storage
 from hub.core.errors import Conflict, NotFound, UserError
 from hub.registry import cards, signing
-from hub.registry.access import check_deletable
 from hub.registry.files import MAX_JSON_BYTES, check_paths, parse_object
 from hub.registry.models import (
     ALIAS,
-    ALIAS_RULE,
-    MODEL_NAME,
-    MODEL_NAME_RULE,
     Alias,
     Blob,
     Model,
-    ModelKind,
     ModelVersion,
     VersionFile,
 )
-from pst.messages import Message, word
+from pst.messages import Message
 from pst_client.contract import FileRef, Manifest
 
 MANIFEST = "manifest.json"
@@ -58,35 +52,6 @@ def store_blob(*, parts: Iterable[bytes], max_bytes: int, expected_sha256: str |
     sha256, size = storage.put(parts, max_bytes=max_bytes, expected_sha256=expected_sha256)
     blob, _ = Blob.objects.get_or_create(sha256=sha256, defaults={"size": size})
     return blob
-
-
-@transaction.atomic
-def ensure_model(
-    *, workspace: Workspace, name: str, kind: ModelKind, user: User | None = None, description: str = ""
-) -> Model:
-    """The workspace's model of that name, made when it is missing.
-
-    Raises UserError for a name that is not allowed and Conflict when a model of another kind has it.
-    """
-    try:
-        MODEL_NAME(name)
-    except ValidationError:
-        raise UserError(
-            Message("{name} can't name a model. {why}", name=repr(name), why=MODEL_NAME_RULE),
-            details=[{"field": "name", "message": MODEL_NAME_RULE}],
-        ) from None
-    model, _ = Model.objects.get_or_create(
-        workspace=workspace, name=name, defaults={"kind": kind, "created_by": user, "description": description}
-    )
-    if model.kind != kind:
-        raise Conflict(
-            Message(
-                "{repo_id} is a {kind} model already; choose another name.",
-                repo_id=model.repo_id,
-                kind=word(model.kind),
-            )
-        )
-    return model
 
 
 def canonical(manifest: Manifest) -> bytes:
@@ -145,25 +110,6 @@ def _read_config(files: VerifiedFiles) -> dict[str, Any]:
     return {}
 
 
-def headline(report: Mapping[str, Any]) -> dict[str, Any] | None:
-    """``metric``, ``split``, ``value``, ``dense`` (the same of the dense model) and ``sparsity``: by the measure that
-    models are compared by, of the test rows where there are some. None where the report has no such measure."""
-    metric = report.get("primary", "accuracy")
-    if not isinstance(metric, str):
-        return None
-    for split in ("test", "validation"):
-        value = cards.number_at(report, "metrics", split, metric)
-        if value is not None:
-            return {
-                "metric": metric[:60],
-                "split": split,
-                "value": value,
-                "dense": cards.number_at(report, "dense", split, metric),
-                "sparsity": cards.number_at(report, "sparsity", "reached"),
-            }
-    return None
-
-
 @transaction.atomic
 def publish(
     *,
@@ -212,7 +158,7 @@ def publish(
         manifest=manifest.model_dump(mode="json"),
         config=config,
         report=report,
-        headline=headline(report),
+        headline=cards.headline(report),
         job_id=job_id,
         created_by=user,
     )
@@ -223,17 +169,9 @@ def publish(
     Alias.objects.update_or_create(
         model=model, name=LATEST, defaults={"version": version, "moved_by": user, "moved_at": timezone.now()}
     )
-    data = {"model": model.repo_id, "version": number, "commit": version.commit}
     label = user.username if user else f"job:{job_id}" if job_id else "installation"
-    record(
-        actor=Actor(label=label, user=user),
-        workspace=model.workspace,
-        action="version.published",
-        object_type="version",
-        object_id=str(version.id),
-        data=data,
-    )
-    webhooks.notify(workspace=model.workspace, event="version.published", payload=data)
+    record(actor=Actor(label=label, user=user), action="version.published", on=version)
+    webhooks.notify(workspace=model.workspace, event="version.published", payload=version.audit.data)
     return version
 
 
@@ -266,82 +204,3 @@ def resolve(model: Model, revision: str) -> ModelVersion:
             )
         )
     return version
-
-
-@transaction.atomic
-def move_alias(*, actor: Actor, model: Model, name: str, version: ModelVersion) -> Alias:
-    """Point the alias at the version; made when it is missing. ``latest`` is the platform's own."""
-    if name == LATEST:
-        raise UserError(Message("latest always names the newest version; choose another alias."))
-    try:
-        ALIAS(name)
-    except ValidationError:
-        raise UserError(
-            Message("{name} can't be an alias. {why}", name=repr(name[:80]), why=ALIAS_RULE),
-            details=[{"field": "alias", "message": ALIAS_RULE}],
-        ) from None
-    Model.objects.select_for_update().get(pk=model.pk)
-    before = Alias.objects.select_related("version").filter(model=model, name=name).first()
-    alias, _ = Alias.objects.update_or_create(
-        model=model, name=name, defaults={"version": version, "moved_by": actor.user, "moved_at": timezone.now()}
-    )
-    data = {
-        "model": model.repo_id,
-        "alias": name,
-        "version": version.number,
-        "commit": version.commit,
-        "from": before.version.number if before else None,
-    }
-    record(
-        actor=actor,
-        workspace=model.workspace,
-        action="alias.moved",
-        object_type="model",
-        object_id=str(model.id),
-        data=data,
-    )
-    webhooks.notify(workspace=model.workspace, event="alias.moved", payload=data)
-    return alias
-
-
-@transaction.atomic
-def delete_alias(*, actor: Actor, model: Model, name: str) -> None:
-    """Raises NotFound, UserError for ``latest``, and Conflict while a deployment follows the alias."""
-    if name == LATEST:
-        raise UserError(Message("latest always names the newest version; it can't be deleted."))
-    alias = None
-    if re.match(ALIAS.regex, name):
-        alias = Alias.objects.select_related("version").filter(model=model, name=name).first()
-    if alias is None:
-        raise NotFound(Message("{repo_id} has no alias {name}.", repo_id=model.repo_id, name=repr(name[:80])))
-    Model.objects.select_for_update(of=("self",)).get(pk=model.pk)  # a deployment that is being made waits, or is seen
-    check_deletable(model, name)
-    alias.delete()
-    record(
-        actor=actor,
-        workspace=model.workspace,
-        action="alias.deleted",
-        object_type="model",
-        object_id=str(model.id),
-        data={"model": model.repo_id, "alias": name, "version": alias.version.number},
-    )
-
-
-@transaction.atomic
-def delete_model(*, actor: Actor, model: Model) -> None:
-    """Delete a model with its versions and aliases. Raises Conflict while a deployment or a job needs it."""
-    Model.objects.select_for_update(of=("self",)).get(pk=model.pk)  # a deployment that is being made waits, or is seen
-    check_deletable(model)
-    repo, identity = model.repo_id, str(model.id)
-    try:
-        model.delete()
-    except ProtectedError:
-        raise Conflict(Message("{repo} is used by a job or a deployment and can't be deleted.", repo=repo)) from None
-    record(
-        actor=actor,
-        workspace=model.workspace,
-        action="model.deleted",
-        object_type="model",
-        object_id=identity,
-        data={"model": repo},
-    )

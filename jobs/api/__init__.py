@@ -1,0 +1,1 @@
+"""The REST API of jobs: for people, and for workers in :mod:`jobs.api.worker`."""

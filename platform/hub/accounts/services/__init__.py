@@ -1,0 +1,1 @@
+"""What changes users, workspaces, tokens and webhooks, one module per noun; and the audit log."""

@@ -1,0 +1,1 @@
+"""The REST API of data sets, one module per noun."""

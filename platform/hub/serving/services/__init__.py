@@ -1,0 +1,1 @@
+"""What changes nodes, deployments and placements, and gives out the tokens that ask them."""
