@@ -14,6 +14,7 @@ from django.conf import settings as django_settings
 from django.core.management import call_command
 from django.urls import URLPattern, URLResolver, get_resolver
 from django.urls.resolvers import RoutePattern
+from django.utils import translation
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from rest_framework.views import APIView
@@ -32,7 +33,8 @@ APART = {("delete", "/api/v1/session"), ("put", "/api/v1/me/password")}
 @cache
 def generated() -> str:
     out = StringIO()
-    call_command("spectacular", "--validate", "--fail-on-warn", stdout=out, stderr=StringIO())
+    with translation.override("en"):  # a request of another test leaves its language in the thread
+        call_command("spectacular", "--validate", "--fail-on-warn", stdout=out, stderr=StringIO())
     return out.getvalue()
 
 
