@@ -16,10 +16,10 @@ from rich.console import Console
 from rich.table import Table
 
 from embedded.bootstrap import ROOT
-from embedded.progress import JobView
 from embedded.stack import Stack, StackError
 from pst_client.client import Platform
 from pst_client.errors import PlatformError
+from pst_client.show import JobBars
 
 BASE_MODEL = "base/minilm-l6"
 SERVE_SECONDS = 60.0
@@ -215,9 +215,9 @@ def train(platform: Platform, stack: Stack, dataset: dict[str, Any], options: Op
         name=f"{dataset['name']}-{round(options.sparsity * 100)}"[:100],
         idempotency_key="demo",
     )
-    with JobView(console) as view:
+    with JobBars(console) as bars:
         for event in platform.jobs.follow(job["id"], interval=0.5):
-            view.show(event)
+            bars.show(event)
             stack.check()
     job = platform.jobs.get(job["id"])
     if job["state"] != "succeeded":

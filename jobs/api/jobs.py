@@ -144,8 +144,8 @@ class JobEventsView(APIView):
         after = _whole_number(request, "after", default=0, most=MOST)
         limit = _whole_number(request, "limit", default=200, most=MAX_EVENTS)
         events = [shown_event(event) for event in job.events.filter(id__gt=after).order_by("id")[:limit]]
-        answer = schemas.JobEvents(events=events, last=events[-1].id if events else after)
-        return Response(answer.model_dump(mode="json"))
+        answer = schemas.JobEvents(events=events, last=events[-1].root.id if events else after)
+        return Response(answer.model_dump(mode="json", exclude_unset=True))
 
 
 class JobReportView(APIView):

@@ -13,7 +13,7 @@ from jobs.api import schemas
 from jobs.models import Job, JobEvent, JobQuerySet
 from jobs.planning import BaseModel
 from pst.messages import Message, recall
-from pst_client.contract import JobState
+from pst_client.contract import JobState, ProgressData
 
 
 def related(jobs: JobQuerySet) -> JobQuerySet:
@@ -38,8 +38,9 @@ def shown_plan(plan: dict[str, Any]) -> schemas.JobPlan:
 
 def shown_event(event: JobEvent) -> schemas.JobEvent:
     [data] = said([event.data])
-    shown = schemas.JobEvent.model_validate(event, from_attributes=True)
-    return shown.model_copy(update={"data": data})
+    names = ("id", "attempt", "seq", "type", "at")
+    values = {name: getattr(event, name) for name in names} | {"data": data}
+    return schemas.JobEvent.model_validate(values, extra="ignore")  # stored by another version, it may hold more
 
 
 def present(jobs: Sequence[Job]) -> list[schemas.Job]:
@@ -84,7 +85,7 @@ def present(jobs: Sequence[Job]) -> list[schemas.Job]:
                 attempt=job.attempt,
                 failures=job.failures,
                 max_attempts=job.max_attempts,
-                progress=job.progress,
+                progress=ProgressData.read(job.progress),
                 error=say(recall(job.error, job.error_said)),
                 version=None
                 if job.version is None

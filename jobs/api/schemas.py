@@ -7,12 +7,13 @@ from datetime import datetime
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, StringConstraints
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, RootModel, StringConstraints
 
 from hub.registry.models import MODEL_NAME, MODEL_NAME_RULE
 from pst import messages
 from pst.config import TaskName, TrainSettings, from_dict
-from pst_client.contract import EventType, JobState, Message, Target
+from pst_client import contract
+from pst_client.contract import JobState, Message, Target
 
 MAX_NAME = 100
 RESERVED_QUEUES = ("platform", "unacked")
@@ -187,7 +188,7 @@ class Job(BaseModel):
     attempt: int
     failures: int
     max_attempts: int
-    progress: dict[str, Any]
+    progress: contract.ProgressData
     error: str
     version: PublishedVersion | None
     created_by: str | None
@@ -197,13 +198,52 @@ class Job(BaseModel):
     report_available: bool
 
 
-class JobEvent(BaseModel):
+class Recorded(BaseModel):
     id: int
     attempt: int = Field(description="0: the platform's own entry.")
-    seq: int
-    type: EventType
-    at: datetime
-    data: dict[str, Any]
+
+
+class JobStateEvent(Recorded, contract.StateEvent):
+    pass
+
+
+class JobPhaseEvent(Recorded, contract.PhaseEvent):
+    pass
+
+
+class JobProgressEvent(Recorded, contract.ProgressEvent):
+    pass
+
+
+class JobMetricEvent(Recorded, contract.MetricEvent):
+    pass
+
+
+class JobLogEvent(Recorded, contract.LogEvent):
+    pass
+
+
+class JobCheckpointEvent(Recorded, contract.CheckpointEvent):
+    pass
+
+
+class JobResourcesEvent(Recorded, contract.ResourcesEvent):
+    pass
+
+
+class JobEvent(RootModel[Any]):
+    """What ``data`` holds, its ``type`` says."""
+
+    root: Annotated[
+        JobStateEvent
+        | JobPhaseEvent
+        | JobProgressEvent
+        | JobMetricEvent
+        | JobLogEvent
+        | JobCheckpointEvent
+        | JobResourcesEvent,
+        Field(discriminator="type"),
+    ]
 
 
 class JobEvents(BaseModel):

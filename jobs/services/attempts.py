@@ -58,15 +58,21 @@ def add_events(*, actor: Actor, job_id: UUID, token: str, events: list[Event]) -
     new = sorted(by_seq.values(), key=lambda event: event.seq)
     JobEvent.objects.bulk_create(
         [
-            JobEvent(job=job, attempt=job.attempt, seq=event.seq, type=event.type.value, at=event.at, data=event.data)
+            JobEvent(
+                job=job, attempt=job.attempt, seq=event.seq, type=event.type.value, at=event.at, data=_stored(event)
+            )
             for event in new
         ]
     )
     progress = [event for event in new if event.type == EventType.PROGRESS]
     if progress:
-        job.progress = progress[-1].data
+        job.progress = _stored(progress[-1])
         job.save(update_fields=["progress"])
     return len(new), lease.directive(job=job)
+
+
+def _stored(event: Event) -> dict[str, Any]:
+    return event.data.model_dump(mode="json", exclude_unset=True)
 
 
 def store_artifact(*, actor: Actor, job_id: UUID, token: str, sha256: str, parts: Iterable[bytes]) -> Blob:

@@ -5,7 +5,6 @@ The functions here expect the job's row to be locked by :func:`lock` in the call
 
 from __future__ import annotations
 
-from typing import Any
 from uuid import UUID
 
 from django.db.models import Max
@@ -20,7 +19,7 @@ from jobs import transitions
 from jobs.models import FINAL, LEASED, Job, JobEvent
 from jobs.transitions import Action
 from pst.messages import Message, said
-from pst_client.contract import RUN_JOB_TASK, EventType, JobState
+from pst_client.contract import RUN_JOB_TASK, EventType, JobState, StateData
 
 PLATFORM = 0
 """The attempt under which the platform's own events are numbered."""
@@ -37,10 +36,17 @@ def lock(*, job_id: UUID, actor: Actor) -> Job:
     return job
 
 
-def add_event(*, job: Job, type: EventType, data: dict[str, Any]) -> None:
+def add_state(*, job: Job, data: StateData) -> None:
     """Add an entry of the platform's own to the job's record."""
     last = job.events.filter(attempt=PLATFORM).aggregate(last=Max("seq"))["last"] or 0
-    JobEvent.objects.create(job=job, attempt=PLATFORM, seq=last + 1, type=type.value, at=timezone.now(), data=data)
+    JobEvent.objects.create(
+        job=job,
+        attempt=PLATFORM,
+        seq=last + 1,
+        type=EventType.STATE.value,
+        at=timezone.now(),
+        data=data.model_dump(mode="json"),
+    )
 
 
 def ring(*, job: Job) -> None:
@@ -66,18 +72,17 @@ def move(*, job: Job, action: Action, by: str, message: str = "") -> None:
         job.rung_at = now
         ring(job=job)
     job.save()
-    add_event(
+    add_state(
         job=job,
-        type=EventType.STATE,
-        data={
-            "state": job.state,
-            "from": before.value,
-            "action": action.value,
-            "attempt": job.attempt,
-            "by": by,
-            "message": message,
-            "said": said(message),
-        },
+        data=StateData(
+            state=JobState(job.state),
+            former=before,
+            action=action.value,
+            attempt=job.attempt,
+            by=by,
+            message=message,
+            said=said(message),
+        ),
     )
     if job.state in FINAL:
         notify(

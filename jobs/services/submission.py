@@ -24,7 +24,7 @@ from jobs.planning import BaseModel
 from jobs.services import moves
 from pst.config import TrainSettings
 from pst.messages import Message, word
-from pst_client.contract import EventType, JobState, Target
+from pst_client.contract import JobState, StateData, Target
 
 
 @transaction.atomic
@@ -126,18 +126,7 @@ def submit(
         if earlier := _earlier(workspace=workspace, key=idempotency_key, digest=digest):
             return earlier, False
         raise
-    moves.add_event(
-        job=job,
-        type=EventType.STATE,
-        data={
-            "state": JobState.QUEUED.value,
-            "from": None,
-            "action": "submit",
-            "attempt": 0,
-            "by": actor.label,
-            "message": "",
-        },
-    )
+    moves.add_state(job=job, data=StateData(state=JobState.QUEUED, action="submit", by=actor.label))
     moves.ring(job=job)
     record(
         actor=actor,

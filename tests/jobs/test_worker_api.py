@@ -191,31 +191,38 @@ def test_a_lease_that_ran_out_counts_until_it_is_taken_away(job: Job, gpu: Worke
 
 
 def test_events_sent_again_are_passed_over(owner: Person, job: Job, gpu: Worker) -> None:
-    batch = [event(1, "phase", phase="prepare"), event(2, "progress", step=1, loss=0.5), event(3, line="hello")]
+    batch = [event(1, "phase", phase="prepare"), event(2, "progress", step=1, loss=0.5), event(3, message="hello")]
     assert gpu.events(job, *batch).json() == {"accepted": 3, "directive": "continue"}
-    altered = [item | {"data": {"changed": True}} for item in batch]
+    altered = [item | {"data": {"phase": "changed"}} for item in batch]
     assert gpu.events(job, *altered, event(4, "progress", step=2)).json()["accepted"] == 1
-    assert gpu.events(job, *batch, event(5), event(5, twice=True)).json()["accepted"] == 1
+    assert gpu.events(job, *batch, event(5), event(5, message="twice")).json()["accepted"] == 1
     assert gpu.events(job).json()["accepted"] == 0
     events = owner.client.get(f"/api/v1/jobs/{job.id}/events").json()["events"]
     own = [(item["seq"], item["data"]) for item in events if item["attempt"] == 1]
     assert own == [
         (1, {"phase": "prepare"}),
         (2, {"step": 1, "loss": 0.5}),
-        (3, {"line": "hello"}),
+        (3, {"message": "hello"}),
         (4, {"step": 2}),
         (5, {}),
     ]
-    assert owner.client.get(f"/api/v1/jobs/{job.id}").json()["progress"] == {"step": 2}
+    assert owner.client.get(f"/api/v1/jobs/{job.id}").json()["progress"]["step"] == 2
 
 
 def test_each_attempt_counts_its_events_anew(owner: Person, job: Job, gpu: Worker) -> None:
-    gpu.events(job, event(1, attempt="first"))
+    gpu.events(job, event(1, message="first"))
     gpu.release(job)
     assert gpu.claim(job).json()["next_seq"] == 1
-    assert gpu.events(job, event(1, attempt="second")).json()["accepted"] == 1
+    assert gpu.events(job, event(1, message="second")).json()["accepted"] == 1
     events = owner.client.get(f"/api/v1/jobs/{job.id}/events").json()["events"]
     assert [(item["attempt"], item["seq"]) for item in events] == [(0, 1), (0, 2), (1, 1), (0, 3), (0, 4), (2, 1)]
+
+
+def test_what_only_a_newer_worker_knows_is_passed_over(owner: Person, job: Job, gpu: Worker) -> None:
+    known = event(2, "progress", step=1, warmth=36.6)
+    assert gpu.events(job, event(1, "song", verse=3), known | {"mood": "good"}).json()["accepted"] == 1
+    events = owner.client.get(f"/api/v1/jobs/{job.id}/events").json()["events"]
+    assert [(item["type"], item["data"]) for item in events if item["attempt"] == 1] == [("progress", {"step": 1})]
 
 
 @pytest.mark.parametrize(
@@ -225,7 +232,8 @@ def test_each_attempt_counts_its_events_anew(owner: Person, job: Job, gpu: Worke
         event(2**31),
         event(10**30),
         event(1, "state", state="succeeded"),
-        event(1, "song"),
+        event(1, "progress", step="many"),
+        event(1, "phase"),
         event(1) | {"at": "yesterday"},
         event(1) | {"at": "0001-01-01T00:00:00+14:00"},
         event(1) | {"at": "2026-01-01T00:00:00"},

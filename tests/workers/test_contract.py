@@ -45,6 +45,11 @@ def kinds(of: type[Message] = Message) -> Iterator[type[Message]]:
         yield from kinds(kind)
 
 
+def messages_in(annotation: Any) -> bool:
+    own = isinstance(annotation, type) and issubclass(annotation, Message)
+    return own or any(messages_in(part) for part in get_args(annotation))
+
+
 def example(annotation: Any) -> Any:
     """Something that the type takes, with every message in it filled."""
     if isinstance(annotation, type) and issubclass(annotation, Message):
@@ -52,8 +57,8 @@ def example(annotation: Any) -> Any:
             name: example(Annotated[field.annotation, *field.metadata] if field.metadata else field.annotation)
             for name, field in annotation.model_fields.items()
         }
-    inner = [part for part in get_args(annotation) if isinstance(part, type) and issubclass(part, Message)]
-    if inner and get_origin(annotation) is not None:
+    inner = [part for part in get_args(annotation) if messages_in(part)]
+    if inner:
         return [example(inner[0])] if get_origin(annotation) is list else example(inner[0])
     tries: Any = CANDIDATES
     if get_origin(annotation) is Literal:
@@ -84,6 +89,22 @@ def test_a_reader_passes_over_what_it_does_not_know(kind: type[Message]) -> None
     assert kind.read(more) == known
     with pytest.raises(ValidationError, match=newer.MORE):
         kind(**more)
+
+
+def test_a_reader_of_events_passes_over_what_it_does_not_know() -> None:
+    at = datetime.now(UTC)
+    for kind, holds in contract.DATA.items():
+        data = holds.read(example(holds))
+        written = contract.event(seq=1, at=at, data=data)
+        more = newer.added(written, written.model_dump(mode="json"))
+        read = contract.read_event(more)
+        assert read == written and read is not None and read.type == kind and type(read.data) is holds
+        with pytest.raises(ValidationError, match=newer.MORE):
+            contract.EVENTS.validate_python(more)
+    song = {"seq": 2, "at": at.isoformat(), "type": "song", "data": {"verse": 3}}
+    state = {"seq": 3, "at": at.isoformat(), "type": "state", "data": {"state": "archived"}}
+    assert contract.read_event(song) is contract.read_event(state) is None
+    assert contract.EventBatch.read({"events": [song]}).events == []
 
 
 @pytest.mark.parametrize("kind", [schemas.JobSubmission, schemas.EstimateQuery], ids=lambda kind: kind.__name__)

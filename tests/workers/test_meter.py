@@ -7,12 +7,12 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import pytest
 
 from pst_client import hardware
-from pst_client.contract import EventType, Resources
+from pst_client.contract import EventData, Resources
 from pst_worker import meter
 from pst_worker.meter import Meter
 from pst_worker.stream import JobStream
@@ -24,10 +24,10 @@ class Heard:
     """A stream that keeps what it is told."""
 
     def __init__(self) -> None:
-        self.events: list[tuple[EventType, dict[str, Any]]] = []
+        self.events: list[EventData] = []
 
-    def add(self, type_: EventType, data: dict[str, Any]) -> None:
-        self.events.append((type_, data))
+    def add(self, data: EventData) -> None:
+        self.events.append(data)
 
 
 def test_the_machine_is_read_at_once_and_again(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -47,11 +47,11 @@ def test_the_machine_is_read_at_once_and_again(monkeypatch: pytest.MonkeyPatch) 
     count = len(heard.events)
     time.sleep(0.1)
     assert len(heard.events) == count, "it went on after the job's end"
-    types, readings = zip(*heard.events, strict=True)
-    assert set(types) == {EventType.RESOURCES}
-    found = Resources.model_validate(readings[-1])
+    found = heard.events[-1]
+    assert isinstance(found, Resources)
     assert found.processor and found.cpus == len(os.sched_getaffinity(0))
     assert found.job_memory_bytes is not None and HOLDS < found.job_memory_bytes < 4 * HOLDS
+    assert found.memory_bytes is not None and found.memory_available_bytes is not None
     assert 0 < found.memory_available_bytes < found.memory_bytes
 
 

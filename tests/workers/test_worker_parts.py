@@ -28,9 +28,9 @@ from pst_client.contract import (
     Claim,
     DatasetRef,
     Directive,
-    EventType,
     JobSpec,
     Lease,
+    LogData,
     ModelRef,
     SplitRef,
     Target,
@@ -123,7 +123,7 @@ def lost_answer() -> httpx.Response:
 
 
 def test_events_are_numbered_without_gaps_through_an_outage(fake: FakePlatform, job_stream: JobStream) -> None:
-    job_stream.add(EventType.LOG, {"message": "first"})
+    job_stream.add(LogData(message="first"))
     eventually(lambda: fake.events)
     fake.trouble = httpx.ConnectError("away")
     for step in range(450):
@@ -155,10 +155,10 @@ def test_a_long_outage_costs_progress_events_only(
 
 def test_a_refused_batch_does_not_block_the_next(fake: FakePlatform, job_stream: JobStream) -> None:
     fake.refused.add("events")
-    job_stream.add(EventType.LOG, {"message": "refused"})
+    job_stream.add(LogData(message="refused"))
     time.sleep(0.2)
     fake.refused.clear()
-    job_stream.add(EventType.LOG, {"message": "taken"})
+    job_stream.add(LogData(message="taken"))
     job_stream.drain(5)
     assert [event["data"]["message"] for event in fake.events.values()] == ["taken"]
 
@@ -262,7 +262,7 @@ def test_heartbeats_go_on_while_an_upload_hangs(fake: FakePlatform, job_stream: 
 def test_a_stale_lease_is_final(fake: FakePlatform, job_stream: JobStream) -> None:
     fake.trouble = lost_answer()
     eventually(lambda: job_stream.lost, seconds=5)
-    job_stream.add(EventType.LOG, {"message": "late"})
+    job_stream.add(LogData(message="late"))
     with pytest.raises(LeaseLost):
         job_stream.drain(5)
 
@@ -279,7 +279,7 @@ def test_silence_is_borne_for_long_but_not_for_ever(
 
 def test_draining_without_a_platform_ends(fake: FakePlatform, job_stream: JobStream) -> None:
     fake.trouble = httpx.ConnectError("away")
-    job_stream.add(EventType.LOG, {"message": "never heard"})
+    job_stream.add(LogData(message="never heard"))
     begin = time.monotonic()
     job_stream.drain(0.2)
     assert time.monotonic() - begin < 3
@@ -419,11 +419,11 @@ def test_a_child_starts_no_more_threads_than_the_quota_feeds(monkeypatch: pytest
 
 def test_telling_the_platform_goes_on_after_what_nobody_foresaw(fake: FakePlatform, job_stream: JobStream) -> None:
     fake.directive = "a directive of a newer platform"
-    job_stream.add(EventType.LOG, {"message": "first"})
+    job_stream.add(LogData(message="first"))
     time.sleep(0.3)
     assert job_stream._keeper.is_alive() and job_stream._sender.is_alive() and not job_stream.lost
     fake.directive = "continue"
-    job_stream.add(EventType.LOG, {"message": "second"})
+    job_stream.add(LogData(message="second"))
     job_stream.drain(5)
     assert [event["data"]["message"] for event in fake.events.values()] == ["first", "second"]
 

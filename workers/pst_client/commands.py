@@ -166,7 +166,7 @@ def _watch(platform: Platform, job_id: str, output: Output) -> int:
     if (message := platform.jobs.get(job_id)["message"]) and not output.as_json:
         output.note(message)
     try:
-        with JobBars(output) as bars:
+        with JobBars(output.err, silent=output.as_json) as bars:
             for event in platform.jobs.follow(job_id):
                 bars.show(event)
     except KeyboardInterrupt:

@@ -4,10 +4,20 @@ from __future__ import annotations
 
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, cast, get_args
 from uuid import UUID
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    TypeAdapter,
+    ValidationError,
+    model_validator,
+)
 
 from pst import messages
 from pst.config import TaskName, TrainSettings
@@ -218,29 +228,176 @@ class EventType(StrEnum):
     RESOURCES = "resources"
 
 
+class StateData(Message):
+    """The platform took the job to another state."""
+
+    model_config = ConfigDict(validate_by_name=True, validate_by_alias=True, serialize_by_alias=True)
+
+    state: JobState
+    former: JobState | None = Field(
+        default=None,
+        validation_alias="from",
+        serialization_alias="from",
+        description="null: the job was submitted.",
+    )
+    action: str = ""
+    attempt: int = 0
+    by: str = Field(default="", description="A user, a worker, or the platform.")
+    message: str = ""
+    said: Said = None
+
+
+class PhaseData(Message):
+    """A phase began. Its name is of :class:`Phase`, or of a newer worker."""
+
+    phase: str
+    index: int | None = None
+    of: int | None = Field(default=None, description="How many phases the job has.")
+
+
+class ProgressData(Message):
+    """How far a phase is that counts steps."""
+
+    phase: str = ""
+    part: str | None = Field(default=None, description="Of a phase: calibration counts rows, not steps.")
+    step: int | None = None
+    total_steps: int | None = None
+    loss: float | None = None
+    sparsity: float | None = None
+    learning_rate: float | None = None
+    metric: float | None = Field(default=None, description="The last score of the validation split.")
+    eta_seconds: float | None = None
+
+
+class MetricData(Message):
+    """A score."""
+
+    phase: str = ""
+    step: int | None = None
+    name: str = ""
+    split: str = ""
+    value: float | None = None
+    sparsity: float | None = None
+
+
+class LogData(Message):
+    level: str = Field(default="info", description="info, warning or error.")
+    message: str = ""
+    said: Said = None
+
+
+class CheckpointData(Message):
+    """A checkpoint is in the platform's storage."""
+
+    phase: str = ""
+    step: int | None = None
+    bytes: int | None = None
+
+
+class Gpu(Message):
+    name: str = ""
+    memory_bytes: int | None = None
+    memory_used_bytes: int | None = None
+    utilisation: float | None = Field(default=None, description="0 to 1.")
+
+
 class Resources(Message):
-    """Data of a ``resources`` event: what the worker's machine and its GPUs do while the job runs."""
+    """What the worker's machine and its GPUs do while the job runs. A figure that is not known is null."""
 
-    processor: str = Field(description="Name of the processor.")
-    cpus: int
-    cpu_load: float = Field(description="Processes that wanted to run, on average over the last minute.")
-    memory_bytes: int
-    memory_available_bytes: int
-    job_memory_bytes: int | None = Field(description="Resident memory of the job's processes; null where unknown.")
-    gpus: list[dict[str, Any]] = Field(description="name, memory_bytes, memory_used_bytes, utilisation (0 to 1).")
+    processor: str = Field(default="", description="Name of the processor.")
+    cpus: int = 0
+    cpu_load: float | None = Field(
+        default=None, description="Processes that wanted to run, on average over the last minute."
+    )
+    memory_bytes: int | None = None
+    memory_available_bytes: int | None = None
+    job_memory_bytes: int | None = Field(default=None, description="Resident memory of the job's processes.")
+    gpus: list[Gpu] = []
 
 
-class Event(Message):
-    """One entry of a job's append-only record. ``seq`` counts within an attempt; ``data`` depends on ``type``."""
+EventData = StateData | PhaseData | ProgressData | MetricData | LogData | CheckpointData | Resources
+
+
+class Entry(Message):
+    """One entry of a job's append-only record. ``seq`` counts within an attempt; ``data`` is what its type has."""
 
     seq: int = Field(ge=1)
-    type: EventType
     at: datetime
-    data: dict[str, Any]
+
+
+class StateEvent(Entry):
+    type: Literal[EventType.STATE] = EventType.STATE
+    data: StateData
+
+
+class PhaseEvent(Entry):
+    type: Literal[EventType.PHASE] = EventType.PHASE
+    data: PhaseData
+
+
+class ProgressEvent(Entry):
+    type: Literal[EventType.PROGRESS] = EventType.PROGRESS
+    data: ProgressData
+
+
+class MetricEvent(Entry):
+    type: Literal[EventType.METRIC] = EventType.METRIC
+    data: MetricData
+
+
+class LogEvent(Entry):
+    type: Literal[EventType.LOG] = EventType.LOG
+    data: LogData
+
+
+class CheckpointEvent(Entry):
+    type: Literal[EventType.CHECKPOINT] = EventType.CHECKPOINT
+    data: CheckpointData
+
+
+class ResourcesEvent(Entry):
+    type: Literal[EventType.RESOURCES] = EventType.RESOURCES
+    data: Resources
+
+
+Event = Annotated[
+    StateEvent | PhaseEvent | ProgressEvent | MetricEvent | LogEvent | CheckpointEvent | ResourcesEvent,
+    Field(discriminator="type"),
+]
+EVENTS: TypeAdapter[Event] = TypeAdapter(Event)
+KINDS: tuple[type[Entry], ...] = get_args(get_args(Event)[0])
+DATA: dict[EventType, type[EventData]] = {
+    kind.model_fields["type"].default: cast("type[EventData]", kind.model_fields["data"].annotation) for kind in KINDS
+}
+
+
+def event(*, seq: int, at: datetime, data: EventData) -> Event:
+    """The entry of that data."""
+    [kind] = [type_ for type_, holds in DATA.items() if holds is type(data)]
+    return EVENTS.validate_python({"seq": seq, "at": at, "type": kind, "data": data})
+
+
+def read_event(entry: Any) -> Event | None:
+    """An entry that the other side sent; None for what only a newer version can read."""
+    try:
+        return EVENTS.validate_python(entry, extra="ignore")
+    except ValidationError:
+        return None
+
+
+def _known(entries: Any) -> Any:
+    """Without those of kinds that only a newer version knows."""
+    if not isinstance(entries, list):
+        return entries
+    return [
+        entry
+        for entry in entries
+        if not isinstance(entry, dict) or not isinstance(entry.get("type"), str) or entry["type"] in list(EventType)
+    ]
 
 
 class EventBatch(Message):
-    events: list[Event] = Field(max_length=500)
+    events: Annotated[list[Event], BeforeValidator(_known)] = Field(max_length=500)
 
 
 class CheckpointReport(Message):

@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pst_client.api import Json
+from pst_client.contract import LogEvent, MetricEvent, PhaseEvent, ProgressData, ProgressEvent, StateEvent, read_event
 
 
 class Output:
@@ -97,11 +98,12 @@ def size(count: float | None) -> str:
 class JobBars:
     """A job's events as bars, one per phase that counts steps, and lines for what happens between."""
 
-    def __init__(self, output: Output) -> None:
-        self._output = output
-        self._live = output.err.is_terminal and not output.as_json
+    def __init__(self, console: Console, *, silent: bool = False) -> None:
+        self._console = console
+        self._silent = silent
+        self._live = console.is_terminal and not silent
         columns = TextColumn("{task.description:<8}"), BarColumn(bar_width=30), TextColumn("{task.fields[figures]}")
-        self._progress = Progress(*columns, console=output.err, disable=not self._live)
+        self._progress = Progress(*columns, console=console, disable=not self._live)
         self._phase = ""
         self._task: TaskID | None = None
 
@@ -112,32 +114,35 @@ class JobBars:
     def __exit__(self, *error: object) -> None:
         self._progress.stop()
 
-    def show(self, event: Json) -> None:
-        kind, data = event["type"], event["data"]
-        if kind == "progress":
-            self._show_progress(data)
-        elif self._output.as_json:
-            return
-        elif kind == "phase":
-            self._output.note(f"phase {data['phase']}")
-        elif kind == "state":
-            self._output.note(" ".join(filter(None, [f"job {data['state']}", data.get("message", "")])))
-        elif kind == "metric" and not self._live:
-            self._output.note(f"{data['phase']} step {data['step']}: {data['name']} {data['value']:.3f}")
-        elif kind == "log" and data.get("level") != "info":
-            self._output.note(f"{data.get('level')}: {data.get('message')}")
+    def show(self, entry: Json) -> None:
+        """An entry as the API gives it; one that only a newer version can read is passed over."""
+        event = None if self._silent else read_event(entry)
+        if isinstance(event, ProgressEvent):
+            self._show_progress(event.data)
+        elif isinstance(event, PhaseEvent):
+            self._line(f"phase {event.data.phase}")
+        elif isinstance(event, StateEvent):
+            self._line(f"job {event.data.state.value} {event.data.message}".rstrip())
+        elif isinstance(event, MetricEvent) and event.data.value is not None and not self._live:
+            self._line(f"{event.data.phase} step {event.data.step}: {event.data.name} {event.data.value:.3f}")
+        elif isinstance(event, LogEvent) and event.data.level != "info":
+            self._line(f"{event.data.level}: {event.data.message}")
 
-    def _show_progress(self, data: Json) -> None:
-        if data["phase"] != self._phase or self._task is None:
-            self._phase = data["phase"]
+    def _line(self, text: str) -> None:
+        self._console.print(text, markup=False)
+
+    def _show_progress(self, data: ProgressData) -> None:
+        if data.phase != self._phase or self._task is None:
+            self._phase = data.phase
             self._task = self._progress.add_task(self._phase, figures="")
-        figures = [f"{data['step']}/{data['total_steps']}"]
-        for key, text in (
-            ("loss", "loss {:.3f}"),
-            ("sparsity", "sparsity {:.1%}"),
-            ("metric", "validation {:.3f}"),
-            ("eta_seconds", "{:.0f} s left"),
-        ):
-            if data.get(key) is not None:
-                figures.append(text.format(data[key]))
-        self._progress.update(self._task, completed=data["step"], total=data["total_steps"], figures="  ".join(figures))
+        known = (
+            (data.loss, "loss {:.3f}"),
+            (data.sparsity, "sparsity {:.1%}"),
+            (data.metric, "validation {:.3f}"),
+            (data.eta_seconds, "{:.0f} s left"),
+        )
+        figures = [
+            f"{data.step}/{data.total_steps}",
+            *(text.format(value) for value, text in known if value is not None),
+        ]
+        self._progress.update(self._task, completed=data.step, total=data.total_steps, figures="  ".join(figures))

@@ -17,7 +17,7 @@ from pst.messages import Message, recall, said
 from pst_client import hardware
 from pst_client.api.worker import Leased
 from pst_client.client import Platform, file_sha256
-from pst_client.contract import Claim, Directive, EventType, FileRef, Finish, Phase, Release
+from pst_client.contract import Claim, Directive, FileRef, Finish, LogData, Phase, PhaseData, Release
 from pst_client.errors import PlatformError
 from pst_worker.child import Child
 from pst_worker.inputs import prepare
@@ -109,7 +109,7 @@ class Attempt:
     def _fetch(self) -> Future[None]:
         """Fetch the inputs in a thread that is left behind when the job must end meanwhile: a library's download
         can't be interrupted, and what it still writes lies in the shared cache."""
-        self._stream.add(EventType.LOG, {"level": "info", "message": "Fetching rows and base model."})
+        self._stream.add(LogData(message="Fetching rows and base model."))
         fetching: Future[None] = Future()
 
         def fetch() -> None:
@@ -196,7 +196,7 @@ class Attempt:
 
     def _publish(self, report: dict[str, Any]) -> None:
         """Upload the exported files, then finish: the platform makes the version."""
-        self._stream.add(EventType.PHASE, {"phase": Phase.PUBLISH.value})
+        self._stream.add(PhaseData(phase=Phase.PUBLISH))
         root = self._folder / EXPORT
         files = []
         try:

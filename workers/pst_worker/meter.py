@@ -6,7 +6,7 @@ import threading
 
 from pst import machine
 from pst_client import hardware
-from pst_client.contract import EventType, Resources
+from pst_client.contract import Resources
 from pst_client.supervise import supervise
 from pst_worker.stream import JobStream
 
@@ -40,5 +40,5 @@ class Meter:
             job_memory_bytes=hardware.session_bytes(self._session),
             **hardware.load(),
         )
-        self._stream.add(EventType.RESOURCES, found.model_dump())
+        self._stream.add(found)
         self._ended.wait(SECONDS)

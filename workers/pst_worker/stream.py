@@ -18,7 +18,23 @@ from typing import Any
 
 from pst_client.api.worker import Leased
 from pst_client.client import file_sha256
-from pst_client.contract import CheckpointReport, Claim, Directive, Event, EventBatch, EventType, FileRef, Phase
+from pst_client.contract import (
+    DATA,
+    CheckpointData,
+    CheckpointReport,
+    Claim,
+    Directive,
+    Event,
+    EventBatch,
+    EventData,
+    EventType,
+    FileRef,
+    LogData,
+    Phase,
+    ProgressData,
+    Resources,
+    event,
+)
 from pst_client.errors import PlatformError
 
 log = logging.getLogger(__name__)
@@ -31,7 +47,7 @@ PATIENCE_SECONDS = 24 * 3600.0
 """How long a job goes on, and its end waits to be told, while the platform is away: it ends no lease for that time."""
 """How long a platform may be silent before the job is given up."""
 
-CURVES = frozenset({EventType.PROGRESS, EventType.RESOURCES})
+CURVES = (ProgressData, Resources)
 GONE = frozenset({"authentication_failed", "not_authenticated", "forbidden", "permission_denied", "not_found"})
 """The platform's own words. A proxy before it may answer 404 for a moment, in words of its own."""
 
@@ -53,7 +69,7 @@ class JobStream:
         self._interval = min(claim.lease.seconds / 3, LONGEST_HEARTBEAT_SECONDS)
         self._timeout = max(claim.lease.seconds / 3, 1.0)
         self._next_seq = claim.next_seq
-        self._waiting: deque[tuple[EventType, datetime, dict[str, Any]]] = deque()
+        self._waiting: deque[tuple[datetime, EventData]] = deque()
         self._unsent: list[Event] = []
         self._checkpoint: dict[str, Any] | None = None
         self._held = set(claim.spec.checkpoint_needs)
@@ -70,26 +86,25 @@ class JobStream:
         self._sender.start()
         self._keeper.start()
 
-    def add(self, type_: EventType, data: dict[str, Any]) -> None:
+    def add(self, data: EventData) -> None:
         """Queue an event for the platform. Any thread."""
         with self._lock:
-            self._waiting.append((type_, datetime.now(UTC), data))
+            self._waiting.append((datetime.now(UTC), data))
             if len(self._waiting) > MOST_WAITING:
                 self._thin_out()
         self._something.set()
 
-    def from_child(self, event: dict[str, Any]) -> None:
+    def from_child(self, told: dict[str, Any]) -> None:
         """Take an event of the child; a checkpoint is put aside at once, since the child keeps only the newest two."""
-        data = dict(event)
+        data = dict(told)
         kind = data.pop("type", None)
         if kind == EventType.CHECKPOINT:
             self._put_aside(data)
             return
         try:
-            type_ = EventType(kind)
-        except ValueError:
-            type_, data = EventType.LOG, {"level": "warning", "message": f"unknown event: {event!r}"[:500]}
-        self.add(type_, data)
+            self.add(DATA[EventType(kind)].model_validate(data))
+        except ValueError:  # no such kind, or not what one of it has
+            self.add(LogData(level="warning", message=f"unknown event: {told!r}"[:500]))
 
     def drain(self, seconds: float = PATIENCE_SECONDS) -> None:
         """Send what is left, the newest checkpoint included; what can't be sent in time is dropped.
@@ -114,10 +129,10 @@ class JobStream:
 
     def _thin_out(self) -> None:
         """The platform has been away for long: the older half of the curves is of no use to anybody."""
-        surplus = (sum(item[0] in CURVES for item in self._waiting) + 1) // 2
+        surplus = (sum(isinstance(item[1], CURVES) for item in self._waiting) + 1) // 2
         kept = []
         for item in self._waiting:
-            if surplus and item[0] in CURVES:
+            if surplus and isinstance(item[1], CURVES):
                 surplus -= 1
             else:
                 kept.append(item)
@@ -189,7 +204,7 @@ class JobStream:
                     path.unlink()
             raise
         path.unlink()
-        self.add(EventType.CHECKPOINT, {"step": data["step"], "phase": data["phase"], "bytes": file.size})
+        self.add(CheckpointData(step=data["step"], phase=data["phase"], bytes=file.size))
 
     def _needed(self, name: str) -> FileRef:
         """A file on which checkpoints build, uploaded unless the platform has it. Only a new run of the phase that
@@ -222,8 +237,8 @@ class JobStream:
         if not self._unsent:
             with self._lock:
                 taken = [self._waiting.popleft() for _ in range(min(BATCH, len(self._waiting)))]
-            for type_, at, data in taken:
-                self._unsent.append(Event(seq=self._next_seq, type=type_, at=at, data=data))
+            for at, data in taken:
+                self._unsent.append(event(seq=self._next_seq, at=at, data=data))
                 self._next_seq += 1
         return bool(self._unsent)
 

@@ -1224,6 +1224,43 @@ export interface components {
             expires_at: string;
         };
         /**
+         * CheckpointData
+         * @description A checkpoint is in the platform's storage.
+         */
+        CheckpointData: {
+            /**
+             * Phase
+             * @default
+             */
+            phase?: string;
+            /**
+             * Step
+             * @default null
+             */
+            step?: number | null;
+            /**
+             * Bytes
+             * @default null
+             */
+            bytes?: number | null;
+        };
+        /** CheckpointEvent */
+        CheckpointEvent: {
+            /** Seq */
+            seq: number;
+            /**
+             * At
+             * Format: date-time
+             */
+            at: string;
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            type: "checkpoint";
+            data: components["schemas"]["CheckpointData"];
+        };
+        /**
          * CheckpointReport
          * @description A checkpoint was uploaded as an artifact; a later attempt resumes from the one that came furthest, by phase and
          *     step.
@@ -1850,34 +1887,11 @@ export interface components {
              */
             queue?: string;
         };
-        /**
-         * Event
-         * @description One entry of a job's append-only record. ``seq`` counts within an attempt; ``data`` depends on ``type``.
-         */
-        Event: {
-            /** Seq */
-            seq: number;
-            type: components["schemas"]["EventType"];
-            /**
-             * At
-             * Format: date-time
-             */
-            at: string;
-            /** Data */
-            data: {
-                [key: string]: unknown;
-            };
-        };
         /** EventBatch */
         EventBatchRequest: {
             /** Events */
-            events: components["schemas"]["Event"][];
+            events: (components["schemas"]["StateEvent"] | components["schemas"]["PhaseEvent"] | components["schemas"]["ProgressEvent"] | components["schemas"]["MetricEvent"] | components["schemas"]["LogEvent"] | components["schemas"]["CheckpointEvent"] | components["schemas"]["ResourcesEvent"])[];
         };
-        /**
-         * EventType
-         * @enum {string}
-         */
-        EventType: "state" | "phase" | "progress" | "metric" | "log" | "checkpoint" | "resources";
         File: {
             path: string;
             /** @description Bytes. */
@@ -1955,6 +1969,30 @@ export interface components {
         };
         /** @enum {string} */
         FrozenWeightsEnum: "float32" | "bfloat16" | "int8";
+        /** Gpu */
+        Gpu: {
+            /**
+             * Name
+             * @default
+             */
+            name?: string;
+            /**
+             * Memory Bytes
+             * @default null
+             */
+            memory_bytes?: number | null;
+            /**
+             * Memory Used Bytes
+             * @default null
+             */
+            memory_used_bytes?: number | null;
+            /**
+             * Utilisation
+             * @description 0 to 1.
+             * @default null
+             */
+            utilisation?: number | null;
+        };
         /** @enum {string} */
         GradientCheckpointingEnum: "auto" | "on" | "off";
         Headline: {
@@ -2129,10 +2167,7 @@ export interface components {
             failures: number;
             /** Max Attempts */
             max_attempts: number;
-            /** Progress */
-            progress: {
-                [key: string]: unknown;
-            };
+            progress: components["schemas"]["ProgressData"];
             /** Error */
             error: string;
             version: components["schemas"]["PublishedVersion"] | null;
@@ -2150,8 +2185,21 @@ export interface components {
             /** Report Available */
             report_available: boolean;
         };
-        /** JobEvent */
-        JobEvent: {
+        /** JobCheckpointEvent */
+        JobCheckpointEvent: {
+            /** Seq */
+            seq: number;
+            /**
+             * At
+             * Format: date-time
+             */
+            at: string;
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            type: "checkpoint";
+            data: components["schemas"]["CheckpointData"];
             /** Id */
             id: number;
             /**
@@ -2159,19 +2207,12 @@ export interface components {
              * @description 0: the platform's own entry.
              */
             attempt: number;
-            /** Seq */
-            seq: number;
-            type: components["schemas"]["EventType"];
-            /**
-             * At
-             * Format: date-time
-             */
-            at: string;
-            /** Data */
-            data: {
-                [key: string]: unknown;
-            };
         };
+        /**
+         * JobEvent
+         * @description What ``data`` holds, its ``type`` says.
+         */
+        JobEvent: components["schemas"]["JobStateEvent"] | components["schemas"]["JobPhaseEvent"] | components["schemas"]["JobProgressEvent"] | components["schemas"]["JobMetricEvent"] | components["schemas"]["JobLogEvent"] | components["schemas"]["JobCheckpointEvent"] | components["schemas"]["JobResourcesEvent"];
         /** JobEvents */
         JobEvents: {
             /** Events */
@@ -2181,6 +2222,75 @@ export interface components {
              * @description Give this as after= to get what follows.
              */
             last: number;
+        };
+        /** JobLogEvent */
+        JobLogEvent: {
+            /** Seq */
+            seq: number;
+            /**
+             * At
+             * Format: date-time
+             */
+            at: string;
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            type: "log";
+            data: components["schemas"]["LogData"];
+            /** Id */
+            id: number;
+            /**
+             * Attempt
+             * @description 0: the platform's own entry.
+             */
+            attempt: number;
+        };
+        /** JobMetricEvent */
+        JobMetricEvent: {
+            /** Seq */
+            seq: number;
+            /**
+             * At
+             * Format: date-time
+             */
+            at: string;
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            type: "metric";
+            data: components["schemas"]["MetricData"];
+            /** Id */
+            id: number;
+            /**
+             * Attempt
+             * @description 0: the platform's own entry.
+             */
+            attempt: number;
+        };
+        /** JobPhaseEvent */
+        JobPhaseEvent: {
+            /** Seq */
+            seq: number;
+            /**
+             * At
+             * Format: date-time
+             */
+            at: string;
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            type: "phase";
+            data: components["schemas"]["PhaseData"];
+            /** Id */
+            id: number;
+            /**
+             * Attempt
+             * @description 0: the platform's own entry.
+             */
+            attempt: number;
         };
         /**
          * JobPlan
@@ -2286,6 +2396,52 @@ export interface components {
              */
             time?: components["schemas"]["PlannedTime"] | null;
         };
+        /** JobProgressEvent */
+        JobProgressEvent: {
+            /** Seq */
+            seq: number;
+            /**
+             * At
+             * Format: date-time
+             */
+            at: string;
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            type: "progress";
+            data: components["schemas"]["ProgressData"];
+            /** Id */
+            id: number;
+            /**
+             * Attempt
+             * @description 0: the platform's own entry.
+             */
+            attempt: number;
+        };
+        /** JobResourcesEvent */
+        JobResourcesEvent: {
+            /** Seq */
+            seq: number;
+            /**
+             * At
+             * Format: date-time
+             */
+            at: string;
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            type: "resources";
+            data: components["schemas"]["Resources"];
+            /** Id */
+            id: number;
+            /**
+             * Attempt
+             * @description 0: the platform's own entry.
+             */
+            attempt: number;
+        };
         /**
          * JobSpec
          * @description All that a worker needs to run one attempt of a job.
@@ -2341,6 +2497,29 @@ export interface components {
          * @enum {string}
          */
         JobState: "queued" | "running" | "paused" | "cancelling" | "succeeded" | "failed" | "cancelled";
+        /** JobStateEvent */
+        JobStateEvent: {
+            /** Seq */
+            seq: number;
+            /**
+             * At
+             * Format: date-time
+             */
+            at: string;
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            type: "state";
+            data: components["schemas"]["StateData"];
+            /** Id */
+            id: number;
+            /**
+             * Attempt
+             * @description 0: the platform's own entry.
+             */
+            attempt: number;
+        };
         /** JobSubmission */
         JobSubmissionRequest: {
             /**
@@ -2481,6 +2660,44 @@ export interface components {
             /** @description Whether workers may fetch models of the public Hub by name. */
             public_models: boolean;
         };
+        /** LogData */
+        LogData: {
+            /**
+             * Level
+             * @description info, warning or error.
+             * @default info
+             */
+            level?: string;
+            /**
+             * Message
+             * @default
+             */
+            message?: string;
+            /**
+             * Said
+             * @description How the sentence beside it is said (pst.messages.said); null: in English only.
+             * @default null
+             */
+            said?: {
+                [key: string]: unknown;
+            } | null;
+        };
+        /** LogEvent */
+        LogEvent: {
+            /** Seq */
+            seq: number;
+            /**
+             * At
+             * Format: date-time
+             */
+            at: string;
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            type: "log";
+            data: components["schemas"]["LogData"];
+        };
         Me: {
             user: components["schemas"]["MeUser"] | null;
             kind: components["schemas"]["TokenKind"];
@@ -2512,6 +2729,58 @@ export interface components {
         };
         /** @enum {string} */
         MethodEnum: "pst" | "magnitude" | "movement" | "l0" | "smp" | "wanda" | "lora" | "dense";
+        /**
+         * MetricData
+         * @description A score.
+         */
+        MetricData: {
+            /**
+             * Phase
+             * @default
+             */
+            phase?: string;
+            /**
+             * Step
+             * @default null
+             */
+            step?: number | null;
+            /**
+             * Name
+             * @default
+             */
+            name?: string;
+            /**
+             * Split
+             * @default
+             */
+            split?: string;
+            /**
+             * Value
+             * @default null
+             */
+            value?: number | null;
+            /**
+             * Sparsity
+             * @default null
+             */
+            sparsity?: number | null;
+        };
+        /** MetricEvent */
+        MetricEvent: {
+            /** Seq */
+            seq: number;
+            /**
+             * At
+             * Format: date-time
+             */
+            at: string;
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            type: "metric";
+            data: components["schemas"]["MetricData"];
+        };
         /** @description A model in a list. ``model.newest`` is a list of at most one version (see ``api.models.with_newest``). */
         Model: {
             repo: string;
@@ -3036,6 +3305,41 @@ export interface components {
          * @enum {string}
          */
         Phase: "prepare" | "dense" | "train" | "merge" | "export" | "verify" | "report" | "publish";
+        /**
+         * PhaseData
+         * @description A phase began. Its name is of :class:`Phase`, or of a newer worker.
+         */
+        PhaseData: {
+            /** Phase */
+            phase: string;
+            /**
+             * Index
+             * @default null
+             */
+            index?: number | null;
+            /**
+             * Of
+             * @description How many phases the job has.
+             * @default null
+             */
+            of?: number | null;
+        };
+        /** PhaseEvent */
+        PhaseEvent: {
+            /** Seq */
+            seq: number;
+            /**
+             * At
+             * Format: date-time
+             */
+            at: string;
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            type: "phase";
+            data: components["schemas"]["PhaseData"];
+        };
         Placement: {
             node: string;
             url: string;
@@ -3200,6 +3504,75 @@ export interface components {
             threads: number;
         };
         /**
+         * ProgressData
+         * @description How far a phase is that counts steps.
+         */
+        ProgressData: {
+            /**
+             * Phase
+             * @default
+             */
+            phase?: string;
+            /**
+             * Part
+             * @description Of a phase: calibration counts rows, not steps.
+             * @default null
+             */
+            part?: string | null;
+            /**
+             * Step
+             * @default null
+             */
+            step?: number | null;
+            /**
+             * Total Steps
+             * @default null
+             */
+            total_steps?: number | null;
+            /**
+             * Loss
+             * @default null
+             */
+            loss?: number | null;
+            /**
+             * Sparsity
+             * @default null
+             */
+            sparsity?: number | null;
+            /**
+             * Learning Rate
+             * @default null
+             */
+            learning_rate?: number | null;
+            /**
+             * Metric
+             * @description The last score of the validation split.
+             * @default null
+             */
+            metric?: number | null;
+            /**
+             * Eta Seconds
+             * @default null
+             */
+            eta_seconds?: number | null;
+        };
+        /** ProgressEvent */
+        ProgressEvent: {
+            /** Seq */
+            seq: number;
+            /**
+             * At
+             * Format: date-time
+             */
+            at: string;
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            type: "progress";
+            data: components["schemas"]["ProgressData"];
+        };
+        /**
          * PublicModel
          * @description A model that the worker fetches from the public Hub, because the user asks for it by name.
          */
@@ -3244,6 +3617,66 @@ export interface components {
         /** Released */
         Released: {
             state: components["schemas"]["JobState"];
+        };
+        /**
+         * Resources
+         * @description What the worker's machine and its GPUs do while the job runs. A figure that is not known is null.
+         */
+        Resources: {
+            /**
+             * Processor
+             * @description Name of the processor.
+             * @default
+             */
+            processor?: string;
+            /**
+             * Cpus
+             * @default 0
+             */
+            cpus?: number;
+            /**
+             * Cpu Load
+             * @description Processes that wanted to run, on average over the last minute.
+             * @default null
+             */
+            cpu_load?: number | null;
+            /**
+             * Memory Bytes
+             * @default null
+             */
+            memory_bytes?: number | null;
+            /**
+             * Memory Available Bytes
+             * @default null
+             */
+            memory_available_bytes?: number | null;
+            /**
+             * Job Memory Bytes
+             * @description Resident memory of the job's processes.
+             * @default null
+             */
+            job_memory_bytes?: number | null;
+            /**
+             * Gpus
+             * @default []
+             */
+            gpus?: components["schemas"]["Gpu"][];
+        };
+        /** ResourcesEvent */
+        ResourcesEvent: {
+            /** Seq */
+            seq: number;
+            /**
+             * At
+             * Format: date-time
+             */
+            at: string;
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            type: "resources";
+            data: components["schemas"]["Resources"];
         };
         /**
          * @description * `viewer` - Viewer
@@ -3315,6 +3748,63 @@ export interface components {
              * @default null
              */
             lines?: components["schemas"]["FileRef"] | null;
+        };
+        /**
+         * StateData
+         * @description The platform took the job to another state.
+         */
+        StateData: {
+            state: components["schemas"]["JobState"];
+            /**
+             * @description null: the job was submitted.
+             * @default null
+             */
+            from?: components["schemas"]["JobState"] | null;
+            /**
+             * Action
+             * @default
+             */
+            action?: string;
+            /**
+             * Attempt
+             * @default 0
+             */
+            attempt?: number;
+            /**
+             * By
+             * @description A user, a worker, or the platform.
+             * @default
+             */
+            by?: string;
+            /**
+             * Message
+             * @default
+             */
+            message?: string;
+            /**
+             * Said
+             * @description How the sentence beside it is said (pst.messages.said); null: in English only.
+             * @default null
+             */
+            said?: {
+                [key: string]: unknown;
+            } | null;
+        };
+        /** StateEvent */
+        StateEvent: {
+            /** Seq */
+            seq: number;
+            /**
+             * At
+             * Format: date-time
+             */
+            at: string;
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            type: "state";
+            data: components["schemas"]["StateData"];
         };
         /** @enum {string} */
         StorageDtypeEnum: "float32" | "bfloat16" | "float16";

@@ -16,6 +16,7 @@ export type Job = Answer<"Job">;
 export type JobEvent = Answer<"JobEvent">;
 export type JobPlan = Answer<"JobPlan">;
 export type JobSubmission = Schemas["JobSubmissionRequest"];
+export type MachineResources = Schemas["Resources"];
 export type Me = Answer<"Me">;
 export type Member = Answer<"Member">;
 export type Model = Answer<"Model">;

@@ -67,7 +67,7 @@ class Leased:
         return Heartbeat.read(self._post("heartbeat", {}, tries=1, timeout=timeout))
 
     def events(self, batch: EventBatch) -> Directive:
-        return Directive(self._post("events", batch.model_dump(mode="json"))["directive"])
+        return Directive(self._post("events", batch.model_dump(mode="json", exclude_unset=True))["directive"])
 
     def upload(self, file: FileRef, source: Path) -> None:
         self._http.upload(f"{self._path}/artifacts/{file.sha256}", source, headers=self._headers)

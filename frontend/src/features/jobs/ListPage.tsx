@@ -13,8 +13,7 @@ import { Section } from "@/components/Section";
 import { StateBadge } from "@/components/StateBadge";
 import { dateTime, percent } from "@/lib/format";
 import { useWorkspace } from "@/session/session";
-import { phaseName } from "./ProgressPanel";
-import { progressOf } from "./record";
+import { phaseName, stepShare } from "./ProgressPanel";
 
 const STATES = ["queued", "running", "paused", "cancelling", "succeeded", "failed", "cancelled"] as const;
 const MOVING = ["queued", "running", "cancelling"];
@@ -164,13 +163,13 @@ function Where({ job }: { job: Job }) {
       </Text>
     );
   }
-  const { phase, step, total } = progressOf(job.progress);
-  if (step === null || !total) return null;
+  const share = stepShare(job.progress);
+  if (share === null) return null;
   return (
     <>
-      <Progress value={(100 * step) / total} aria-label={t("jobs.progress")} />
+      <Progress value={100 * share} aria-label={t("jobs.progress")} />
       <Text size="xs" c="dimmed" className="figure">
-        {phaseName(t, phase)} {percent(step / total, 0)}
+        {phaseName(t, job.progress.phase ?? "")} {percent(share, 0)}
       </Text>
     </>
   );

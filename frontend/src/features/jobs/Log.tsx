@@ -1,9 +1,9 @@
 import { Button, Code, Group, ScrollArea, Stack, Text } from "@mantine/core";
 import { useState } from "react";
 import { useTranslation } from "react-i18next";
+import type { JobEvent } from "@/api/types";
 import { Section } from "@/components/Section";
 import { bytes, clockTime, count } from "@/lib/format";
-import { numberOf, textOf } from "@/lib/tree";
 import { phaseName } from "./ProgressPanel";
 import type { LogLine } from "./record";
 
@@ -19,12 +19,12 @@ export function Log({ lines }: { lines: LogLine[] }) {
       <ScrollArea.Autosize mah={360} viewportProps={{ tabIndex: 0, role: "log", "aria-label": t("jobs.log") }}>
         <Stack gap={2}>
           {shown.map((line) => (
-            <Group key={line.id} gap="sm" wrap="nowrap" align="baseline">
+            <Group key={line.event.id} gap="sm" wrap="nowrap" align="baseline">
               <Text span size="xs" c="dimmed" className="figure" style={{ flexShrink: 0 }}>
-                {clockTime(line.at)}
+                {clockTime(line.event.at)}
               </Text>
               <Text span size="sm" c={COLORS[line.kind]} className="breakable">
-                <Sentence line={line} />
+                <Sentence event={line.event} />
               </Text>
             </Group>
           ))}
@@ -41,14 +41,12 @@ export function Log({ lines }: { lines: LogLine[] }) {
 
 const COLORS: Partial<Record<LogLine["kind"], string>> = { error: "red", warning: "orange" };
 
-function Sentence({ line: { kind, data, attempt } }: { line: LogLine }) {
+function Sentence({ event }: { event: JobEvent }) {
   const { t } = useTranslation();
-  switch (kind) {
+  switch (event.type) {
     case "state": {
-      const message = textOf(data.message);
-      const state = textOf(data.state);
-      const name = t(`state.${state}` as "state.running", { defaultValue: state });
-      const by = textOf(data.by);
+      const { state, by, message } = event.data;
+      const name = t(`state.${state}`, { defaultValue: state });
       return (
         <>
           {by ? t("jobs.stateBy", { state: name, by }) : name}
@@ -57,11 +55,12 @@ function Sentence({ line: { kind, data, attempt } }: { line: LogLine }) {
       );
     }
     case "phase":
-      return <>{t("jobs.phaseBegan", { phase: phaseName(t, textOf(data.phase)), attempt })}</>;
+      return <>{t("jobs.phaseBegan", { phase: phaseName(t, event.data.phase), attempt: event.attempt })}</>;
     case "checkpoint":
-      return <>{t("jobs.checkpoint", { step: count(numberOf(data.step)), bytes: bytes(numberOf(data.bytes)) })}</>;
-    default: {
-      return textOf(data.message) || <Code>{JSON.stringify(data)}</Code>;
-    }
+      return <>{t("jobs.checkpoint", { step: count(event.data.step), bytes: bytes(event.data.bytes) })}</>;
+    case "log":
+      return event.data.message || <Code>{JSON.stringify(event.data)}</Code>;
+    default:
+      return null; // the curves show these
   }
 }

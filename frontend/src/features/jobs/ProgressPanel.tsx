@@ -6,15 +6,15 @@ import { Section } from "@/components/Section";
 import { Stats } from "@/components/Stat";
 import { count, duration, percent, real } from "@/lib/format";
 import { PhaseTimeline } from "./PhaseTimeline";
-import { type JobRecord, progressOf } from "./record";
+import type { JobRecord } from "./record";
 
 /** Where the job is: its phases with their times, the current one's steps, and how long it will take. */
 export function ProgressPanel({ job, record }: { job: Job; record: JobRecord }) {
   const { t } = useTranslation();
   const current = record.phases.at(-1);
   const running = job.state === "running" || job.state === "cancelling";
-  const progress = progressOf(job.progress);
-  const share = progress.step !== null && progress.total ? progress.step / progress.total : null;
+  const { progress } = job;
+  const share = stepShare(progress);
   const steps = running && current?.phase === progress.phase ? share : null;
   return (
     <Section title={t("jobs.progress")}>
@@ -34,15 +34,15 @@ export function ProgressPanel({ job, record }: { job: Job; record: JobRecord }) 
             <Text size="sm" className="figure">
               {steps === null
                 ? phaseName(t, current.phase)
-                : t(progress.calibrating ? "jobs.calibrating" : "jobs.step", {
+                : t(progress.part === "calibration" ? "jobs.calibrating" : "jobs.step", {
                     phase: phaseName(t, current.phase),
                     step: count(progress.step),
-                    total: count(progress.total),
+                    total: count(progress.total_steps),
                   })}
             </Text>
-            {steps !== null && progress.eta !== null && (
+            {steps !== null && progress.eta_seconds != null && (
               <Text size="sm" className="figure" c="dimmed">
-                {t("jobs.eta", { time: duration(progress.eta) })}
+                {t("jobs.eta", { time: duration(progress.eta_seconds) })}
               </Text>
             )}
           </Group>
@@ -54,7 +54,7 @@ export function ProgressPanel({ job, record }: { job: Job; record: JobRecord }) 
           figures={[
             { label: t("jobs.loss"), value: real(progress.loss) },
             { label: t("jobs.sparsity"), value: percent(progress.sparsity) },
-            { label: scoreName(t, record.scoreName), value: percent(progress.score) },
+            { label: scoreName(t, record.scoreName), value: percent(progress.metric) },
           ]}
         />
       )}
@@ -63,6 +63,11 @@ export function ProgressPanel({ job, record }: { job: Job; record: JobRecord }) 
 }
 
 type Translate = TFunction;
+
+/** How much of the phase that counts steps is done; null while nothing is counted. */
+export function stepShare({ step, total_steps }: Job["progress"]): number | null {
+  return step != null && total_steps ? step / total_steps : null;
+}
 
 const PHASES = ["prepare", "dense", "train", "merge", "export", "verify", "report", "publish"] as const;
 

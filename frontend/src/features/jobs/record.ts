@@ -1,5 +1,4 @@
 import type { JobEvent } from "@/api/types";
-import { numberOf, textOf } from "@/lib/tree";
 import { type Resources, resourcesOf } from "./resources";
 
 /** A job's events, folded into what the page shows. Times are unix seconds; a null value breaks the line. */
@@ -35,11 +34,8 @@ export interface PhaseSpan {
 }
 
 export interface LogLine {
-  id: number;
-  at: string;
-  attempt: number;
   kind: "state" | "phase" | "checkpoint" | "info" | "warning" | "error";
-  data: Record<string, unknown>;
+  event: JobEvent;
 }
 
 export const EMPTY: JobRecord = {
@@ -86,42 +82,41 @@ export function reduce(before: JobRecord, events: JobEvent[]): JobRecord {
 }
 
 function take(record: JobRecord, event: JobEvent, at: number): void {
-  const { id, attempt, data } = event;
-  const line = (kind: LogLine["kind"]) => record.log.push({ id, at: event.at, attempt, kind, data });
+  const line = (kind: LogLine["kind"]) => record.log.push({ kind, event });
   switch (event.type) {
     case "progress":
       record.time.push(at);
-      record.loss.push(numberOf(data.loss));
-      record.sparsity.push(numberOf(data.sparsity));
-      record.rate.push(numberOf(data.learning_rate));
+      record.loss.push(event.data.loss ?? null);
+      record.sparsity.push(event.data.sparsity ?? null);
+      record.rate.push(event.data.learning_rate ?? null);
       break;
     case "metric":
       record.scoredAt.push(at);
-      record.score.push(numberOf(data.value));
-      record.scoreName = textOf(data.name) || record.scoreName;
+      record.score.push(event.data.value ?? null);
+      record.scoreName = event.data.name || record.scoreName;
       break;
     case "phase":
       close(record, at);
       breakLines(record, at);
-      record.phases.push({ phase: textOf(data.phase), attempt, start: at, end: null });
-      record.phaseCount = numberOf(data.of) ?? record.phaseCount;
+      record.phases.push({ phase: event.data.phase, attempt: event.attempt, start: at, end: null });
+      record.phaseCount = event.data.of ?? record.phaseCount;
       line("phase");
       break;
     case "state":
-      if (data.state !== "running" && data.state !== "cancelling") close(record, at);
+      if (event.data.state !== "running" && event.data.state !== "cancelling") close(record, at);
       line("state");
       break;
     case "checkpoint":
       line("checkpoint");
       break;
     case "resources":
-      record.resources = resourcesOf(data);
+      record.resources = resourcesOf(event.data);
       record.measuredAt.push(at);
       record.memory.push(record.resources.memory);
       record.busy.push(record.resources.busy);
       break;
     case "log":
-      line(data.level === "error" || data.level === "warning" ? data.level : "info");
+      line(event.data.level === "error" || event.data.level === "warning" ? event.data.level : "info");
       break;
   }
 }
@@ -143,30 +138,4 @@ function breakLines(record: JobRecord, at: number): void {
     record.scoredAt.push(at);
     record.score.push(null);
   }
-}
-
-/** What the job's last progress event says. */
-export interface Progress {
-  phase: string;
-  /** Rows are read before the first step: they are counted, not steps. */
-  calibrating: boolean;
-  step: number | null;
-  total: number | null;
-  loss: number | null;
-  sparsity: number | null;
-  score: number | null;
-  eta: number | null;
-}
-
-export function progressOf(data: Record<string, unknown>): Progress {
-  return {
-    phase: textOf(data.phase),
-    calibrating: data.part === "calibration",
-    step: numberOf(data.step),
-    total: numberOf(data.total_steps),
-    loss: numberOf(data.loss),
-    sparsity: numberOf(data.sparsity),
-    score: numberOf(data.metric),
-    eta: numberOf(data.eta_seconds),
-  };
 }

@@ -1,4 +1,4 @@
-import { listAt, numberOf, textOf } from "@/lib/tree";
+import type { MachineResources } from "@/api/types";
 
 /** What a job's machine said of itself at one moment: of its GPUs where it has some, else of its processor. */
 export interface Resources {
@@ -16,27 +16,27 @@ export interface Resources {
   jobMemory: number | null;
 }
 
-export function resourcesOf(data: Record<string, unknown>): Resources {
-  const gpus = listAt(data, "gpus") as Record<string, unknown>[];
-  const cpus = numberOf(data.cpus) ?? 0;
-  const load = numberOf(data.cpu_load);
-  const machine = { load, cpus, jobMemory: numberOf(data.job_memory_bytes) };
+export function resourcesOf(data: MachineResources): Resources {
+  const gpus = data.gpus ?? [];
+  const cpus = data.cpus ?? 0;
+  const load = data.cpu_load ?? null;
+  const machine = { load, cpus, jobMemory: data.job_memory_bytes ?? null };
   if (gpus.length > 0) {
     return {
       ...machine,
       isGpu: true,
-      device: named(gpus.map(({ name }) => textOf(name))),
-      memory: sum(gpus.map(({ memory_used_bytes }) => numberOf(memory_used_bytes))),
-      memoryTotal: sum(gpus.map(({ memory_bytes }) => numberOf(memory_bytes))),
-      busy: mean(gpus.map(({ utilisation }) => numberOf(utilisation))),
+      device: named(gpus.map(({ name }) => name ?? "")),
+      memory: sum(gpus.map(({ memory_used_bytes }) => memory_used_bytes ?? null)),
+      memoryTotal: sum(gpus.map(({ memory_bytes }) => memory_bytes ?? null)),
+      busy: mean(gpus.map(({ utilisation }) => utilisation ?? null)),
     };
   }
-  const total = numberOf(data.memory_bytes);
-  const available = numberOf(data.memory_available_bytes);
+  const total = data.memory_bytes ?? null;
+  const available = data.memory_available_bytes ?? null;
   return {
     ...machine,
     isGpu: false,
-    device: textOf(data.processor),
+    device: data.processor ?? "",
     memory: total === null || available === null ? null : total - available,
     memoryTotal: total,
     busy: load === null || cpus === 0 ? null : Math.min(1, load / cpus),
