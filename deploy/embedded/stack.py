@@ -34,6 +34,8 @@ from pst_worker.run import die_with_parent
 
 START_SECONDS = 90.0
 STOP_SECONDS = 20.0
+MIN_FREE_BYTES = 4 * 2**20
+"""On a disk with less, a child that is started ends again."""
 WORKER_STOP_SECONDS = 150.0
 """A worker that is told to stop waits up to a minute for a checkpoint, and then for it to be uploaded."""
 # Stopped in this order: first those that talk to the web tier, last what they all stand on.
@@ -78,6 +80,7 @@ class Stack:
         self._lock: IO[str] | None = None
         self._listener: socket.socket | None = None
         self._redis: dict[str, str] = {}
+        self._waits_for_room = False
 
     # -- what the children are told ---------------------------------------------------------------------------------
 
@@ -149,14 +152,29 @@ class Stack:
         return [child for child in self.children.values() if child.process.poll() is not None]
 
     def check(self) -> None:
-        """Start again what ended by itself. Raises :class:`StackError` for a child that ends again and again."""
-        for child in self._ended():
+        """Start again what ended by itself; on a full disk, once there is room. Raises :class:`StackError` for a child
+        that ends again and again."""
+        ended = self._ended()
+        if ended and shutil.disk_usage(self.folder).free < MIN_FREE_BYTES:
+            if not self._waits_for_room:
+                print(
+                    f"The disk that holds {self.folder} is full; what ended starts again once there is room.",
+                    flush=True,
+                )
+            self._waits_for_room = True
+            return
+        self._waits_for_room = False
+        for child in ended:
             now = time.monotonic()
             child.ended = [when for when in child.ended if now - when < RESTART_WINDOW_SECONDS] + [now]
             if len(child.ended) > RESTARTS:
                 raise _failed(child)
-            with child.log.open("a") as log:
-                log.write(f"-- {child.name} ended with code {child.process.returncode} and is started again\n")
+            said = f"-- {child.name} ended with code {child.process.returncode} and is started again\n"
+            try:
+                with child.log.open("a") as log:
+                    log.write(said)
+            except OSError:  # the disk has just become full; the child matters more
+                sys.stderr.write(said)
             time.sleep(0.2 * len(child.ended))
             child.process = _run(child.command, child.env, child.pass_fds, child.log)
 

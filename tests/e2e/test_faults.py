@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -96,7 +97,18 @@ def test_a_full_disk_loses_and_publishes_nothing_torn(tmp_path: Path) -> None:
                 platform.datasets.create(large, text_column="text", label_column="intent", name="large")
             assert full.value.status in {503, 507}, full.value
             assert httpx.get(f"{stack.url}/healthz", timeout=20, trust_env=False).status_code == 200
+            with contextlib.suppress(OSError), filler.open("ab") as rest:
+                while True:
+                    rest.write(bytes(4096))
+                    rest.flush()
+            until(lambda: httpx.get(f"{stack.url}/readyz", timeout=20, trust_env=False).status_code == 503)
+            stack.children["serve"].process.kill()
+            stack.children["serve"].process.wait()
+            stack.check()  # waits for room
             filler.unlink()
+            stack.check()
+            assert stack.children["serve"].process.poll() is None
+            until(lambda: httpx.get(f"{stack.url}/readyz", timeout=20, trust_env=False).status_code == 200)
             created = platform.datasets.create(large, text_column="text", label_column="intent", name="large")
             assert platform.datasets.wait(created["id"])["state"] == "ready"
             job = submitted(platform, tmp_path)
@@ -111,8 +123,8 @@ def test_clients_that_neither_send_nor_read_stop_nobody(stack: Stack) -> None:
         host, port = "127.0.0.1", int(stack.url.rsplit(":", 1)[1])
         token = platform.http.token
         path = "/hf/base/minilm-l6/resolve/main/model.safetensors"
-        download = f"GET {path} HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {token}\r\n\r\n"
-        upload = "POST /api/v1/session HTTP/1.1\r\nHost: a\r\nContent-Length: 500\r\n\r\n{"
+        download = f"GET {path} HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {token}\r\n\r\n"
+        upload = f"POST /api/v1/session HTTP/1.1\r\nHost: {host}\r\nContent-Length: 500\r\n\r\n{{"
         clients = []
         for _ in range(40):
             for sent in (download, upload, "GET /he"):
@@ -122,5 +134,6 @@ def test_clients_that_neither_send_nor_read_stop_nobody(stack: Stack) -> None:
         for _ in range(10):
             assert httpx.get(f"{stack.url}/healthz", timeout=10, trust_env=False).status_code == 200
             assert platform.jobs.find()["results"] == []
+        assert clients[0].recv(12) == b"HTTP/1.1 200", "the downloads are under way"
         for client in clients:
             client.close()

@@ -1,12 +1,16 @@
 """The probes that a load balancer asks."""
 
+import errno
 import time
 
 import pytest
 from django.core.cache import cache
+from django.db import OperationalError
+from redis.exceptions import ResponseError
 from rest_framework.test import APIClient
 
 from hub.core import parts
+from hub.core.errors import exception_handler
 
 pytestmark = pytest.mark.django_db
 
@@ -70,3 +74,28 @@ def test_a_step_that_raises_is_taken_again() -> None:
 def test_metrics_are_not_a_page(api: APIClient) -> None:
     answer = api.get("/metrics")
     assert answer.status_code == 404 and answer.json()["error"]["code"] == "not_found"
+
+
+def test_not_ready_on_a_full_disk(api: APIClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file of no bytes can be made on a full disk: what is written tells."""
+
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("hub.core.folder.os.fsync", full)
+    answer = api.get("/readyz")
+    assert answer.status_code == 503 and answer.json()["failed"]["storage"] == "OSError"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OperationalError("database or disk is full"),
+        OperationalError("could not extend file: No space left on device"),
+        ResponseError("MISCONF Errors writing to the AOF file"),
+        OSError(errno.ENOSPC, "No space left on device"),
+    ],
+)
+def test_a_full_disk_is_called_one(error: Exception) -> None:
+    answer = exception_handler(error, {})
+    assert answer is not None and answer.status_code == 507

@@ -150,6 +150,10 @@ def exception_handler(error: Exception, context: dict[str, Any]) -> Response | N
             ),
             409,
         )
+    elif (isinstance(error, OSError) and error.errno in DISK_FULL) or _tells_of_a_full_disk(error):
+        log.error("disk_full", error=str(error))
+        message = Message("The server's disk is full, and nothing was stored. Tell whoever runs this installation.")
+        answer, code = body("disk_full", message), status.HTTP_507_INSUFFICIENT_STORAGE
     elif isinstance(error, (OperationalError, RedisError)):
         log.error("service_unavailable", kind=type(error).__name__, error=str(error))
         answer, code = (
@@ -159,14 +163,16 @@ def exception_handler(error: Exception, context: dict[str, Any]) -> Response | N
     elif isinstance(error, UnreadablePostError):
         message = Message("The body of the request broke off or came too slowly; send it again.")
         answer, code = body(BrokeOff.code, message), BrokeOff.status
-    elif isinstance(error, OSError) and error.errno in DISK_FULL:
-        log.error("disk_full", error=str(error))
-        message = Message("The server's disk is full, and nothing was stored. Tell whoever runs this installation.")
-        answer, code = body("disk_full", message), status.HTTP_507_INSUFFICIENT_STORAGE
     else:
         return None
     set_rollback()
     return Response(answer, status=code, headers=headers)
+
+
+def _tells_of_a_full_disk(error: Exception) -> bool:
+    """SQLite, PostgreSQL and Redis have no class for it (MISCONF: Redis can't save, and so takes no writes)."""
+    words = ("disk is full", "No space left on device", "MISCONF")
+    return isinstance(error, (OperationalError, RedisError)) and any(word in str(error) for word in words)
 
 
 def bad_request(request: HttpRequest, exception: Exception) -> JsonResponse:

@@ -18,6 +18,8 @@ from hub.core.streams import CHUNK, Reading
 INCOMING = "incoming"
 """Where files are written before they get their names."""
 
+PROBE_BYTES = 2**16
+
 
 class FolderStorage(FileSystemStorage):
     """Files are written and synced under a temporary name, then renamed: whoever finds a file finds all of it, also
@@ -77,9 +79,12 @@ class FolderStorage(FileSystemStorage):
                 path.unlink(missing_ok=True)
 
     def reachable(self) -> None:
-        """Raises OSError where no file can be made."""
+        """Raises OSError where no file can be written: a full disk still lets one be made."""
         self._incoming.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=self._incoming).close()
+        with tempfile.TemporaryFile(dir=self._incoming) as file:
+            file.write(bytes(PROBE_BYTES))
+            file.flush()
+            os.fsync(file.fileno())
 
 
 def _sync_folder(folder: Path) -> None:

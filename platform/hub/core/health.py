@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from django.core.cache import cache
 from django.db import connection
 from django.http import HttpRequest, JsonResponse
 from redis.exceptions import RedisError
@@ -14,8 +15,8 @@ def live(request: HttpRequest) -> JsonResponse:
 
 
 def ready(request: HttpRequest) -> JsonResponse:
-    """200 when the database, Redis and the storage answer and every part of the platform is at work, else 503 naming
-    what does not."""
+    """200 when the database, Redis and the storage answer, the last two take what is written, and every part of the
+    platform is at work; else 503 naming what does not."""
     failed: dict[str, str] = {}
     try:
         with connection.cursor() as cursor:
@@ -23,6 +24,7 @@ def ready(request: HttpRequest) -> JsonResponse:
     except Exception as error:  # whatever the driver raises, the answer is the same: not ready, and why
         failed["database"] = type(error).__name__
     try:
+        cache.set("ready", True, timeout=60)  # a Redis that can't save its log reads, and refuses to write
         failed |= parts.silent()
     except RedisError as error:
         failed["redis"] = type(error).__name__

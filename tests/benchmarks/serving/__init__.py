@@ -1,0 +1,1 @@
+"""How fast the sparse engine answers, against dense engines on the same machine, in one run."""
