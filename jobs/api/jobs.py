@@ -23,7 +23,7 @@ from hub.core.messages import MOST, read
 from hub.core.parsers import JSONParser
 from jobs.api import schemas
 from jobs.api.estimates import asked_base_model
-from jobs.api.present import present, related, shown_event
+from jobs.api.present import present, related, shown_events
 from jobs.models import STATES, Job, JobQuerySet
 from jobs.services import control, submission
 from pst.messages import Message, word
@@ -143,8 +143,8 @@ class JobEventsView(APIView):
         job = get_object_or_404(Job.objects.visible_to(actor_of(request)), pk=job_id)
         after = _whole_number(request, "after", default=0, most=MOST)
         limit = _whole_number(request, "limit", default=200, most=MAX_EVENTS)
-        events = [shown_event(event) for event in job.events.filter(id__gt=after).order_by("id")[:limit]]
-        answer = schemas.JobEvents(events=events, last=events[-1].root.id if events else after)
+        events = list(job.events.filter(id__gt=after).order_by("id")[:limit])
+        answer = schemas.JobEvents(events=shown_events(events), last=events[-1].id if events else after)
         return Response(answer.model_dump(mode="json", exclude_unset=True))
 
 

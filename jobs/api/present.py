@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
+import structlog
 from django.db.models import Q
+from pydantic import ValidationError
 
 from hub.core.language import said, say
 from jobs import waiting
@@ -14,6 +16,8 @@ from jobs.models import Job, JobEvent, JobQuerySet
 from jobs.planning import BaseModel
 from pst.messages import Message, recall
 from pst_client.contract import JobState, ProgressData
+
+log = structlog.get_logger(__name__)
 
 
 def related(jobs: JobQuerySet) -> JobQuerySet:
@@ -36,11 +40,27 @@ def shown_plan(plan: dict[str, Any]) -> schemas.JobPlan:
     return schemas.JobPlan.model_validate(plan | {"notes": shown})
 
 
-def shown_event(event: JobEvent) -> schemas.JobEvent:
-    [data] = said([event.data])
-    names = ("id", "attempt", "seq", "type", "at")
-    values = {name: getattr(event, name) for name in names} | {"data": data}
-    return schemas.JobEvent.model_validate(values, extra="ignore")  # stored by another version, it may hold more
+def shown_events(events: Iterable[JobEvent]) -> list[schemas.JobEvent]:
+    """Stored entries in the language of this request. Another version may have stored more in one, which is left out,
+    or something else, and then the entry is."""
+    shown = []
+    for event in events:
+        [data] = said([event.data])
+        names = ("id", "attempt", "seq", "type", "at")
+        values = {name: getattr(event, name) for name in names} | {"data": data}
+        try:
+            shown.append(schemas.JobEvent.model_validate(values, extra="ignore"))
+        except ValidationError as error:
+            log.warning("event_unreadable", event=event.id, error=str(error))
+    return shown
+
+
+def _progress(job: Job) -> ProgressData:
+    try:
+        return ProgressData.read(job.progress)
+    except ValidationError as error:  # stored by another version
+        log.warning("progress_unreadable", job=str(job.id), error=str(error))
+        return ProgressData()
 
 
 def present(jobs: Sequence[Job]) -> list[schemas.Job]:
@@ -85,7 +105,7 @@ def present(jobs: Sequence[Job]) -> list[schemas.Job]:
                 attempt=job.attempt,
                 failures=job.failures,
                 max_attempts=job.max_attempts,
-                progress=ProgressData.read(job.progress),
+                progress=_progress(job),
                 error=say(recall(job.error, job.error_said)),
                 version=None
                 if job.version is None

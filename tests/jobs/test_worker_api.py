@@ -225,6 +225,18 @@ def test_what_only_a_newer_worker_knows_is_passed_over(owner: Person, job: Job, 
     assert [(item["type"], item["data"]) for item in events if item["attempt"] == 1] == [("progress", {"step": 1})]
 
 
+def test_what_another_version_stored_breaks_no_page(owner: Person, job: Job, gpu: Worker) -> None:
+    gpu.events(job, event(1, "progress", step=1))
+    kept = job.events.get(attempt=1)
+    old = {"job": job, "attempt": 1, "at": kept.at}
+    JobEvent.objects.create(**old, seq=2, type="phase", data={})
+    last = JobEvent.objects.create(**old, seq=3, type="progress", data={"loss": "small"})
+    Job.objects.filter(pk=job.pk).update(progress={"step": "many"})
+    answer = owner.client.get(f"/api/v1/jobs/{job.id}/events").json()
+    assert [item["seq"] for item in answer["events"] if item["attempt"] == 1] == [1] and answer["last"] == last.id
+    assert owner.client.get(f"/api/v1/jobs/{job.id}").json()["progress"]["step"] is None
+
+
 @pytest.mark.parametrize(
     "bad",
     [
