@@ -51,7 +51,7 @@ def shown_events(events: Iterable[JobEvent]) -> list[schemas.JobEvent]:
         try:
             shown.append(schemas.JobEvent.model_validate(values, extra="ignore"))
         except ValidationError as error:
-            log.warning("event_unreadable", event=event.id, error=str(error))
+            log.warning("event_unreadable", id=event.id, error=str(error))
     return shown
 
 
