@@ -12,6 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from hub.core.errors import UserError
+from hub.registry.entries import ACTIVATION_KEYS, ACTIVATIONS
+from hub.registry.sentencepieces import FILES, Broken, pieces
 from hub.registry.services.base_models import Source, inspect, split_names
 from pst.plan import families
 from pst.plan.foreign import KEYS
@@ -94,6 +96,146 @@ def test_vocabulary_and_heads_of_each_family_are_checked(kind: str) -> None:
 )
 def test_every_number_has_bounds(changes: dict[str, Any]) -> None:
     assert "config.json does not describe a base model: it " in refused("bert", **changes)
+
+
+def why_not(**files: bytes) -> str:
+    """Why a model with these files is refused; a name's dots are written as __."""
+    given = {name.replace("__", "."): content for name, content in files.items()}
+    with pytest.raises(UserError) as error:
+        check({**base_files(), **given})
+    return error.value.message
+
+
+TOKEN_KEYS = ("pad", "eos", "bos", "decoder_start", "forced_bos", "forced_eos", "cls", "sep", "unk", "mask")
+
+
+@pytest.mark.parametrize("key", [f"{role}_token_id" for role in TOKEN_KEYS])
+@pytest.mark.parametrize("value", [20, -1, "1", 1.0, True, [1, 20]])
+def test_a_token_number_beyond_the_vocabulary_is_refused(key: str, value: Any) -> None:
+    assert f"config.json gives {key} as" in refused("bert", **{key: value})
+    why = why_not(generation_config__json=json.dumps({key: value}).encode())
+    assert f"generation_config.json gives {key} as" in why and "from 0 to 19" in why
+
+
+def test_token_numbers_within_the_vocabulary_are_taken() -> None:
+    config = {**config_of("bart"), "eos_token_id": [2, 19], "pad_token_id": None, "bos_token_id": 0}
+    check(base_files(config) | {"generation_config.json": b'{"eos_token_id": [2, 19], "suppress_tokens": null}'})
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("tokenizer_config", {"pad_token": "w0", "additional_special_tokens": ["<a>"]}),
+        ("tokenizer_config", {"pad_token": "w0", "additional_special_tokens": [{"content": "<a>"}]}),
+        ("tokenizer_config", {"pad_token": "w0", "extra_special_tokens": ["<a>"]}),
+        ("tokenizer_config", {"pad_token": "w0", "extra_special_tokens": {"image_token": "<a>"}}),
+        ("tokenizer_config", {"pad_token": "w0", "image_token": "<a>"}),
+        ("special_tokens_map", {"additional_special_tokens": ["<a>"]}),
+    ],
+)
+def test_special_tokens_count_against_the_embeddings(name: str, content: dict[str, Any]) -> None:
+    assert "has 21 tokens, but the model has 20" in why_not(**{f"{name}__json": json.dumps(content).encode()})
+    fitting = json.dumps(content).replace("<a>", "w1").encode()
+    check({**base_files(), f"{name}.json": fitting})
+
+
+@pytest.mark.parametrize("key", ["additional_special_tokens", "extra_special_tokens"])
+@pytest.mark.parametrize("value", [7, [7], [""], {"a": 1}])
+def test_special_tokens_that_are_none_are_refused(key: str, value: Any) -> None:
+    content = json.dumps({"pad_token": "w0", key: value}).encode()
+    assert f"its {key} is no list of tokens" in why_not(tokenizer_config__json=content)
+
+
+def _sized(number: int, content: bytes) -> bytes:
+    assert len(content) < 128
+    return bytes([number << 3 | 2, len(content)]) + content
+
+
+def sentencepieces(pieces: list[str], unknown: int = 0) -> bytes:
+    kinds = [2 if number == unknown else 1 for number in range(len(pieces))]
+    score = struct.pack("<Bf", 2 << 3 | 5, -1.0)
+    bodies = [
+        _sized(1, piece.encode()) + score + bytes([3 << 3, kind]) for piece, kind in zip(pieces, kinds, strict=True)
+    ]
+    return b"".join(_sized(1, body) for body in bodies) + _sized(2, bytes([3 << 3, 1]))
+
+
+PIECES = sentencepieces([f"p{number}" for number in range(20)])
+
+
+def test_the_pieces_are_those_that_the_library_reads() -> None:
+    processor = pytest.importorskip("sentencepiece").SentencePieceProcessor(model_proto=PIECES)
+    assert [processor.id_to_piece(number) for number in range(processor.get_piece_size())] == pieces(PIECES)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_sentencepiece_model_is_read_at_upload(name: str) -> None:
+    def given(raw: bytes) -> dict[str, bytes]:
+        return base_files(**{"tokenizer.json": None, "tokenizer_config.json": None}) | {name: raw}
+
+    check(given(PIECES))
+    broken = [b"", b"garbage" * 9, PIECES[:-3], PIECES[:40], PIECES + PIECES, sentencepieces(["a", "b"], 9)]
+    for raw in broken:
+        with pytest.raises(UserError, match=f"{name} is broken: it (is no sentencepiece model|has the piece)"):
+            check(given(raw))
+        with pytest.raises(UserError, match=f"{name} is broken"):
+            check({**base_files(), name: raw})
+    with pytest.raises(UserError, match="has 21 tokens"):
+        check(given(sentencepieces([f"p{number}" for number in range(21)])))
+
+
+@settings(max_examples=200, deadline=2000)
+@given(raw=st.binary(max_size=200), at=st.integers(0, len(PIECES)), by=st.integers(0, 30))
+def test_whatever_a_sentencepiece_model_holds_is_read_or_refused(raw: bytes, at: int, by: int) -> None:
+    for content in (raw, PIECES[:at] + raw + PIECES[at + by :]):
+        try:
+            pieces(content)
+        except Broken as error:
+            assert error.args[0]
+
+
+def test_the_activations_are_those_that_transformers_knows() -> None:
+    from transformers.activations import ACT2FN
+
+    assert set(ACT2FN) == ACTIVATIONS
+
+
+BAD_ENTRIES = [
+    *((key, value) for key in sorted(ACTIVATION_KEYS) for value in ("geluu", 3, ["relu"])),
+    *(
+        (key, value)
+        for key in ("hidden_dropout_prob", "attention_dropout", "resid_pdrop")
+        for value in (1.5, -0.1, "0")
+    ),
+    *(("encoder_layerdrop", value) for value in (2.0, 1, "x", None)),
+    *(("classifier_dropout", value) for value in (2, "x", True)),
+    *((key, value) for key in ("scale_embedding", "use_cache", "is_decoder") for value in (1, "yes", 0.5)),
+    *((key, value) for key in ("layer_norm_eps", "initializer_range") for value in ("x", None, 1, -1.0)),
+    *((key, value) for key in ("sliding_window", "chunk_size_feed_forward") for value in ("x", 1.5, -1)),
+    *((key, value) for key in ("dtype", "torch_dtype") for value in ("float31", 1, "cuda", "torch.float32")),
+    *(("layer_types", value) for value in (["full_attention"] * 3, ["x", "x"], "x", [1, 1])),
+    *(("architectures", value) for value in (["Evil"], "BertModel", [1], ["GPT2Model"])),
+]
+
+
+@pytest.mark.parametrize(("key", "value"), BAD_ENTRIES)
+def test_an_entry_of_another_kind_is_refused(key: str, value: Any) -> None:
+    assert f"config.json gives {key} as" in refused("bert", **{key: value})
+
+
+@pytest.mark.parametrize("kind", CONFIGS)
+def test_what_transformers_writes_for_each_family_is_taken(kind: str) -> None:
+    from transformers import CONFIG_MAPPING, AutoModelForSequenceClassification
+
+    try:
+        classes = [AutoModelForSequenceClassification._model_mapping[CONFIG_MAPPING[kind]].__name__]
+    except KeyError:
+        classes = []
+    small = dict.fromkeys(("pad_token_id", "bos_token_id", "eos_token_id", "decoder_start_token_id"))
+    small |= {"sep_token_id": None, "cls_token_id": None, "forced_eos_token_id": None}
+    made = CONFIG_MAPPING[kind](**{**config_of(kind), **small, "architectures": classes or None})
+    written = {**json.loads(made.to_json_string(use_diff=False)), "dtype": "float32"}
+    check(base_files(written))
 
 
 VALUES = st.recursive(

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from hub.core.errors import UserError
+from hub.registry import sentencepieces
+from hub.registry.sentencepieces import Broken
 from pst.messages import Message
 
 FILE = "tokenizer.json"
@@ -15,19 +17,17 @@ CONFIG = "tokenizer_config.json"
 SPECIAL = "special_tokens_map.json"
 ADDED = "added_tokens.json"
 MAX_BYTES = 24 * 1024 * 1024
-ROLES = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
+SWITCHES = ("add_bos_token", "add_eos_token", "spaces_between_special_tokens")
+"""Entries that end as a token's do and are none."""
+MORE = ("additional_special_tokens", "extra_special_tokens")
 PLAIN_CLASSES = ("PreTrainedTokenizerFast", "TokenizersBackend")
 """Classes with no special tokens of their own; every other one knows what pads or ends a text."""
-
-
-class Broken(ValueError):
-    """A tokenizer's file that is none; the message is a sentence's end."""
 
 
 @dataclass
 class Vocabulary:
     """Tokens and their numbers. ``size`` is the number of rows that the model's table needs; ``known`` says whether
-    the files tell all tokens: a sentencepiece model is not read here."""
+    the files tell all tokens."""
 
     tokens: dict[str, int] = field(default_factory=dict)
     known: bool = True
@@ -46,10 +46,15 @@ class Vocabulary:
 def check(files: Mapping[str, bytes], rows: int) -> None:
     """Raise UserError where the tokenizer (its files by name) is broken, has more tokens than the model has ``rows`` of
     embeddings, or has neither a padding token nor an end of the text."""
-    name = next((known for known in (FILE, "vocab.json", "vocab.txt") if known in files), "")
+    kinds = (FILE, "vocab.json", "vocab.txt", *sentencepieces.FILES)
+    name = next((known for known in kinds if known in files), "")
     found = Vocabulary(known=bool(name))
     at = name
     try:
+        for at in sentencepieces.FILES:  # beside a tokenizer.json too: a library may take either
+            if at in files and at != name:
+                sentencepieces.pieces(files[at])
+        at = name
         if name:
             _read(name, files[name], found)
         for at in (ADDED, CONFIG, SPECIAL):
@@ -86,6 +91,10 @@ def _object(raw: bytes) -> dict[str, Any]:
 
 
 def _read(name: str, raw: bytes, found: Vocabulary) -> None:
+    if name in sentencepieces.FILES:
+        for piece in sentencepieces.pieces(raw):
+            found.add(piece)
+        return
     if name == "vocab.txt":
         for number, line in enumerate(raw.decode("utf-8").split("\n")[: 2**24]):
             if line.strip():
@@ -138,8 +147,21 @@ def _more(name: str, content: dict[str, Any], found: Vocabulary) -> None:
             if not (number.isdecimal() and len(number) < 10 and isinstance(_text(token), str)):
                 raise Broken(Message("it has an added token without a number or a text"))
             found.add(str(_text(token)), int(number))
-    for role in ROLES:
-        if (text := _text(content.get(role))) is not None:
+    for key in MORE:
+        given = content.get(key)
+        if given is None:
+            continue
+        tokens = [*given.values()] if isinstance(given, dict) else given if isinstance(given, list) else [None]
+        if not all(map(_text, tokens)):
+            raise Broken(Message("its {key} is no list of tokens", key=key))
+        for token in tokens:
+            found.add(str(_text(token)))
+    for key, token in content.items():  # a library adds whatever has such a name
+        if not key.endswith("_token") or key in SWITCHES or token is None or isinstance(token, bool):
+            continue
+        if (text := _text(token)) is None and token != "":
+            raise Broken(Message("its {key} is no text", key=key))
+        if text is not None:
             found.add(text)
 
 

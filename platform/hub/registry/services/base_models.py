@@ -15,7 +15,8 @@ from django.db import transaction
 from hub.accounts.models import User, Workspace
 from hub.core.errors import TooLarge, UserError
 from hub.core.streams import chunks
-from hub.registry import tokenizers
+from hub.registry import sentencepieces, tokenizers
+from hub.registry.entries import GENERATION, check_entries
 from hub.registry.files import MAX_JSON_BYTES, check_paths, parse_object
 from hub.registry.fit import Shapes, check_config, check_no_code, check_shapes
 from hub.registry.models import ModelKind, ModelVersion
@@ -34,13 +35,14 @@ TOKENIZER_FILES = {
     tokenizers.CONFIG,
     tokenizers.SPECIAL,
     tokenizers.ADDED,
+    *sentencepieces.FILES,
 }
 WEIGHTS_INDEX = "model.safetensors.index.json"
 ALLOWED = (
     CONFIG,
     "*.safetensors",
     WEIGHTS_INDEX,
-    "generation_config.json",
+    GENERATION,
     "tokenizer.json",
     "tokenizer_config.json",
     "special_tokens_map.json",
@@ -223,6 +225,7 @@ def inspect(sources: list[Source]) -> tuple[dict[str, Any], dict[str, Any]]:
         if name.endswith(".json") and name not in {CONFIG, WEIGHTS_INDEX, "vocab.json", tokenizers.FILE}:
             check_no_code(_read_json(source), name=name)
     check_config(config)
+    check_entries(config, _read_json(by_name[GENERATION]) if GENERATION in by_name else {})
     headers, shapes = _read_weights(by_name)
     check_shapes(config, shapes)
     read = {name: _read(source) for name, source in by_name.items() if name in TOKENIZER_FILES}
