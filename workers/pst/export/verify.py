@@ -125,6 +125,9 @@ def check(folder: Path, rows_path: Path, predictions: Path) -> dict[str, Any]:
     few = encoded[:COMPACT_ROWS] if settings.frozen_weights == "float32" else encoded
     first = {name: tensor[: len(few)] for name, tensor in wanted.items()}
     task.difference(task.predict(model, few), first, Message("the compact model"))
+    if settings.frozen_weights != "float32":  # the trainer's answers are rounded; the engine computes in float32
+        model.to(CPU, torch.float32)  # type: ignore[arg-type]
+        wanted = task.predict(model, encoded)
     _engine(folder, task, encoded, wanted)
     return {"ok": True, "message": "The exported folder predicts as the trainer did.", "rows": len(rows)} | {
         "max_difference": difference
