@@ -44,15 +44,15 @@ def main() -> None:
     task = tasks.make("classification", ["a", "b"], load_tokenizer(options.base), 128, settings, config)
     rows = task.encode([Row(text, None) for text in texts[:: max(1, len(texts) // options.rows)][: options.rows]])
     model = open_model(options.base, "classification", ["a", "b"], 42).finish()
-    sites = inject(model, matched_specs(model, ModelDescription(config, labels=2)), settings)
+    modules = inject(model, matched_specs(model, ModelDescription(config, labels=2)), settings)
 
     def one_by_one() -> None:
-        calibrate(model, sites, (task.collate([row])[0] for row in rows))
+        calibrate(model, modules, (task.collate([row])[0] for row in rows))
 
     batches = equal_length_batches([len(row.input_ids) for row in rows], CALIBRATED_AT_ONCE)
 
     def at_once() -> None:
-        calibrate(model, sites, (task.collate([rows[place] for place in batch])[0] for batch in batches))
+        calibrate(model, modules, (task.collate([rows[place] for place in batch])[0] for batch in batches))
 
     ways: dict[str, Callable[[], None]] = {"one_by_one": one_by_one, "at_once": at_once}
     seconds: dict[str, list[float]] = {name: [] for name in ways}
@@ -62,7 +62,7 @@ def main() -> None:
             begin = time.process_time()
             way()
             seconds[name].append(time.process_time() - begin)
-            scales[name] = [layer.input_scale.clone() for layer in (site.layer for site in sites)]  # type: ignore[union-attr,operator]
+            scales[name] = [layer.input_scale.clone() for layer in (module.layer for module in modules)]  # type: ignore[union-attr,operator]
     equal = all(torch.equal(*both) for both in zip(*scales.values(), strict=True))
     medians = {name: statistics.median(found) for name, found in seconds.items()}
     result = {

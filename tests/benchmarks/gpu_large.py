@@ -43,7 +43,7 @@ from transformers import PreTrainedTokenizerFast, T5Config
 from pst import pipeline
 from pst.layers.kernels.reference import Scales
 from pst.layers.linear import PSTLinear
-from pst.model.loading import Place
+from pst.model.loading import TensorLocation
 from pst.plan.families import ModelDescription
 from pst.sparsity.masks import kept_count
 from tests.benchmarks.gpu_layer import SPARSITY, LoRA
@@ -350,7 +350,7 @@ def walk_path(options: argparse.Namespace) -> None:
         watch.mark("load the export")
         before, task = seen[0]
         at = folder / pipeline.EXPORT_FOLDER
-        model = task.open(at, 0, Place(DEVICE, None)).finish()
+        model = task.open(at, 0, TensorLocation(DEVICE, None)).finish()
         watch.mark("logits")
         after = logits_of(model)
         watch.close()

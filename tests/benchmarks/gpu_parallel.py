@@ -35,9 +35,9 @@ def compare(method: str, count: int, device: torch.device, peers: Peers) -> None
         return trainer, losses
 
     trainer, losses = trained(peers)
-    found = checksum(trainer.trained, [site.layer.selection for site in trainer.sites])
-    most, least = peers.most(found, -found)
-    if peers.first:
+    found = checksum(trainer.trained, [module.layer.selection for module in trainer.modules])
+    most, least = peers.all_reduce_max(found, -found)
+    if peers.is_main:
         alone, wanted = trained(ALONE)
         parts = [torch.cat([p.detach().flatten() for p in one.trained.values()]) for one in (trainer, alone)]
         show(
@@ -49,14 +49,14 @@ def compare(method: str, count: int, device: torch.device, peers: Peers) -> None
             trained_differ=float((parts[0] - parts[1]).norm() / parts[1].norm()),
             largest_difference=float((parts[0] - parts[1]).abs().max()),
         )
-    peers.wait()
+    peers.barrier()
 
 
 def speed(method: str, rows: int, count: int, device: torch.device, peers: Peers) -> None:
     """Prints steps a second over ``count`` steps of ``rows`` rows in all."""
     ways = [("together", peers), ("alone", ALONE)] + ([("alone, graph", ALONE)] if device.type == "cuda" else [])
     for way, among in ways:
-        if among is ALONE and not peers.first:
+        if among is ALONE and not peers.is_main:
             continue
         trainer = trainer_of(method, device, peers=among, batch_size=rows)
         trainer.model.train()
@@ -67,11 +67,11 @@ def speed(method: str, rows: int, count: int, device: torch.device, peers: Peers
         begin = time.perf_counter()
         steps(trainer, count)
         settle(device)
-        if peers.first:
+        if peers.is_main:
             rate = count / (time.perf_counter() - begin)
             processes = 1 if among is ALONE else peers.size
             show(speed=method, way=way, rows=rows, processes=processes, steps_a_second=rate, rows_a_second=rate * rows)
-    peers.wait()
+    peers.barrier()
 
 
 def settle(device: torch.device) -> None:
@@ -88,7 +88,7 @@ def main() -> None:
     cuda = torch.cuda.is_available()
     with joined() as peers:
         device = torch.device("cuda", torch.cuda.current_device()) if cuda else torch.device("cpu")
-        if cuda and peers.first:
+        if cuda and peers.is_main:
             show(**machine(), processes=peers.size)
         for method in options.methods:
             compare(method, options.steps, device, peers)

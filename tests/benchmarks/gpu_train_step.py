@@ -82,7 +82,7 @@ def trainer_of(
         teacher = Teacher(logits=torch.randn(ROWS, len(LABELS)))
     specs = families.ModelDescription(config.to_dict(), labels=len(LABELS)).tensors
     model.to(device)  # type: ignore[arg-type]
-    sites = inject(model, specs, settings)
+    modules = inject(model, specs, settings)
     draw = random.Random(0)
     rows = [
         Encoded(
@@ -95,7 +95,7 @@ def trainer_of(
     rates = learning_rates(model, specs, settings)
     hooks = Hooks(lambda event: print(event, flush=True) if event["type"] == "log" else None, lambda: False, None)
     return Trainer(
-        model, sites, rates, task, settings, dict.fromkeys(("attention", "ffn"), 0.9) if sites else {}, hooks,
+        model, modules, rates, task, settings, dict.fromkeys(("attention", "ffn"), 0.9) if modules else {}, hooks,
         phase="train", epochs=epochs, teacher=teacher, peers=peers,
     )  # fmt: skip
 
@@ -157,10 +157,10 @@ def check(method: str, device: torch.device) -> None:
         wrong = 0
         for step in (0, 10, 20):
             with torch.no_grad(), selector.selected(table[step]):
-                counts = [int((site.layer.masked() != 0).sum()) for site in trainer.sites]
+                counts = [int((module.layer.masked() != 0).sum()) for module in trainer.modules]
             if selector.pooled:
-                pools = dict.fromkeys(site.group for site in trainer.sites)
-                counts = [sum(c for c, s in zip(counts, trainer.sites, strict=True) if s.group == g) for g in pools]
+                pools = dict.fromkeys(module.group for module in trainer.modules)
+                counts = [sum(c for c, s in zip(counts, trainer.modules, strict=True) if s.group == g) for g in pools]
             wrong += sum(abs(a - b) for a, b in zip(counts, table[step].tolist(), strict=True))
     difference = ((losses["graph"] - losses["eager"]).abs() / losses["eager"].abs()).max()
     apart = (trained["graph"] - trained["eager"]).norm() / trained["eager"].norm()
@@ -170,7 +170,7 @@ def check(method: str, device: torch.device) -> None:
         loss_differs=float(difference),
         trained_differ=float(apart),
         counts_differ=wrong,
-        scaled=sum(getattr(site.layer, "input_scale", None) is not None for site in trainer.sites),
+        scaled=sum(getattr(module.layer, "input_scale", None) is not None for module in trainer.modules),
         first=float(losses["graph"][0]),
         last=float(losses["graph"][-1]),
     )

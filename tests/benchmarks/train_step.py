@@ -38,7 +38,7 @@ STEPS_FOR_MEMORY = 3
 def at_the_end(trainer: Trainer) -> Callable[[], None]:
     """One step at the final sparsity."""
     trainer.model.train()
-    trainer.stepper.preflight()
+    trainer.train_step.preflight()
     trainer.step = trainer.course.total - 100
 
     def step() -> None:
@@ -63,14 +63,14 @@ def with_their_layers(path: Path) -> Callable[[], None]:
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=1e-3, fused=True)
     trainer.model.train()
-    trainer.stepper.optimizer = optimizer
-    trainer.stepper.trained = {str(i): parameter for i, parameter in enumerate(trained)}
+    trainer.train_step.optimizer = optimizer
+    trainer.train_step.trained = {str(i): parameter for i, parameter in enumerate(trained)}
     state = {"at": 0}
 
     def step() -> None:
         rows = trainer.course.rows(state["at"])
         state["at"] += 1
-        trainer.stepper.step(rows, lambda: None, lambda loss: None)
+        trainer.train_step.step(rows, lambda: None, lambda loss: None)
 
     return step
 

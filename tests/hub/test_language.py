@@ -48,7 +48,7 @@ SPOKEN_BY = {
     *("WrongVersion", "ContentMissing", "BadAnswer", "Malformed", "BadJson", "Broken", "Problem", "RegexValidator"),
     *("BudgetError", "SettingsError", "body", "add", "warn", "HubError", "say", "say_later"),
     *("PSTError", "FormatError", "MergeError", "TrainingError", "ProcessLost"),
-    *("PlatformError", "Unreachable", "Damaged", "Trouble", "_failed"),
+    *("PlatformError", "Unreachable", "Damaged", "ApiError", "_failed"),
 }
 """What is called with a sentence that users see: errors, and what notes a data set's problems and warnings."""
 ON_COMMAND = tuple(

@@ -111,13 +111,13 @@ def test_the_plan_is_what_is_stored(tmp_path: Path, name: str, task: Any, change
     planned = plan(ModelDescription(config, task, labels), target, storage_dtype=dtype, settings=settings)
 
     specs = matched_specs(model, ModelDescription(config, task, labels))
-    sites = inject(model, specs, settings)
+    modules = inject(model, specs, settings)
     if METHODS[settings.method].prunes:
         select_all(
-            sites, planned.sparsities(), "matrix", settings.structure, ModelDescription(config, task).unit_families
+            modules, planned.sparsities(), "matrix", settings.structure, ModelDescription(config, task).unit_families
         )
     storage = getattr(torch, dtype)
-    merge(model, sites, storage)
+    merge(model, modules, storage)
     if settings.structure == "structured":  # otherwise what a mask empties by chance is not planned
         model, _ = shrink(model, task)
     config = model.config.to_dict()
@@ -140,10 +140,12 @@ def test_a_global_threshold_keeps_an_exact_number_of_each_group(structure: Any) 
     settings = TrainSettings(method="magnitude", threshold="global", structure=structure)
     planned = plan(ModelDescription(CONFIG, labels=7), Target(sparsity=0.9), settings=settings)
     model = classifier(CONFIG, 7)
-    sites = inject(model, ModelDescription(CONFIG, labels=7).tensors, settings)
-    select_all(sites, planned.sparsities(), "global", structure)
+    modules = inject(model, ModelDescription(CONFIG, labels=7).tensors, settings)
+    select_all(modules, planned.sparsities(), "global", structure)
     for group in planned.groups:
-        masks = [mask_of(site.layer.scores(), site.layer.selection) for site in sites if site.group == group.name]
+        masks = [
+            mask_of(module.layer.scores(), module.layer.selection) for module in modules if module.group == group.name
+        ]
         assert sum(int(mask.sum()) for mask in masks) == group.nonzeros
     assert "sizes may differ" in planned.notes[0]
 

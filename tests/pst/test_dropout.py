@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from pst.model import dropout
-from pst.model.dropout import Dropout, attention, dropped, quicken
+from pst.model.dropout import Dropout, attention, dropped, replace_dropout
 from tests.pst.tiny import tiny, tokens
 from tests.pst.trainers import make, settings_of
 
@@ -78,7 +78,7 @@ def test_every_family_computes_the_same_without_dropout(name: str) -> None:
     inputs["input_ids"][:, -1] = 1 if name == "t5" else 2
     inputs["attention_mask"][1, 3:6] = 0
     wanted = model(**inputs).logits
-    quicken(model)
+    replace_dropout(model)
     assert not any(type(module) is nn.Dropout for module in model.modules())
     torch.testing.assert_close(model(**inputs).logits, wanted)
     trained = model.train()(**inputs).logits

@@ -42,10 +42,12 @@ def published(
     storage = getattr(torch, settings.storage_dtype)
     model, config = load_model(base, task, labels, 0), read_config(base)
     specs = matched_specs(model, ModelDescription(config, task, len(labels)))
-    sites = inject(model, specs, settings)
+    modules = inject(model, specs, settings)
     families = ModelDescription(config, task).unit_families
-    select_all(sites, dict.fromkeys(ModelDescription(config).groups, sparsity), "matrix", settings.structure, families)
-    matrices = merge(model, sites, storage)
+    select_all(
+        modules, dict.fromkeys(ModelDescription(config).groups, sparsity), "matrix", settings.structure, families
+    )
+    matrices = merge(model, modules, storage)
     model, _ = shrink(model, task, settings.structure)
     storing = quantize(model, specs, settings, storage)
     matrices = recount(matrices, model)

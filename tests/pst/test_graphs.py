@@ -36,13 +36,13 @@ def test_only_small_models_on_a_gpu_are_captured(base: Path) -> None:
 def test_counts_of_every_step_are_known_beforehand(base: Path, threshold: str) -> None:
     trainer = make(base, settings_of(threshold=threshold, epochs=3))
     steps = GraphedSteps.__new__(GraphedSteps)
-    steps.stepper, steps.total = trainer.stepper, trainer.course.total
-    table = steps._table(trainer.sites, trainer.course.sparsities)
+    steps.train_step, steps.total = trainer.train_step, trainer.course.total
+    table = steps._table(trainer.modules, trainer.course.sparsities)
     assert table.shape == (12, 12 if threshold == "matrix" else 2)
     for step in range(trainer.course.total):
         shares = trainer.course.sparsities(step)
         if threshold == "matrix":
-            wanted = [kept_count(site.layer.weight.numel(), shares[site.group]) for site in trainer.sites]
+            wanted = [kept_count(module.layer.weight.numel(), shares[module.group]) for module in trainer.modules]
         else:
             sizes = {"attention": 8 * 32 * 32, "ffn": 4 * 32 * 64}
             wanted = [kept_count(size, shares[group]) for group, size in sizes.items()]
@@ -86,7 +86,7 @@ def test_a_captured_step_waits_for_no_tensor_from_the_host(family: str, monkeypa
         batch.inputs["decoder_input_ids"] = ids
     steps = GraphedSteps.__new__(GraphedSteps)
     steps.selector, steps.device = None, torch.device("meta")
-    steps.stepper = SimpleNamespace(backward=lambda batch: model(**batch.inputs).logits.sum().backward())  # type: ignore[assignment]
+    steps.train_step = SimpleNamespace(backward=lambda batch: model(**batch.inputs).logits.sum().backward())  # type: ignore[assignment]
     with Watch():
         steps._backward(batch)  # type: ignore[arg-type]
     assert not copied
@@ -101,7 +101,7 @@ def test_what_is_not_run_as_a_graph_is_told(base: Path) -> None:
             raise RuntimeError("operation not permitted when stream is capturing")
 
     trainer.graphs = Failing()  # type: ignore[assignment]
-    trainer.stepper.preflight()
+    trainer.train_step.preflight()
     trainer.optimise()
     assert trainer.graphs is None and trainer.losses.last > 0
     assert [event["level"] for event in events if event["type"] == "log"] == ["warning"]

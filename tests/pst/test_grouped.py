@@ -11,7 +11,7 @@ from torch.utils.checkpoint import checkpoint
 
 from pst.layers import linear as module
 from pst.layers.batched import Selector, group_layers, search, together
-from pst.layers.inject import Site, select_all
+from pst.layers.inject import TargetModule, select_all
 from pst.layers.kernels.reference import Scales
 from pst.layers.linear import PrunableLinear, PSTLinear
 from pst.layers.methods.magnitude import MagnitudeLinear
@@ -128,18 +128,18 @@ def test_all_layers_are_selected_at_once_as_one_after_the_other(threshold: str, 
     layers: list[PrunableLinear] = [make(n, k, seed) for seed, (n, k) in enumerate(shapes)]
     if method == "magnitude":
         layers = [MagnitudeLinear(layer.weight, layer.bias) for layer in layers]
-    sites = [Site(str(i), "attention" if i % 2 else "ffn", layer) for i, layer in enumerate(layers)]
+    modules = [TargetModule(str(i), "attention" if i % 2 else "ffn", layer) for i, layer in enumerate(layers)]
     shares = {"attention": 0.7, "ffn": 0.9}
-    select_all(sites, shares, threshold)
+    select_all(modules, shares, threshold)
     wanted = [layer.masked().clone() for layer in layers]
-    sizes = [(site.group, site.layer.weight.numel()) for site in sites]
+    sizes = [(module.group, module.layer.weight.numel()) for module in modules]
     if threshold == "global":
         sizes = [(group, sum(n for g, n in sizes if g == group)) for group in ("ffn", "attention")]
     kept = torch.tensor([kept_count(numel, shares[group]) for group, numel in sizes])
     for layer in layers:
         layer.select(layer.weight.numel())
     x = {k: torch.randn(3, k) for _, k in shapes}
-    with Selector(sites, threshold).selected(kept):
+    with Selector(modules, threshold).selected(kept):
         for layer, masked in zip(layers, wanted, strict=True):
             assert torch.equal(layer.masked(), masked)
             inputs = x[masked.shape[1]]

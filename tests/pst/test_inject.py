@@ -13,7 +13,7 @@ from transformers.pytorch_utils import Conv1D
 
 from pst.config import Method, Structure, TrainSettings
 from pst.export.merge import merge
-from pst.layers.inject import LAYERS, Site, begin_step, calibrate, frozen, inject, learning_rates, select_all
+from pst.layers.inject import LAYERS, TargetModule, begin_step, calibrate, frozen, inject, learning_rates, select_all
 from pst.plan.families import ModelDescription, TensorSpec
 from pst.plan.methods import METHODS, trainable_total
 from pst.sparsity.masks import mask_of
@@ -28,13 +28,13 @@ def settings_of(method: Method, **changes: Any) -> TrainSettings:
     return replace(TrainSettings(method=method, update_rank=4, score_rank=2), **changes)
 
 
-def injected(name: str, method: Method, **changes: Any) -> tuple[Any, list[TensorSpec], list[Site]]:
+def injected(name: str, method: Method, **changes: Any) -> tuple[Any, list[TensorSpec], list[TargetModule]]:
     """A tiny model with the method's layers, ready to be pruned."""
     model = tiny(name)
     specs = ModelDescription(model.config.to_dict(), labels=3).tensors
-    sites = inject(model, specs, settings_of(method, **changes))
-    calibrate(model, sites, [tokens(1, 6), tokens(1, 4)])
-    return model, specs, sites
+    modules = inject(model, specs, settings_of(method, **changes))
+    calibrate(model, modules, [tokens(1, 6), tokens(1, 4)])
+    return model, specs, modules
 
 
 def stir(model: nn.Module, method: Method) -> None:
@@ -50,13 +50,13 @@ def stir(model: nn.Module, method: Method) -> None:
 @pytest.mark.parametrize("method", list(LAYERS))
 def test_a_model_computes_as_before_until_something_is_pruned(method: Method, name: str) -> None:
     before = logits(tiny(name))
-    model, _, sites = injected(name, method)
-    assert len(sites) == {"gpt2": 8, "bert": 12}[name]
-    assert all(site.transposed == (name == "gpt2") for site in sites)
+    model, _, modules = injected(name, method)
+    assert len(modules) == {"gpt2": 8, "bert": 12}[name]
+    assert all(module.transposed == (name == "gpt2") for module in modules)
     torch.testing.assert_close(logits(model), before)
-    select_all(sites, NONE, "matrix")
+    select_all(modules, NONE, "matrix")
     torch.testing.assert_close(logits(model), before)
-    with frozen(sites):
+    with frozen(modules):
         torch.testing.assert_close(logits(model), before)
 
 
@@ -66,20 +66,20 @@ def test_a_merged_model_is_an_ordinary_one_that_computes_the_same(method: Method
     original = tiny(name)
     kinds = {path: type(module) for path, module in original.named_modules()}
     shapes = {path: tensor.shape for path, tensor in original.state_dict().items()}
-    model, _, sites = injected(name, method)
+    model, _, modules = injected(name, method)
     stir(model, method)
-    select_all(sites, HALF if METHODS[method].prunes else NONE, "matrix")
-    masks = {site.name: mask_of(site.layer.scores(), site.layer.selection) for site in sites}
+    select_all(modules, HALF if METHODS[method].prunes else NONE, "matrix")
+    masks = {module.name: mask_of(module.layer.scores(), module.layer.selection) for module in modules}
     wanted = logits(model)
-    report = merge(model, sites, torch.float32)
+    report = merge(model, modules, torch.float32)
     torch.testing.assert_close(logits(model), wanted)
     assert {path: type(module) for path, module in model.named_modules()} == kinds
     assert {path: tensor.shape for path, tensor in model.state_dict().items()} == shapes
     assert all(not tensor.is_meta for tensor in model.state_dict().values())
-    for matrix, site in zip(report, sites, strict=True):
-        stored = model.get_submodule(site.name).weight
-        weight = stored.T if isinstance(model.get_submodule(site.name), Conv1D) else stored
-        mask = masks[site.name]
+    for matrix, module in zip(report, modules, strict=True):
+        stored = model.get_submodule(module.name).weight
+        weight = stored.T if isinstance(model.get_submodule(module.name), Conv1D) else stored
+        mask = masks[module.name]
         assert not weight[~mask].contiguous().view(torch.int32).any()  # +0.0, bit for bit
         assert stored.is_contiguous()
         assert matrix.sparsity == (0.5 if METHODS[method].prunes else 0.0)
@@ -92,7 +92,7 @@ PATTERNS.remove(("structured", "global"))  # there every layer keeps the same nu
 @pytest.mark.parametrize("structure,threshold", PATTERNS)
 @pytest.mark.parametrize("method", PRUNING)
 def test_every_structure_and_threshold_trains(method: Method, structure: str, threshold: str) -> None:
-    model, specs, sites = injected("gpt2", method)
+    model, specs, modules = injected("gpt2", method)
     stir(model, method)
     rates = learning_rates(model, specs, settings_of(method))
     before = {name: p.detach().clone() for name, p in model.named_parameters() if name in rates}
@@ -100,31 +100,31 @@ def test_every_structure_and_threshold_trains(method: Method, structure: str, th
     model.train()
     optimizer = torch.optim.SGD([p for name, p in model.named_parameters() if name in rates], lr=0.1)
     for final in (False, True):
-        select_all(sites, HALF, threshold, structure, families)
-        begin_step(sites, final)
+        select_all(modules, HALF, threshold, structure, families)
+        begin_step(modules, final)
         optimizer.zero_grad()
         model(**tokens()).logits.square().sum().backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
     moved = {name for name, p in model.named_parameters() if name in rates and not torch.equal(p, before[name])}
     assert moved == set(rates)
-    select_all(sites, HALF, threshold, structure, families)
-    masks = [mask_of(site.layer.scores(), site.layer.selection) for site in sites]
+    select_all(modules, HALF, threshold, structure, families)
+    masks = [mask_of(module.layer.scores(), module.layer.selection) for module in modules]
     for group in HALF if structure != "structured" else ["ffn"]:  # transformers' GPT-2 can't say fewer heads
-        of = [mask for site, mask in zip(sites, masks, strict=True) if site.group == group]
+        of = [mask for module, mask in zip(modules, masks, strict=True) if module.group == group]
         assert sum(int(mask.sum()) for mask in of) * 2 == sum(mask.numel() for mask in of)
-    for site, mask in zip(sites, masks, strict=True):
+    for module, mask in zip(modules, masks, strict=True):
         n, k = mask.shape
         if structure == "2:4":
             assert (mask.reshape(n, k // 4, 4).sum(-1) == 2).all()
         if structure == "block_1x4":
             assert mask.reshape(n, k // 4, 4).float().mean(-1).unique().tolist() == [0.0, 1.0]
         if structure == "structured":
-            alive = {True} if site.group == "attention" else {True, False}
-            lines = mask if site.name.endswith("c_fc") else mask.T
+            alive = {True} if module.group == "attention" else {True, False}
+            lines = mask if module.name.endswith("c_fc") else mask.T
             assert {bool(line[0]) for line in lines} == alive
             assert all(line.all() or not line.any() for line in lines)
-        assert not site.layer.masked()[~mask].any()
+        assert not module.layer.masked()[~mask].any()
 
 
 @pytest.mark.parametrize("train_norms", [False, True])
@@ -162,33 +162,33 @@ def test_what_is_trained_and_how_fast(method: Method, name: str, train_norms: bo
         else:
             assert rate == 1e-2
             assert kind.startswith("update_") or (train_norms and kind in {"weight", "bias"})
-    biases = {site for site in rates if site.endswith(".bias") and site not in head}
+    biases = {module for module in rates if module.endswith(".bias") and module not in head}
     assert bool(biases) == (train_norms or METHODS[method].full)
 
 
 def test_calibration_sees_the_inputs_of_the_dense_model_and_starts_anew() -> None:
-    model, _, sites = injected("bert", "wanda")
+    model, _, modules = injected("bert", "wanda")
     plain, batches = tiny("bert"), [tokens(1, 6), tokens(1, 4)]
-    seen: dict[str, list[Tensor]] = {site.name: [] for site in sites}
-    for site in sites:
-        plain.get_submodule(site.name).register_forward_pre_hook(
-            lambda module, inputs, name=site.name: seen[name].append(inputs[0])
+    seen: dict[str, list[Tensor]] = {module.name: [] for module in modules}
+    for module in modules:
+        plain.get_submodule(module.name).register_forward_pre_hook(
+            lambda module, inputs, name=module.name: seen[name].append(inputs[0])
         )
     with torch.no_grad():
         for batch in batches:
             plain(**batch)
     model.train()
-    calibrate(model, sites, batches)
+    calibrate(model, modules, batches)
     assert model.training
-    for site in sites:
-        norms = torch.cat([x.reshape(-1, x.shape[-1]) for x in seen[site.name]]).norm(dim=0)
-        torch.testing.assert_close(site.layer.scores(), plain.get_submodule(site.name).weight.abs() * norms)
-        assert not site.layer._forward_pre_hooks
-    select_all(sites, HALF, "matrix")
-    first = [mask_of(site.layer.scores(), site.layer.selection) for site in sites]
-    calibrate(model, sites, [tokens(1, 7)])
-    select_all(sites, HALF, "matrix")
-    again = [mask_of(site.layer.scores(), site.layer.selection) for site in sites]
+    for module in modules:
+        norms = torch.cat([x.reshape(-1, x.shape[-1]) for x in seen[module.name]]).norm(dim=0)
+        torch.testing.assert_close(module.layer.scores(), plain.get_submodule(module.name).weight.abs() * norms)
+        assert not module.layer._forward_pre_hooks
+    select_all(modules, HALF, "matrix")
+    first = [mask_of(module.layer.scores(), module.layer.selection) for module in modules]
+    calibrate(model, modules, [tokens(1, 7)])
+    select_all(modules, HALF, "matrix")
+    again = [mask_of(module.layer.scores(), module.layer.selection) for module in modules]
     assert any(not torch.equal(one, other) for one, other in zip(first, again, strict=True))
 
 
@@ -199,7 +199,7 @@ def test_rows_of_one_length_are_calibrated_at_once_and_weights_masked_once(
 ) -> None:
     """The statistics are those of rows one by one; what it costs is counted."""
     model = tiny(name)
-    sites = inject(model, ModelDescription(model.config.to_dict(), labels=3).tensors, settings_of(method))
+    modules = inject(model, ModelDescription(model.config.to_dict(), labels=3).tensors, settings_of(method))
     inputs = [tokens(3, length) for length in (6, 4, 9)]
     for each in inputs if name == "t5" else ():
         each["input_ids"][:, -1] = 1  # its end of the text
@@ -208,7 +208,7 @@ def test_rows_of_one_length_are_calibrated_at_once_and_weights_masked_once(
     statistics: list[list[Tensor]] = []
     passes, merges = [0], [0]
     model.register_forward_pre_hook(lambda module, inputs: passes.__setitem__(0, passes[0] + 1))
-    layer = type(sites[0].layer)
+    layer = type(modules[0].layer)
     whole, told = layer.masked, layer.calibrated
 
     def masked(self: Any) -> Tensor:
@@ -223,9 +223,9 @@ def test_rows_of_one_length_are_calibrated_at_once_and_weights_masked_once(
     monkeypatch.setattr(layer, "calibrated", calibrated)
     for batches in (rows, inputs):
         statistics.append([])
-        calibrate(model, sites, batches)
+        calibrate(model, modules, batches)
     assert passes == [9 + 3]
-    assert merges == [2 * len(sites)]
+    assert merges == [2 * len(modules)]
     for one, other in zip(*statistics, strict=True):
         torch.testing.assert_close(one, other)
 
@@ -248,13 +248,13 @@ def test_only_linear_maps_can_be_replaced() -> None:
 def test_a_selection_is_searched_when_it_is_told_to() -> None:
     """At once, or in the next forward pass; never because somebody reads it."""
     model = tiny("bert")
-    sites = inject(model, ModelDescription(model.config.to_dict(), labels=3).tensors, settings_of("pst"))
-    layer = sites[0].layer
+    modules = inject(model, ModelDescription(model.config.to_dict(), labels=3).tensors, settings_of("pst"))
+    layer = modules[0].layer
     whole = layer.selection
-    select_all(sites, HALF, "matrix", later=True)
+    select_all(modules, HALF, "matrix", later=True)
     assert layer.selection is whole
     model(**tokens(2, 5))
-    later = [mask_of(site.layer.scores(), site.layer.selection) for site in sites]
-    select_all(sites, HALF, "matrix")
-    now = [mask_of(site.layer.scores(), site.layer.selection) for site in sites]
+    later = [mask_of(module.layer.scores(), module.layer.selection) for module in modules]
+    select_all(modules, HALF, "matrix")
+    now = [mask_of(module.layer.scores(), module.layer.selection) for module in modules]
     assert all(torch.equal(*both) and 0.4 < both[0].float().mean() < 0.6 for both in zip(later, now, strict=True))

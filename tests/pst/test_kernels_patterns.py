@@ -18,7 +18,7 @@ pytest.importorskip("triton", reason="triton is not installed: neither the GPU n
 
 from pst.layers import kernels
 from pst.layers.batched import Selector
-from pst.layers.inject import Site, restore_selections, select_all, selections
+from pst.layers.inject import TargetModule, restore_selections, select_all, selections
 from pst.layers.kernels import reference
 from pst.layers.kernels import triton as fused
 from pst.layers.kernels.int8 import quantize_rows
@@ -141,7 +141,7 @@ def test_scores_are_selected_with_counts_on_the_device(whole: int) -> None:
                 assert float(alone.threshold) == float(found.threshold[index])
 
 
-def sites(dtype: torch.dtype = torch.float32) -> list[Site]:
+def modules(dtype: torch.dtype = torch.float32) -> list[TargetModule]:
     generator = torch.Generator().manual_seed(2)
     result = []
     for index, (n, k) in enumerate([(24, 20), (20, 24), (24, 20)]):
@@ -157,28 +157,28 @@ def sites(dtype: torch.dtype = torch.float32) -> list[Site]:
         with torch.no_grad():
             for factor in layer.factors():
                 factor.copy_(torch.randn(factor.shape, generator=generator) * 0.3)
-        result.append(Site(str(index), "ffn", layer.to(DEVICE)))
+        result.append(TargetModule(str(index), "ffn", layer.to(DEVICE)))
     return result
 
 
 @pytest.mark.parametrize("name", [*STRUCTURES, "structured"])
 def test_select_all_makes_no_scores(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The layers compute what the reference's masks give, and what a checkpoint holds of the selections is enough."""
-    ours, theirs = sites(), sites()
+    ours, theirs = modules(), modules()
     families = [Family((("0.weight", 0), ("1.weight", 1), ("2.weight", 0)), 24)]
     with kernels.use("reference"):
         select_all(theirs, {"ffn": 0.5}, "matrix", name, families)
-        wanted = [site.layer.masked() for site in theirs]
+        wanted = [module.layer.masked() for module in theirs]
     with kernels.use("triton"):
         monkeypatch.setattr(PSTLinear, "scores", lambda self: pytest.fail("S was made"))
         select_all(ours, {"ffn": 0.5}, "matrix", name, families)
         monkeypatch.undo()
-        again = sites()
+        again = modules()
         restore_selections(again, selections(ours))
         x = noise(5, 20)
-        for site, restored, masked in zip(ours, again, wanted, strict=True):
-            close(site.layer.masked(), masked, 1e-6)
-            assert torch.equal(site.layer.masked(), restored.layer.masked())
+        for module, restored, masked in zip(ours, again, wanted, strict=True):
+            close(module.layer.masked(), masked, 1e-6)
+            assert torch.equal(module.layer.masked(), restored.layer.masked())
         ours[0].layer(x).square().sum().backward()
     with kernels.use("reference"):
         theirs[0].layer(x).square().sum().backward()
@@ -190,16 +190,16 @@ def test_select_all_makes_no_scores(name: str, monkeypatch: pytest.MonkeyPatch) 
 
 @pytest.mark.parametrize("threshold", ["matrix", "global"])
 def test_the_selector_is_as_one_after_the_other(threshold: str) -> None:
-    ours, theirs = sites(), sites()
+    ours, theirs = modules(), modules()
     count = kept_count(24 * 20, 0.7)
     kept = torch.tensor([count] * 3 if threshold == "matrix" else [kept_count(3 * 24 * 20, 0.7)], device=DEVICE)
     with kernels.use("triton"):
         select_all(theirs, {"ffn": 0.7}, threshold)
-        wanted = [site.layer.masked() for site in theirs]
+        wanted = [module.layer.masked() for module in theirs]
         grads: list[Tensor] = []
         with Selector(ours, threshold).selected(kept):
-            for site, masked in zip(ours, wanted, strict=True):
-                assert torch.equal(site.layer.masked(), masked)
+            for module, masked in zip(ours, wanted, strict=True):
+                assert torch.equal(module.layer.masked(), masked)
             ours[0].layer(noise(5, 20)).square().sum().backward()
             grads = [p.grad for p in ours[0].layer.parameters() if p.grad is not None]
         theirs[0].layer(noise(5, 20)).square().sum().backward()

@@ -29,7 +29,7 @@ from pst.files.shards import Files, write_shards
 from pst.layers.inject import frozen, inject
 from pst.layers.linear import PSTLinear
 from pst.model import memory
-from pst.model.loading import Place, load_model, matched_specs, open_model, read_config, weights_in
+from pst.model.loading import TensorLocation, load_model, matched_specs, open_model, read_config, weights_in
 from pst.pipeline import results
 from pst.plan.families import ModelDescription
 from pst.report import SCHEMA, timing
@@ -94,10 +94,10 @@ def test_a_generator_is_published_as_the_compact_file_alone(tmp_path: Path, monk
     assert report["bytes"]["expanded"] is None and not (folder / "export/model.safetensors").exists()
     assert abs(report["sparsity"]["reached"] - 0.9) < 0.01
     expand(folder / "export")
-    loaded = open_model(folder / "export", "generation", [], 0, Place(weights=None)).finish()
+    loaded = open_model(folder / "export", "generation", [], 0, TensorLocation(weights=None)).finish()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("pst.model.loading.has_files", lambda path: False)
-        compact = open_model(folder / "export", "generation", [], 0, Place(weights=None)).finish()
+        compact = open_model(folder / "export", "generation", [], 0, TensorLocation(weights=None)).finish()
     assert loaded.dtype == torch.bfloat16
     words = {"input_ids": torch.tensor([[4, 5, 1]]), "decoder_input_ids": torch.tensor([[0, 6]])}
     with torch.no_grad():
@@ -137,20 +137,20 @@ class Watched(Files):
 def test_weights_go_to_the_card_of_the_thread_that_asks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Not to the first one, which the threads that read them would take "cuda" for."""
     monkeypatch.setattr(torch.cuda, "current_device", lambda: 1)
-    assert Place(torch.device("cuda")).device == torch.device("cuda", 1)
-    assert Place(torch.device("cuda", 0)).device == torch.device("cuda", 0)
-    assert Place().device == torch.device("cpu")
+    assert TensorLocation(torch.device("cuda")).device == torch.device("cuda", 1)
+    assert TensorLocation(torch.device("cuda", 0)).device == torch.device("cuda", 0)
+    assert TensorLocation().device == torch.device("cpu")
 
 
 def test_each_matrix_is_in_8_bits_before_the_next_but_one_is_read(tmp_path: Path) -> None:
     folder = save_folder(tmp_path, "llama", "generation")
     source = Watched(folder / "model.safetensors")
-    opened = open_model(folder, "generation", [], 0, Place(weights="int8", source=source))
+    opened = open_model(folder, "generation", [], 0, TensorLocation(weights="int8", source=source))
     specs = matched_specs(opened.model, ModelDescription(read_config(folder), "generation", 0))
     settings = replace(TrainSettings(), frozen_weights="int8", storage_dtype="bfloat16")
-    sites = inject(opened.model, specs, settings, opened.fill)
-    assert len(sites) == 14 and source.most <= 3
-    assert all(isinstance(site.layer, PSTLinear) and site.layer.weight.dtype == torch.int8 for site in sites)
+    modules = inject(opened.model, specs, settings, opened.fill)
+    assert len(modules) == 14 and source.most <= 3
+    assert all(isinstance(module.layer, PSTLinear) and module.layer.weight.dtype == torch.int8 for module in modules)
     model = opened.finish()
     assert not any(parameter.is_meta for parameter in model.parameters())
 
@@ -229,13 +229,13 @@ def test_masked_weights_are_held_while_they_fit(tmp_path: Path, held: int, monke
     folder = save_folder(tmp_path, "bert")
     model = load_model(folder, "classification", ["a", "b"], 0)
     settings = TrainSettings(update_rank=4, score_rank=2)
-    sites = inject(model, matched_specs(model, ModelDescription(read_config(folder), labels=2)), settings)
-    one = sites[0].layer.masked_bytes()
+    modules = inject(model, matched_specs(model, ModelDescription(read_config(folder), labels=2)), settings)
+    one = modules[0].layer.masked_bytes()
     monkeypatch.setattr(memory, "free_bytes", lambda device: 2 * one * held)
-    with torch.no_grad(), frozen(sites):
+    with torch.no_grad(), frozen(modules):
         inside = logits(model)
-        count = sum(site.layer.frozen is not None for site in sites)
-    assert count == {0: 0, 1: 1, 10**9: len(sites)}[held]
+        count = sum(module.layer.frozen is not None for module in modules)
+    assert count == {0: 0, 1: 1, 10**9: len(modules)}[held]
     with torch.no_grad():
         torch.testing.assert_close(inside, logits(model))
-    assert not any(site.layer.evaluating for site in sites)
+    assert not any(module.layer.evaluating for module in modules)

@@ -22,7 +22,7 @@ SPARSITY = {"attention": 0.9, "ffn": 0.75}
 def trained_model(base: Path, **settings: Any) -> tuple[Any, Any]:
     """A classifier whose layers look as after training: every factor moved, selection at the final sparsity."""
     model = load_model(base, "classification", LABELS, 0)
-    sites = inject(
+    modules = inject(
         model, matched_specs(model, ModelDescription(read_config(base), labels=3)), TrainSettings(**settings)
     )
     torch.manual_seed(1)
@@ -30,8 +30,8 @@ def trained_model(base: Path, **settings: Any) -> tuple[Any, Any]:
         for name, parameter in model.named_parameters():
             if "update_" in name or "score_" in name:
                 parameter.add_(torch.randn_like(parameter) * 0.05)
-    select_all(sites, SPARSITY, settings.get("threshold", "matrix"))
-    return model, sites
+    select_all(modules, SPARSITY, settings.get("threshold", "matrix"))
+    return model, modules
 
 
 INPUT = {"input_ids": torch.tensor([[2, 5, 9, 3]]), "attention_mask": torch.ones(1, 4, dtype=torch.long)}
@@ -41,10 +41,10 @@ INPUT = {"input_ids": torch.tensor([[2, 5, 9, 3]]), "attention_mask": torch.ones
 @pytest.mark.parametrize("method", ["pst", "magnitude"])
 def test_merged_model_has_the_original_form_and_exact_zeros(base: Path, method: str, storage: torch.dtype) -> None:
     original = load_model(base, "classification", LABELS, 0).state_dict()
-    model, sites = trained_model(base, method=method)
-    masks = {f"{site.name}.weight": mask_of(site.layer.scores(), site.layer.selection) for site in sites}
-    groups = {f"{site.name}.weight": site.group for site in sites}
-    report = merge(model, sites, storage)
+    model, modules = trained_model(base, method=method)
+    masks = {f"{module.name}.weight": mask_of(module.layer.scores(), module.layer.selection) for module in modules}
+    groups = {f"{module.name}.weight": module.group for module in modules}
+    report = merge(model, modules, storage)
     assert (
         quantize(
             model,
@@ -70,18 +70,18 @@ def test_merged_model_has_the_original_form_and_exact_zeros(base: Path, method: 
 
 
 def test_predicts_as_before_the_merge(base: Path) -> None:
-    model, sites = trained_model(base)
+    model, modules = trained_model(base)
     model.eval()
     with torch.no_grad():
         before = model(**INPUT).logits
-        merge(model, sites, torch.float32)
+        merge(model, modules, torch.float32)
         torch.testing.assert_close(model(**INPUT).logits, before)
 
 
 def test_merging_twice_is_merging_once(base: Path) -> None:
-    model, sites = trained_model(base)
+    model, modules = trained_model(base)
     specs = matched_specs(load_model(base, "classification", LABELS, 0), ModelDescription(read_config(base), labels=3))
-    merge(model, sites, torch.bfloat16)
+    merge(model, modules, torch.bfloat16)
     quantize(model, specs, TrainSettings(), torch.bfloat16)
     once = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     again = inject(model, specs, TrainSettings())  # U V and A B are zero at the start: S = |W'|
@@ -100,8 +100,8 @@ def test_a_revived_weight_is_found() -> None:
 
 
 def test_a_weight_that_comes_back_after_the_merge_is_found(base: Path) -> None:
-    model, sites = trained_model(base)
-    report = merge(model, sites, torch.float32)
+    model, modules = trained_model(base)
+    report = merge(model, modules, torch.float32)
     with torch.no_grad():
         model.get_parameter(report[3].name).fill_(1.0)
     with pytest.raises(MergeError, match="came back"):
@@ -109,9 +109,9 @@ def test_a_weight_that_comes_back_after_the_merge_is_found(base: Path) -> None:
 
 
 def test_global_threshold_spends_the_sparsity_where_scores_are_low(base: Path) -> None:
-    _model, sites = trained_model(base, threshold="global")
+    _model, modules = trained_model(base, threshold="global")
     for group, share in SPARSITY.items():
-        kept = [mask_of(s.layer.scores(), s.layer.selection).sum().item() for s in sites if s.group == group]
-        total = sum(s.layer.weight.numel() for s in sites if s.group == group)
+        kept = [mask_of(s.layer.scores(), s.layer.selection).sum().item() for s in modules if s.group == group]
+        total = sum(s.layer.weight.numel() for s in modules if s.group == group)
         assert sum(kept) == kept_count(total, share)
         assert len(set(kept)) > 1

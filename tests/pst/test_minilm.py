@@ -23,12 +23,12 @@ def test_real_weights_are_injected_merged_and_as_large_as_planned(minilm: Path, 
     task = tasks.make("classification", labels, load_tokenizer(minilm), 32, TrainSettings(), read_config(minilm))
     model = task.load(minilm, 0)
     planned = plan(ModelDescription(read_config(minilm), labels=3), Target(sparsity=0.9), storage_dtype="bfloat16")
-    sites = inject(model, matched_specs(model, ModelDescription(read_config(minilm), labels=3)), TrainSettings())
-    select_all(sites, planned.sparsities(), "matrix")
+    modules = inject(model, matched_specs(model, ModelDescription(read_config(minilm), labels=3)), TrainSettings())
+    select_all(modules, planned.sparsities(), "matrix")
     rows = task.encode([Row("Where is my parcel?", None, 0), Row("I was charged twice.", "Help", 1)])
-    with frozen(sites):
+    with frozen(modules):
         before = task.predict(model, rows)["logits"]
-    merge(model, sites, torch.bfloat16)
+    merge(model, modules, torch.bfloat16)
     after = task.predict(model, rows)["logits"]
     assert (after - before).abs().max() < 0.05
     state = {name: tensor.to(torch.bfloat16) for name, tensor in model.state_dict().items()}

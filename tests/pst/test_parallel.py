@@ -81,11 +81,11 @@ def test_the_command_line_trains_with_two(both: Path) -> None:
 
 def test_a_batch_is_shared_out() -> None:
     rows = list(range(10, 17))
-    shares = [Peers(rank, 3).share(rows) for rank in range(3)]
+    shares = [Peers(rank, 3).shard(rows) for rank in range(3)]
     assert sorted(row for share in shares for row in share) == rows
     assert {len(share) for share in shares} == {2, 3}
     assert all(sorted([*Peers(rank, 3).others(rows), *shares[rank]]) == rows for rank in range(3))
-    assert Peers(2, 3).share(rows[:2]) == []
+    assert Peers(2, 3).shard(rows[:2]) == []
 
 
 def test_alone_nothing_is_communicated(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -94,10 +94,14 @@ def test_alone_nothing_is_communicated(monkeypatch: pytest.MonkeyPatch) -> None:
         assert peers is ALONE
     parameter = nn.Parameter(torch.zeros(2))
     loss = torch.tensor(1.5)
-    assert ALONE.add_up([parameter], loss) is loss and parameter.grad is None
-    assert (ALONE.least(3), ALONE.most(3, -4), ALONE.told((0.5, 0.25))) == (3, [3, -4], (0.5, 0.25))
+    assert ALONE.all_reduce([parameter], loss) is loss and parameter.grad is None
+    assert (ALONE.all_reduce_min(3), ALONE.all_reduce_max(3, -4), ALONE.broadcast((0.5, 0.25))) == (
+        3,
+        [3, -4],
+        (0.5, 0.25),
+    )
     before = torch.get_rng_state()
-    ALONE.draw(1, 2)
+    ALONE.seed(1, 2)
     assert torch.equal(torch.get_rng_state(), before)
 
 
@@ -110,7 +114,7 @@ def test_processes_that_differ_are_noticed(monkeypatch: pytest.MonkeyPatch) -> N
     assert checksum(trained, [Selection(torch.tensor(0.5), 2)]) != known
     peers = Peers(0, 2)
     monkeypatch.setattr(
-        Peers, "most", lambda self, *values: [max(one, two) for one, two in zip(values, (7, -7), strict=True)]
+        Peers, "all_reduce_max", lambda self, *values: [max(one, two) for one, two in zip(values, (7, -7), strict=True)]
     )
     with pytest.raises(PSTError, match="no longer hold the same weights and masks"):
         peers.check_equal(trained, lambda: chosen)
@@ -118,7 +122,7 @@ def test_processes_that_differ_are_noticed(monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_random_numbers_differ_between_processes_and_steps() -> None:
     def drawn(rank: int, step: int) -> float:
-        Peers(rank, 2).draw(42, step)
+        Peers(rank, 2).seed(42, step)
         return float(torch.rand(()))
 
     assert drawn(0, 5) == drawn(0, 5)

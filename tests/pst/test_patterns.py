@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from pst.layers import kernels
-from pst.layers.inject import Site, select_all
+from pst.layers.inject import TargetModule, select_all
 from pst.layers.kernels import reference
 from pst.layers.kernels.reference import Factors, Scales
 from pst.layers.methods.magnitude import MagnitudeLinear
@@ -151,28 +151,28 @@ def test_units_span_matrices(seed: int, share: float) -> None:
         assert torch.equal(mask_of(scores[name], chosen[name]), wanted)
 
 
-def sites_of(shapes: dict[str, tuple[int, int]], group: str) -> list[Site]:
+def modules_of(shapes: dict[str, tuple[int, int]], group: str) -> list[TargetModule]:
     torch.manual_seed(3)
-    return [Site(name, group, MagnitudeLinear(torch.randn(shape), None)) for name, shape in shapes.items()]
+    return [TargetModule(name, group, MagnitudeLinear(torch.randn(shape), None)) for name, shape in shapes.items()]
 
 
 def test_select_all_carries_every_structure_to_the_layers() -> None:
-    sites = sites_of({"a": (8, 16), "b": (12, 8)}, "ffn")
+    modules = modules_of({"a": (8, 16), "b": (12, 8)}, "ffn")
     for name, pattern in PATTERNS.items():
         for threshold in ("matrix", "global"):
-            select_all(sites, {"ffn": 0.5}, threshold, name)
-            scores = [site.layer.scores() for site in sites]
+            select_all(modules, {"ffn": 0.5}, threshold, name)
+            scores = [module.layer.scores() for module in modules]
             wanted = masks(scores, pattern(scores, 0.5, threshold == "global"))
-            for site, mask in zip(sites, wanted, strict=True):
-                assert torch.equal(site.layer.masked() != 0, mask)
-                assert torch.equal(site.layer.masked(), site.layer.weight * mask)
+            for module, mask in zip(modules, wanted, strict=True):
+                assert torch.equal(module.layer.masked() != 0, mask)
+                assert torch.equal(module.layer.masked(), module.layer.weight * mask)
 
 
 def test_select_all_keeps_a_matrix_dense_that_no_family_names() -> None:
-    sites = sites_of({**HEAD_SHAPES, "other": (4, 4)}, "attention")
+    modules = modules_of({**HEAD_SHAPES, "other": (4, 4)}, "attention")
     family = Family(tuple((f"{name}.weight", axis) for name, axis in HEADS.members), 4)
-    select_all(sites, {"attention": 0.5}, "matrix", "structured", [family])
-    left = {site.name: int((site.layer.masked() != 0).sum()) for site in sites}
+    select_all(modules, {"attention": 0.5}, "matrix", "structured", [family])
+    left = {module.name: int((module.layer.masked() != 0).sum()) for module in modules}
     assert left == {"q": 120, "k": 40, "o": 120, "other": 16}
 
 

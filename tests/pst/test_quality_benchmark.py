@@ -9,7 +9,7 @@ import torch
 from transformers import BertConfig, BertForSequenceClassification
 
 from pst.config import Method, TrainSettings
-from pst.layers.inject import Site, calibrate, inject, select_all
+from pst.layers.inject import TargetModule, calibrate, inject, select_all
 from pst.plan.families import ModelDescription
 from pst.sparsity.schedule import average_decay
 from pst.training.distill import hidden_distance
@@ -62,20 +62,20 @@ def place_of(name: str) -> tuple[str, int]:
     raise AssertionError(name)
 
 
-def library_sites(model: BertForSequenceClassification, rows: Rows, method: LowRank) -> list[Site]:
+def library_modules(model: BertForSequenceClassification, rows: Rows, method: LowRank) -> list[TargetModule]:
     """The library's layers in ``model``, with the factors of the stack's only experiment."""
-    sites = inject(model, ModelDescription(CONFIG.to_dict(), labels=3).tensors, SETTINGS)
+    modules = inject(model, ModelDescription(CONFIG.to_dict(), labels=3).tensors, SETTINGS)
     single = [
         {"input_ids": rows.ids[row, None, :size], "token_type_ids": rows.types[row, None, :size]}
         for row, size in enumerate(rows.lengths.tolist())
     ]
-    calibrate(model, sites, single)
+    calibrate(model, modules, single)
     with torch.no_grad():
-        for site in sites:
-            stack, place = place_of(site.name)
-            for factor, key in zip(site.layer.factors(), "uvabrc", strict=True):  # type: ignore[attr-defined]
+        for module in modules:
+            stack, place = place_of(module.name)
+            for factor, key in zip(module.layer.factors(), "uvabrc", strict=True):  # type: ignore[attr-defined]
                 factor.copy_(method.params[f"{key}.{stack}"][0, place].reshape(factor.shape))
-    return sites
+    return modules
 
 
 def test_forward_equals_transformers(model: BertForSequenceClassification, rows: Rows) -> None:
@@ -107,15 +107,15 @@ def test_pst_masks_and_gradients_equal_the_librarys(
     logits, _ = forward(params, applied, ids, types, mask, train=False)
     torch.nn.functional.cross_entropy(logits[0], rows.labels).backward()
 
-    sites = library_sites(model, rows, method)
-    select_all(sites, {"attention": 0.8, "ffn": 0.8}, threshold)
+    modules = library_modules(model, rows, method)
+    select_all(modules, {"attention": 0.8, "ffn": 0.8}, threshold)
     outputs = model(ids[0], attention_mask=mask[0].long(), token_type_ids=types[0], output_hidden_states=True)
     torch.testing.assert_close(outputs.logits, logits[0], rtol=1e-4, atol=1e-5)
     torch.nn.functional.cross_entropy(outputs.logits, rows.labels).backward()
-    for site in sites:
-        stack, place = place_of(site.name)
-        assert torch.equal(site.layer.masked() != 0, kept[stack][0, place] > 0), site.name
-        for factor, key in zip(site.layer.factors(), "uvabrc", strict=True):  # type: ignore[attr-defined]
+    for module in modules:
+        stack, place = place_of(module.name)
+        assert torch.equal(module.layer.masked() != 0, kept[stack][0, place] > 0), module.name
+        for factor, key in zip(module.layer.factors(), "uvabrc", strict=True):  # type: ignore[attr-defined]
             grad = method.params[f"{key}.{stack}"].grad
             assert grad is not None and factor.grad is not None
             torch.testing.assert_close(factor.grad, grad[0, place].reshape(factor.shape), rtol=1e-3, atol=1e-5)

@@ -26,7 +26,7 @@ from transformers import AutoModelForSequenceClassification, BertConfig, BertFor
 from pst import report
 from pst.__main__ import main
 from pst.errors import PSTError
-from pst.layers.inject import Site
+from pst.layers.inject import TargetModule
 from pst.model.data import Row
 from pst.plan.planner import ENGINE_OVERHEAD_BYTES
 from pst.report import carbon, timing
@@ -225,9 +225,9 @@ def test_the_speed_up_is_the_ratio_of_the_medians() -> None:
     assert timing.FEWEST_ROUNDS <= found["rounds"] <= timing.MOST_ROUNDS
 
 
-def _site(name: str, weight: torch.Tensor, scores: torch.Tensor, kept: int) -> Site:
+def _module(name: str, weight: torch.Tensor, scores: torch.Tensor, kept: int) -> TargetModule:
     layer = SimpleNamespace(weight=weight, scores=lambda: scores, selection=select(scores, kept), plain=lambda: weight)
-    return Site(name, "ffn", layer)  # type: ignore[arg-type]
+    return TargetModule(name, "ffn", layer)  # type: ignore[arg-type]
 
 
 def test_pictures_count_what_is_there() -> None:
@@ -235,10 +235,10 @@ def test_pictures_count_what_is_there() -> None:
     weight = torch.randn(24, 300, generator=generator)
     scores = torch.randn(24, 300, generator=generator).contiguous()
     scores[3] = -100.0
-    site = _site("bert.encoder.layer.5.output.dense", weight, scores, 720)
-    found = picture_data([site], {site.name: weight})
+    module = _module("bert.encoder.layer.5.output.dense", weight, scores, 720)
+    found = picture_data([module], {module.name: weight})
     matrix, group = found["matrices"][0], found["distributions"]["ffn"]
-    mask = mask_of(scores, site.layer.selection)
+    mask = mask_of(scores, module.layer.selection)
     assert (matrix["stack"], matrix["depth"], matrix["kind"], matrix["kept"]) == ("encoder", 5, "output.dense", 720)
     assert matrix["empty_rows"] == int((~mask.any(1)).sum()) >= 1
     assert matrix["empty_columns"] == int((~mask.any(0)).sum())
@@ -256,8 +256,8 @@ def test_pictures_count_what_is_there() -> None:
 
 def test_magnitudes_own_mask_overlaps_itself() -> None:
     weight = torch.randn(16, 16, generator=torch.Generator().manual_seed(1))
-    site = _site("t5.decoder.block.2.layer.0.SelfAttention.q", weight, weight.abs(), 64)
-    matrix = picture_data([site], {site.name: weight})["matrices"][0]
+    module = _module("t5.decoder.block.2.layer.0.SelfAttention.q", weight, weight.abs(), 64)
+    matrix = picture_data([module], {module.name: weight})["matrices"][0]
     assert matrix["magnitude_overlap"]["jaccard"] == matrix["magnitude_overlap"]["shared"] == 1.0
     assert matrix["magnitude_overlap"]["chance"] == pytest.approx(16 / (128 - 16))
     assert (matrix["stack"], matrix["depth"]) == ("decoder", 2)
@@ -296,8 +296,8 @@ def test_wrong_rows_come_the_surest_first() -> None:
 
 def test_the_report_stays_small_for_many_matrices(done: Finished) -> None:
     weight = torch.randn(64, 64)
-    sites = [_site(f"model.layers.{n}.mlp.up_proj", weight, weight.abs(), 400) for n in range(300)]
-    assert len(json.dumps(picture_data(sites, {}))) < 1_000_000
+    modules = [_module(f"model.layers.{n}.mlp.up_proj", weight, weight.abs(), 400) for n in range(300)]
+    assert len(json.dumps(picture_data(modules, {}))) < 1_000_000
     assert (done.folder / "report.json").stat().st_size < 200_000
 
 

@@ -28,11 +28,11 @@ def exact(model: nn.Module) -> None:
 def gradients(trainer: Trainer, micro_batch: int) -> tuple[Tensor, dict[str, Tensor]]:
     """Loss and gradients of the second batch, which has rows of many lengths."""
     trainer.model.train()
-    trainer.stepper.micro_batch = micro_batch
+    trainer.train_step.micro_batch = micro_batch
     trainer.optimizer.zero_grad(set_to_none=True)
     trainer.begin()
-    batches = trainer.stepper.micro_batches(trainer.course.rows(1))
-    loss = torch.stack([trainer.stepper.backward(batch) for batch in batches]).sum()
+    batches = trainer.train_step.micro_batches(trainer.course.rows(1))
+    loss = torch.stack([trainer.train_step.backward(batch) for batch in batches]).sum()
     return loss, {name: p.grad.clone() for name, p in trainer.trained.items() if p.grad is not None}
 
 
@@ -67,10 +67,10 @@ def test_a_padded_batch_is_the_batch(base: Path) -> None:
     )
     trainer.model.train()
     rows = trainer.course.rows(0)[:5]
-    (plain,) = trainer.stepper.micro_batches(rows)
-    padded = trainer.stepper.padded(rows, 32, 16)
+    (plain,) = trainer.train_step.micro_batches(rows)
+    padded = trainer.train_step.padded(rows, 32, 16)
     assert padded.inputs["input_ids"].shape == (16, 32)
-    torch.testing.assert_close(trainer.stepper.loss(padded), trainer.stepper.loss(plain), rtol=1e-6, atol=0)
+    torch.testing.assert_close(trainer.train_step.loss(padded), trainer.train_step.loss(plain), rtol=1e-6, atol=0)
 
 
 def test_hidden_states_are_learned(base: Path) -> None:
@@ -81,7 +81,7 @@ def test_hidden_states_are_learned(base: Path) -> None:
 
     def distance() -> float:
         with torch.no_grad():
-            (batch,) = trainer.stepper.micro_batches(rows)
+            (batch,) = trainer.train_step.micro_batches(rows)
             trainer.begin()
             mine = trainer.model.eval()(**batch.inputs, output_hidden_states=True).hidden_states[1:]
             theirs = model(**batch.inputs, output_hidden_states=True).hidden_states[1:]
@@ -89,11 +89,11 @@ def test_hidden_states_are_learned(base: Path) -> None:
             parts = [
                 ((a - b).square().sum(-1) / b.square().sum(-1))[mask].mean() for a, b in zip(mine, theirs, strict=True)
             ]
-            (batch,) = trainer.stepper.micro_batches(rows)
-            total = trainer.stepper.loss(batch)
-            trainer.stepper.hidden = 0.0
-            without = trainer.stepper.loss(batch)
-            trainer.stepper.hidden = 10.0
+            (batch,) = trainer.train_step.micro_batches(rows)
+            total = trainer.train_step.loss(batch)
+            trainer.train_step.hidden = 0.0
+            without = trainer.train_step.loss(batch)
+            trainer.train_step.hidden = 10.0
             torch.testing.assert_close((total - without) / 10, torch.stack(parts).mean(), rtol=1e-4, atol=1e-6)
             return float(torch.stack(parts).mean())
 
@@ -111,7 +111,7 @@ def test_a_batch_that_does_not_fit_is_halved(base: Path) -> None:
     whole = make(base, settings, change=exact)
     whole.run()
     tight = make(base, settings, change=exact, emit=events.append)
-    backward, sizes = tight.stepper.backward, []
+    backward, sizes = tight.train_step.backward, []
 
     def limited(batch: Any) -> Tensor:
         sizes.append(len(batch.gold))
@@ -119,7 +119,7 @@ def test_a_batch_that_does_not_fit_is_halved(base: Path) -> None:
             raise RuntimeError("[enforce fail at alloc_cpu.cpp:118] DefaultCPUAllocator: not enough memory")
         return backward(batch)
 
-    tight.stepper.backward = limited  # type: ignore[method-assign]
+    tight.train_step.backward = limited  # type: ignore[method-assign]
     tight.run()
     assert sizes == [16, 8] + [4] * 16
     assert tight.state()["micro_batch"] == 4
@@ -134,10 +134,10 @@ def test_where_nothing_fits_activations_are_recomputed_and_then_it_is_an_error(b
     def full(batch: Any) -> Tensor:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
 
-    trainer.stepper.backward = full  # type: ignore[method-assign]
+    trainer.train_step.backward = full  # type: ignore[method-assign]
     with pytest.raises(PSTError, match="Not even one row fits the memory of the device"):
         trainer.run()
-    assert trainer.stepper.checkpointing
+    assert trainer.train_step.checkpointing
     assert any(getattr(module, "gradient_checkpointing", False) for module in trainer.model.modules())
     assert all(p.grad is None for p in trainer.trained.values())
 
@@ -148,7 +148,7 @@ def test_other_errors_are_not_taken_for_a_lack_of_memory(base: Path) -> None:
     def broken(batch: Any) -> Tensor:
         raise RuntimeError("shapes differ")
 
-    trainer.stepper.backward = broken  # type: ignore[method-assign]
+    trainer.train_step.backward = broken  # type: ignore[method-assign]
     with pytest.raises(RuntimeError, match="shapes differ"):
         trainer.run()
 
@@ -160,10 +160,10 @@ def test_recomputed_activations_give_the_same_gradients(base: Path, method: Any)
     found = []
     for trainer in (plain, again):
         trainer.model.train()
-        trainer.stepper.preflight()
+        trainer.train_step.preflight()
         torch.manual_seed(5)
         found.append(gradients(trainer, 0)[1])
-    assert again.stepper.checkpointing and not plain.stepper.checkpointing
+    assert again.train_step.checkpointing and not plain.train_step.checkpointing
     for name, gradient in found[0].items():
         torch.testing.assert_close(found[1][name], gradient, rtol=1e-5, atol=1e-7, msg=name)
 
@@ -174,17 +174,17 @@ def test_the_preflight_splits_where_memory_is_short(base: Path, monkeypatch: pyt
         trainer = make(base, settings_of(**changes))
         trainer.model.train()
         before = torch.get_rng_state()
-        trainer.stepper.preflight()
+        trainer.train_step.preflight()
         assert torch.equal(torch.get_rng_state(), before)
         assert all(p.grad is None for p in trainer.trained.values())
-        return trainer.stepper.micro_batch, trainer.stepper.checkpointing
+        return trainer.train_step.micro_batch, trainer.train_step.checkpointing
 
     trainer = make(base, settings_of())
     trainer.model.train()
     fixed = memory.fixed_bytes(trainer.trained, trainer.model)
     (longest,) = memory.longest(trainer.course.lengths, 1)
-    (batch,) = trainer.stepper._batches([[longest]])
-    row = memory.kept_bytes(lambda: trainer.stepper.loss(batch), trainer.model)
+    (batch,) = trainer.train_step._batches([[longest]])
+    row = memory.kept_bytes(lambda: trainer.train_step.loss(batch), trainer.model)
     # Ten states of 32 floats a token in each of two blocks.
     assert row > 2 * 32 * 4 * 10 * trainer.course.lengths[longest]
 

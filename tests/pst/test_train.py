@@ -26,9 +26,9 @@ def test_sparsity_is_exact_at_every_step(base: Path, method: Any) -> None:
         outputs = forward(*args, **kwargs)
         if trainer.model.training:
             planned = trainer.course.sparsities(trainer.step)
-            for site in trainer.sites:
-                kept = int(mask_of(site.layer.scores(), site.layer.selection).sum())
-                assert kept == kept_count(site.layer.weight.numel(), planned[site.group])
+            for module in trainer.modules:
+                kept = int(mask_of(module.layer.scores(), module.layer.selection).sum())
+                assert kept == kept_count(module.layer.weight.numel(), planned[module.group])
             seen.append(planned["ffn"])
         return outputs
 
@@ -116,9 +116,9 @@ def test_the_average_since_the_final_sparsity_is_what_is_kept(base: Path) -> Non
 def test_steps_that_keep_their_masks_do_not_take_the_averages(base: Path) -> None:
     trainer = make(base, settings_of(epochs=4, evaluations=1, mask_every=1000, threshold="matrix"))
     trainer.run()
-    found = [site.layer.selection.threshold.clone() for site in trainer.sites]
+    found = [module.layer.selection.threshold.clone() for module in trainer.modules]
     trainer.select(trainer.course.final)
-    assert found == [site.layer.selection.threshold for site in trainer.sites]
+    assert found == [module.layer.selection.threshold for module in trainer.modules]
 
 
 @pytest.mark.parametrize("changes", [{"average_decay": 0.0}, {"method": "magnitude"}])
@@ -288,8 +288,8 @@ def test_between_two_selections_the_threshold_stays(base: Path) -> None:
     assert start % 5 and start not in trainer.course.evaluations
     thresholds: list[float] = []
     counts: dict[int, int] = {}
-    layer = trainer.sites[0].layer
-    backward, score = trainer.stepper.backward, trainer.task.score
+    layer = trainer.modules[0].layer
+    backward, score = trainer.train_step.backward, trainer.task.score
 
     def watched(batch: Any) -> torch.Tensor:
         loss = backward(batch)
@@ -297,14 +297,14 @@ def test_between_two_selections_the_threshold_stays(base: Path) -> None:
         return loss
 
     def scored(model: Any) -> Any:
-        for site in trainer.sites:
-            kept = int(mask_of(site.layer.scores(), site.layer.selection).sum())
-            share = trainer.course.sparsities(trainer.step - 1)[site.group]
-            assert kept == kept_count(site.layer.weight.numel(), share)
+        for module in trainer.modules:
+            kept = int(mask_of(module.layer.scores(), module.layer.selection).sum())
+            share = trainer.course.sparsities(trainer.step - 1)[module.group]
+            assert kept == kept_count(module.layer.weight.numel(), share)
         counts[trainer.step] = kept
         return score(model)
 
-    trainer.stepper.backward = watched  # type: ignore[method-assign]
+    trainer.train_step.backward = watched  # type: ignore[method-assign]
     trainer.task.score = scored  # type: ignore[method-assign]
     trainer.run()
     assert set(counts) == trainer.course.evaluations  # exact at each of them

@@ -85,12 +85,12 @@ def make(
     model = model_of(base, settings.seed)
     change(model)
     specs = matched_specs(model, ModelDescription(read_config(base), labels=len(LABELS)))
-    sites = inject(model, specs, settings)
+    modules = inject(model, specs, settings)
     rates = learning_rates(model, specs, settings)
     hooks = Hooks(emit, should_stop, save)
     task = task_of(base, settings)
     torch.manual_seed(settings.seed)
     return Trainer(
-        model, sites, rates, task, settings, sparsity if sites else {}, hooks,
+        model, modules, rates, task, settings, sparsity if modules else {}, hooks,
         phase="train", epochs=settings.epochs, teacher=teacher, peers=peers,
     )  # fmt: skip

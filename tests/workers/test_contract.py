@@ -158,7 +158,7 @@ def test_a_serving_node_serves_though_both_sides_are_newer(
         assert owner.client.post("/api/v1/deployments", {"model": "acme/newer", "revision": "v1"}).status_code == 201
         served.until_version("acme/intents", 1)
         served.until_version("acme/newer", 1)
-        assert served.gate.caller(predict_secret(owner)).workspace == "acme"
+        assert served.authenticator.caller(predict_secret(owner)).workspace == "acme"
     finally:
         served.node.stop()
         served.store.close()

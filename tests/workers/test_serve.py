@@ -19,10 +19,10 @@ from hub.core.storage import blob_name
 from hub.registry.models import ModelKind, ModelVersion
 from hub.serving.models import Deployment, Placement
 from pst_client.client import Platform
-from pst_serve import gate as gates
+from pst_serve import authentication
 from pst_serve.app import make_app
+from pst_serve.authentication import TokenAuthenticator
 from pst_serve.engine import Input
-from pst_serve.gate import Gate
 from pst_serve.node import Node
 from pst_serve.settings import Settings
 from pst_serve.store import AlreadyRunning, Store
@@ -77,13 +77,13 @@ class Served:
         self.store = store = Store(cache, endpoint=f"{url}/hf", token=token)
         store.open()
         self.node = Node(settings, self.platform, self.engine, store, url="http://127.0.0.1:9")
-        self.gate = Gate(self.platform)
-        self.app = make_app(self.node.shelf, self.gate, self.node.problem, self.node.stop)
+        self.authenticator = TokenAuthenticator(self.platform)
+        self.app = make_app(self.node.cache, self.authenticator, self.node.problem, self.node.stop)
         self.node.start()
 
     def until_version(self, name: str, number: int) -> None:
         eventually(
-            lambda: (version := self.node.shelf.names().get(name)) and version.number == number,
+            lambda: (version := self.node.cache.names().get(name)) and version.number == number,
             what=f"{name} v{number}: {self.node.problem()}",
         )
 
@@ -164,7 +164,7 @@ def test_the_node_tells_the_platform_what_it_holds(served: Served, owner: Person
     with TestClient(served.app) as client:
         assert client.get("/readyz").json()["models"] == ["acme/intents"]
         assert owner.client.delete(f"/api/v1/deployments/{deployment}").status_code == 204
-        eventually(lambda: not served.node.shelf.names())
+        eventually(lambda: not served.node.cache.names())
         assert client.get("/readyz").status_code == 200
 
 
@@ -180,7 +180,7 @@ def test_a_version_that_can_not_be_loaded_leaves_the_old_one_serving(
     eventually(lambda: Placement.objects.get(deployment_id=deployment).state == "failed", what="the failure")
     placement = Placement.objects.get(deployment_id=deployment)
     assert placement.message == "Loading failed: the weights make no sense"
-    assert served.node.shelf.names()["acme/intents"].number == 1
+    assert served.node.cache.names()["acme/intents"].number == 1
     with TestClient(served.app) as client:
         assert client.get("/readyz").status_code == 503
         assert "the weights make no sense" in client.get("/readyz").json()["error"]["message"]
@@ -246,22 +246,22 @@ def test_a_revoked_token_stops_working_and_a_platform_that_is_away_does_not_matt
     served: Served, owner: Person, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     token = predict_secret(owner)
-    assert served.gate.caller(token).workspace == "acme"
+    assert served.authenticator.caller(token).workspace == "acme"
     url, served.platform.http.url = served.platform.http.url, "http://127.0.0.1:9"
-    monkeypatch.setattr(gates, "FRESH_SECONDS", 0.0)
-    assert served.gate.known(token) is None
-    assert served.gate.caller(token).workspace == "acme"
-    assert served.gate.known(token) is not None, "the platform is away: nobody waits for it"
-    with pytest.raises(gates.Unknown):
-        served.gate.known("sw_p_never_seen")
-    monkeypatch.setattr(gates, "STALE_SECONDS", 0.0)
-    with pytest.raises(gates.Unknown):
-        served.gate.caller(token)
+    monkeypatch.setattr(authentication, "FRESH_SECONDS", 0.0)
+    assert served.authenticator.known(token) is None
+    assert served.authenticator.caller(token).workspace == "acme"
+    assert served.authenticator.known(token) is not None, "the platform is away: nobody waits for it"
+    with pytest.raises(authentication.AuthenticatorUnavailable):
+        served.authenticator.known("sw_p_never_seen")
+    monkeypatch.setattr(authentication, "STALE_SECONDS", 0.0)
+    with pytest.raises(authentication.AuthenticatorUnavailable):
+        served.authenticator.caller(token)
     served.platform.http.url = url
-    monkeypatch.setattr(served.gate, "_away_until", 0.0)
+    monkeypatch.setattr(served.authenticator, "_away_until", 0.0)
     ApiToken.objects.filter(user=owner.user).delete()
-    with pytest.raises(gates.Refused):
-        served.gate.caller(token)
+    with pytest.raises(authentication.Unauthorized):
+        served.authenticator.caller(token)
 
 
 def test_a_second_node_on_the_same_folder_is_refused(served: Served, tmp_path: Path) -> None:

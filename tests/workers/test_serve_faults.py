@@ -18,15 +18,14 @@ from starlette.testclient import TestClient
 from pst_client import manifest
 from pst_client.client import Platform
 from pst_client.errors import Damaged
-from pst_serve import batching
-from pst_serve import gate as gates
+from pst_serve import authentication, batching
 from pst_serve.app import make_app
+from pst_serve.authentication import TokenAuthenticator
 from pst_serve.batching import Batcher, BrokenModel, Overloaded
+from pst_serve.cache import ModelCache, load
 from pst_serve.engine import Input
-from pst_serve.gate import Gate
 from pst_serve.node import Node
 from pst_serve.settings import Settings
-from pst_serve.shelf import Shelf, load
 from pst_serve.store import Store
 from tests.workers.conftest import Start, eventually
 
@@ -146,10 +145,10 @@ def caller(request: httpx.Request) -> httpx.Response:
 
 
 def application(model: Counted, answer: Callable[[httpx.Request], httpx.Response] = caller) -> Any:
-    shelf = Shelf()
-    shelf.put("acme/intents", load("acme/intents", 3, "c" * 40, model))
+    cache = ModelCache()
+    cache.put("acme/intents", load("acme/intents", 3, "c" * 40, model))
     platform = Platform("http://platform", "sw_s_node", transport=httpx.MockTransport(answer))
-    return make_app(shelf, Gate(platform), lambda: None, lambda: None)
+    return make_app(cache, TokenAuthenticator(platform), lambda: None, lambda: None)
 
 
 QUESTION = "/v1/models/acme/intents/predict"
@@ -229,18 +228,18 @@ def test_nobody_waits_for_a_platform_that_is_away(monkeypatch: pytest.MonkeyPatc
 
     slept: list[float] = []
     monkeypatch.setattr(time, "sleep", slept.append)
-    gate = Gate(Platform("http://platform", "sw_s_node", transport=httpx.MockTransport(answer)))
-    gate.caller("sw_p_known")
+    authenticator = TokenAuthenticator(Platform("http://platform", "sw_s_node", transport=httpx.MockTransport(answer)))
+    authenticator.caller("sw_p_known")
     away.set()
-    monkeypatch.setattr(gates, "FRESH_SECONDS", 0.0)
+    monkeypatch.setattr(authentication, "FRESH_SECONDS", 0.0)
     for _ in range(20):
-        assert (gate.known("sw_p_known") or gate.caller("sw_p_known")).workspace == "acme"
-    with pytest.raises(gates.Unknown):
-        gate.caller("sw_p_other")
+        assert (authenticator.known("sw_p_known") or authenticator.caller("sw_p_known")).workspace == "acme"
+    with pytest.raises(authentication.AuthenticatorUnavailable):
+        authenticator.caller("sw_p_other")
     assert len(asked) == 2 and slept == [], "one caller found out, and asked once"
-    monkeypatch.setattr(gate, "_away_until", 0.0)
+    monkeypatch.setattr(authenticator, "_away_until", 0.0)
     away.clear()
-    assert gate.known("sw_p_known") is None, "it is asked again"
+    assert authenticator.known("sw_p_known") is None, "it is asked again"
 
 
 def test_a_flood_of_wrong_tokens_does_not_push_callers_out(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -249,16 +248,16 @@ def test_a_flood_of_wrong_tokens_does_not_push_callers_out(monkeypatch: pytest.M
         error = {"error": {"code": "unknown_token", "message": "There is none.", "details": []}}
         return caller(request) if known else httpx.Response(404, json=error)
 
-    monkeypatch.setattr(gates, "MOST_REMEMBERED", 5)
-    gate = Gate(Platform("http://platform", "sw_s_node", transport=httpx.MockTransport(answer)))
-    gate.caller("sw_p_known")
+    monkeypatch.setattr(authentication, "MOST_REMEMBERED", 5)
+    authenticator = TokenAuthenticator(Platform("http://platform", "sw_s_node", transport=httpx.MockTransport(answer)))
+    authenticator.caller("sw_p_known")
     for number in range(20):
-        with pytest.raises(gates.Refused):
-            gate.caller(f"sw_p_{number}")
-    assert gate.known("sw_p_known") is not None
-    with pytest.raises(gates.Refused):
-        gate.known("sw_p_19")
-    assert gate.known("sw_p_0") is None
+        with pytest.raises(authentication.Unauthorized):
+            authenticator.caller(f"sw_p_{number}")
+    assert authenticator.known("sw_p_known") is not None
+    with pytest.raises(authentication.Unauthorized):
+        authenticator.known("sw_p_19")
+    assert authenticator.known("sw_p_0") is None
 
 
 def version(content: bytes = b"good") -> tuple[bytes, str]:

@@ -17,10 +17,10 @@ from pst_client.client import Platform
 from pst_client.contract import MOST_INPUTS, MOST_QUESTION_BYTES
 from pst_serve import batching
 from pst_serve.app import LONGEST_TEXT, make_app
+from pst_serve.authentication import TokenAuthenticator
 from pst_serve.batching import Batcher, Overloaded
+from pst_serve.cache import ModelCache, load
 from pst_serve.engine import Input
-from pst_serve.gate import Gate
-from pst_serve.shelf import Shelf, load
 from pst_serve.store import UNUSED_KEPT, Store
 
 SECRET = {"Authorization": "Bearer sw_p_secret"}
@@ -53,10 +53,10 @@ def caller(request: httpx.Request) -> httpx.Response:
 
 @pytest.fixture
 def client() -> TestClient:
-    shelf = Shelf()
-    shelf.put("acme/intents", load("acme/intents", 3, "c" * 40, Gated()))
-    gate = Gate(Platform("http://platform", "sw_s_node", transport=httpx.MockTransport(caller)))
-    return TestClient(make_app(shelf, gate, lambda: None, lambda: None), raise_server_exceptions=False)
+    cache = ModelCache()
+    cache.put("acme/intents", load("acme/intents", 3, "c" * 40, Gated()))
+    authenticator = TokenAuthenticator(Platform("http://platform", "sw_s_node", transport=httpx.MockTransport(caller)))
+    return TestClient(make_app(cache, authenticator, lambda: None, lambda: None), raise_server_exceptions=False)
 
 
 @pytest.mark.parametrize(
@@ -147,25 +147,25 @@ def test_a_node_that_is_asked_too_much_says_so(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_a_replaced_version_answers_what_it_was_asked_and_is_then_dropped() -> None:
-    shelf, old, new = Shelf(), Gated(is_open=False), Gated()
+    cache, old, new = ModelCache(), Gated(is_open=False), Gated()
     first, second = load("acme/intents", 1, "1" * 40, old), load("acme/intents", 2, "2" * 40, new)
     for version in (first, second):
-        shelf.put("acme/intents", version)
-        shelf.give_back(version)  # its loader's own hold
+        cache.put("acme/intents", version)
+        cache.give_back(version)  # its loader's own hold
         if version is first:
-            with_old = shelf.use("acme/intents")
+            with_old = cache.use("acme/intents")
             held = with_old.__enter__()
     assert held is first
     waiting = held.batcher.submit([Input("x")])
-    with shelf.use("acme/intents") as now:
+    with cache.use("acme/intents") as now:
         assert now is second
     assert first.users == 1
     old.gate.set()
     assert waiting.result(5) == [[0.25, 0.75]]
     with_old.__exit__(None, None, None)
     assert first.users == 0
-    assert shelf.take("acme/intents", "1" * 40) is None
-    shelf.remove("acme/intents")
+    assert cache.take("acme/intents", "1" * 40) is None
+    cache.remove("acme/intents")
     assert second.users == 0
 
 

@@ -38,7 +38,7 @@ from pst_client.contract import (
 from pst_client.environment import SettingsMissing, node_name
 from pst_client.errors import PlatformError
 from pst_worker import inputs, run, stream
-from pst_worker.child import Child, death_sentence, environment
+from pst_worker.child import Child, describe_exit, environment
 from pst_worker.inputs import run_spec
 from pst_worker.settings import from_environment
 from pst_worker.stream import JobStream, LeaseLost
@@ -359,7 +359,7 @@ def test_the_child_s_events_survive_noise_and_nan(tmp_path: Path, monkeypatch: p
     [(-9, "ran out of memory"), (-11, "died of SIGSEGV"), (-63, "signal 63"), (1, "exit code 1")],
 )
 def test_what_is_said_of_a_dead_child(code: int, words: str) -> None:
-    assert words in death_sentence(code)
+    assert words in describe_exit(code)
 
 
 def test_settings_from_the_environment(tmp_path: Path) -> None:

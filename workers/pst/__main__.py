@@ -111,7 +111,7 @@ def _train(options: argparse.Namespace) -> int:
     with joined() as peers:
         content = _stoppable(
             lambda emit, should_stop: run(options.folder, emit=emit, should_stop=should_stop, peers=peers),
-            quiet=not peers.first,
+            quiet=not peers.is_main,
         )
         if content:
             _print_card(content)

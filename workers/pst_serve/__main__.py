@@ -22,8 +22,8 @@ from pst_client.client import Platform
 from pst_client.connections import LimitedConnection, allow_many
 from pst_client.environment import SettingsMissing
 from pst_serve.app import make_app
+from pst_serve.authentication import TokenAuthenticator
 from pst_serve.engine import ExpandingEngine, engine
-from pst_serve.gate import Gate
 from pst_serve.node import Node
 from pst_serve.profile import Profiler
 from pst_serve.settings import cache_dir, from_environment
@@ -105,7 +105,7 @@ def main(arguments: list[str] | None = None) -> int:
             server.should_exit = True
 
         node = Node(settings, platform, engine(), store, url=url, profiler=profiler, refused=refused)
-        app = make_app(node.shelf, Gate(platform), node.problem, node.stop)
+        app = make_app(node.cache, TokenAuthenticator(platform), node.problem, node.stop)
         allow_many()
         server = uvicorn.Server(configuration(app))
         node.start()

@@ -30,10 +30,10 @@ from starlette.routing import Route
 
 from pst.messages import Message, said
 from pst_client.contract import MOST_INPUTS, MOST_QUESTION_BYTES, PREDICT_PREFIX, Caller
+from pst_serve.authentication import AuthenticatorUnavailable, TokenAuthenticator, Unauthorized, WrongTokenKind
 from pst_serve.batching import Overloaded
+from pst_serve.cache import ModelCache, Version
 from pst_serve.engine import Answer, Input, LoadedModel
-from pst_serve.gate import Gate, Refused, Unknown, WrongKind
-from pst_serve.shelf import Shelf, Version
 
 LONGEST_TEXT = 20_000
 BODY_SECONDS = 30.0
@@ -61,7 +61,7 @@ class Question(BaseModel):
     top_k: int | None = Field(default=None, ge=1)
 
 
-class Trouble(Exception):
+class ApiError(Exception):
     """An answer in the error shape."""
 
     def __init__(self, status: int, code: str, message: str, details: list[dict[str, Any]] | None = None) -> None:
@@ -69,7 +69,9 @@ class Trouble(Exception):
         self.status, self.code, self.message, self.details = status, code, message, details or []
 
 
-def make_app(shelf: Shelf, gate: Gate, problem: Callable[[], str | None], stop: Callable[[], None]) -> Starlette:
+def make_app(
+    cache: ModelCache, authenticator: TokenAuthenticator, problem: Callable[[], str | None], stop: Callable[[], None]
+) -> Starlette:
     """``problem`` says why the node is not ready; ``stop`` is called, in a thread, when the server shuts down."""
 
     async def live(request: Request) -> Response:
@@ -78,12 +80,12 @@ def make_app(shelf: Shelf, gate: Gate, problem: Callable[[], str | None], stop: 
     async def ready(request: Request) -> Response:
         reason = problem()
         if reason is not None:
-            raise Trouble(503, "not_ready", reason)
-        return JSONResponse({"status": "ready", "models": sorted(shelf.names())})
+            raise ApiError(503, "not_ready", reason)
+        return JSONResponse({"status": "ready", "models": sorted(cache.names())})
 
     async def models(request: Request) -> Response:
-        caller = await _caller(request, gate)
-        found = [(name, version) for name, version in shelf.names().items() if caller.may_ask(*name.split("/", 1))]
+        caller = await _caller(request, authenticator)
+        found = [(name, version) for name, version in cache.names().items() if caller.may_ask(*name.split("/", 1))]
         results = [
             _identity(name, version)
             | {"task": version.batcher.model.task, "labels": list(version.batcher.model.labels)}
@@ -93,8 +95,8 @@ def make_app(shelf: Shelf, gate: Gate, problem: Callable[[], str | None], stop: 
 
     async def predict(request: Request) -> Response:
         workspace, name = request.path_params["workspace"], request.path_params["name"]
-        caller = await _caller(request, gate)
-        absent = Trouble(
+        caller = await _caller(request, authenticator)
+        absent = ApiError(
             404,
             "not_found",
             Message(
@@ -104,7 +106,7 @@ def make_app(shelf: Shelf, gate: Gate, problem: Callable[[], str | None], stop: 
         if not caller.may_ask(workspace, name):
             raise absent
         question = _parse(await _body(request))
-        with shelf.use(f"{workspace}/{name}") as version:
+        with cache.use(f"{workspace}/{name}") as version:
             if version is None:
                 raise absent
             begin = time.perf_counter()
@@ -113,7 +115,7 @@ def make_app(shelf: Shelf, gate: Gate, problem: Callable[[], str | None], stop: 
                 answer = version.batcher.submit(inputs, caller.caller)
             except Overloaded:
                 message = Message("More waits for an answer than this node holds; ask again in a moment.")
-                raise Trouble(429, "overloaded", message) from None
+                raise ApiError(429, "overloaded", message) from None
             rows = await _while_there(request, asyncio.wrap_future(answer))
             if rows is None:
                 return Response(status_code=GONE)  # nobody reads it
@@ -139,34 +141,34 @@ def make_app(shelf: Shelf, gate: Gate, problem: Callable[[], str | None], stop: 
             Route("/healthz", live),
             Route("/readyz", ready),
         ],
-        exception_handlers={Trouble: _trouble, HTTPException: _http_trouble, Exception: _broken},
+        exception_handlers={ApiError: _api_error, HTTPException: _http_error, Exception: _broken},
         lifespan=lifespan,
     )
 
 
-async def _caller(request: Request, gate: Gate) -> Caller:
+async def _caller(request: Request, authenticator: TokenAuthenticator) -> Caller:
     scheme, _, token = request.headers.get("Authorization", "").partition(" ")
     token = token.strip()
     if scheme.lower() != "bearer" or not token:
         message = Message(
             "Send a predict token of the platform: Authorization: Bearer {prefix}...", prefix=PREDICT_PREFIX
         )
-        raise Trouble(401, "not_authenticated", message)
+        raise ApiError(401, "not_authenticated", message)
     try:
-        known = gate.known(token)
-        return known if known is not None else await run_in_threadpool(gate.caller, token)
-    except WrongKind:
+        known = authenticator.known(token)
+        return known if known is not None else await run_in_threadpool(authenticator.caller, token)
+    except WrongTokenKind:
         message = Message(
             "A serving node takes predict tokens alone, which begin with {prefix}: make one in the settings of the "
             "platform. What you sent may do more than ask; if you do not trust this node, revoke it.",
             prefix=PREDICT_PREFIX,
         )
-        raise Trouble(401, "wrong_token", message) from None
-    except Refused:
-        raise Trouble(401, "authentication_failed", Message("The token is unknown, expired or revoked.")) from None
-    except Unknown:
+        raise ApiError(401, "wrong_token", message) from None
+    except Unauthorized:
+        raise ApiError(401, "authentication_failed", Message("The token is unknown, expired or revoked.")) from None
+    except AuthenticatorUnavailable:
         message = Message("The platform can't be asked about this token now; try again in a moment.")
-        raise Trouble(503, "unavailable", message) from None
+        raise ApiError(503, "unavailable", message) from None
 
 
 async def _while_there(request: Request, answer: asyncio.Future[Sequence[Answer]]) -> Sequence[Answer] | None:
@@ -196,11 +198,11 @@ async def _body(request: Request) -> bytes:
                     message = Message(
                         "The request has more than {most:,} bytes; send fewer texts at once.", most=MOST_QUESTION_BYTES
                     )
-                    raise Trouble(413, "too_large", message)
+                    raise ApiError(413, "too_large", message)
                 parts.append(part)
     except TimeoutError:
         message = Message("The body of the request broke off or came too slowly; send it again.")
-        raise Trouble(408, "too_slow", message) from None
+        raise ApiError(408, "too_slow", message) from None
     return b"".join(parts)
 
 
@@ -208,7 +210,7 @@ def _parse(body: bytes) -> Question:
     try:
         value = json.loads(body)
     except (ValueError, RecursionError):
-        raise Trouble(400, "parse_error", Message("The request's body is not JSON.")) from None
+        raise ApiError(400, "parse_error", Message("The request's body is not JSON.")) from None
     inputs = value.get("inputs") if isinstance(value, dict) else None
     if isinstance(inputs, list) and len(inputs) > MOST_INPUTS:
         message = Message(
@@ -216,13 +218,13 @@ def _parse(body: bytes) -> Question:
             count=len(inputs),
             most=MOST_INPUTS,
         )
-        raise Trouble(413, "too_large", message, [{"field": "inputs", "message": message}])
+        raise ApiError(413, "too_large", message, [{"field": "inputs", "message": message}])
     try:
         return Question.model_validate(value)
     except ValidationError as error:
         details = [_detail(item) for item in error.errors(include_url=False, include_input=False)]
         first = details[0]
-        raise Trouble(400, "invalid", Message("{field}: {message}", **first), details) from None
+        raise ApiError(400, "invalid", Message("{field}: {message}", **first), details) from None
 
 
 def _detail(item: Any) -> dict[str, str]:
@@ -258,12 +260,12 @@ def _error(request: Request, status: int, code: str, message: str, details: list
     return JSONResponse(body, status_code=status, headers=headers)
 
 
-async def _trouble(request: Request, error: Exception) -> Response:
-    assert isinstance(error, Trouble)  # noqa: S101 (registered for this class alone)
+async def _api_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, ApiError)  # noqa: S101 (registered for this class alone)
     return _error(request, error.status, error.code, error.message, error.details)
 
 
-async def _http_trouble(request: Request, error: Exception) -> Response:
+async def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # noqa: S101 (registered for this class alone)
     message = Message("There is no such address.") if error.status_code == 404 else error.detail
     return _error(request, error.status_code, "not_found" if error.status_code == 404 else "invalid", message, [])

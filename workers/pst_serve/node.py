@@ -21,10 +21,10 @@ from pst_client.client import Platform
 from pst_client.contract import HeldVersion, NodeProfile, NodeRegistration, NodeStatus, WantedVersion
 from pst_client.errors import PlatformError
 from pst_client.supervise import Pauses, supervise
+from pst_serve.cache import ModelCache, load
 from pst_serve.engine import Engine
 from pst_serve.profile import Profiler
 from pst_serve.settings import Settings
-from pst_serve.shelf import Shelf, load
 from pst_serve.store import Store
 
 log = logging.getLogger(__name__)
@@ -48,7 +48,7 @@ class Slot:
 
 
 class Node:
-    """:meth:`start` it, and :attr:`shelf` follows the platform's orders until :meth:`stop`."""
+    """:meth:`start` it, and :attr:`cache` follows the platform's orders until :meth:`stop`."""
 
     def __init__(
         self,
@@ -62,7 +62,7 @@ class Node:
         refused: Callable[[str], object] = log.error,
     ) -> None:
         """``refused`` is called, once, when the platform does not let this node in."""
-        self.shelf = Shelf()
+        self.cache = ModelCache()
         self._settings = settings
         self._platform = platform
         self._engine = engine
@@ -164,7 +164,7 @@ class Node:
         self._follow(orders.wanted)
 
     def _load(self) -> dict[str, int]:
-        return {"versions": len({version.commit for version in self.shelf.names().values()})}
+        return {"versions": len({version.commit for version in self.cache.names().values()})}
 
     def _follow(self, wanted: list[WantedVersion]) -> None:
         """Take over the platform's orders; the other thread carries them out."""
@@ -183,7 +183,7 @@ class Node:
             kept = {slot.wanted.name for slot in self._slots.values()}
         for slot in gone:
             if slot.wanted.name not in kept:
-                self.shelf.remove(slot.wanted.name)
+                self.cache.remove(slot.wanted.name)
 
     def _work(self) -> None:
         slot = self._due()
@@ -204,7 +204,7 @@ class Node:
         """Delete from the disk what is neither served nor asked for."""
         with self._lock:
             used = {slot.wanted.commit for slot in self._slots.values()}
-        self._store.tidy(used | {version.commit for version in self.shelf.names().values()})
+        self._store.tidy(used | {version.commit for version in self.cache.names().values()})
 
     def _measured(self) -> bool:
         try:
@@ -222,7 +222,7 @@ class Node:
 
     def _fill(self, slot: Slot) -> None:
         wanted = slot.wanted
-        version = self.shelf.take(wanted.repo, wanted.commit)
+        version = self.cache.take(wanted.repo, wanted.commit)
         if version is None:
             self._move(slot, "pulling")
             folder, listed = self._store.fetch(wanted.repo, wanted.commit, lambda: self._move(slot, "verifying"))
@@ -233,9 +233,9 @@ class Node:
             # The orders may have changed while this one was carried out.
             current = self._slots.get(wanted.deployment_id) is slot
             if current:
-                self.shelf.put(wanted.name, version)
+                self.cache.put(wanted.name, version)
                 slot.state, slot.message = "ready", ""
-        self.shelf.give_back(version)
+        self.cache.give_back(version)
         self._changed.set()
         if current:
             log.info("%s now answers with %s v%d (%s)", wanted.name, wanted.repo, version.number, wanted.commit)

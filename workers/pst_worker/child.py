@@ -83,7 +83,7 @@ class Child:
         code = self._process.returncode
         path = self.folder / OUTCOME
         if code < 0 or not path.is_file():
-            return {"outcome": "died", "error": death_sentence(code), "detail": self._log_tail()}
+            return {"outcome": "died", "error": describe_exit(code), "detail": self._log_tail()}
         found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         if code not in (SUCCEEDED, STOPPED, REFUSED):
             found["detail"] = f"{found.get('detail', '')}\n{self._log_tail()}".strip()
@@ -125,7 +125,7 @@ def environment(processes: int = 1) -> dict[str, str]:
     return made
 
 
-def death_sentence(code: int) -> str:
+def describe_exit(code: int) -> str:
     """A plain sentence about a child that ended without saying why."""
     if code == -signal.SIGKILL:
         return Message(

@@ -2,8 +2,8 @@
 
 ``python -m pst_worker.run FOLDER --events FD [--parent PID] [--processes N]``. Events go to the file descriptor FD as
 JSON lines; ``FOLDER/outcome.json`` says how it ended; stdout and stderr are free for whatever libraries print. With N
-above 1 it is torchrun that is started here, and this program again N times (:mod:`pst_worker.several`): those know by
-torchrun's environment variables which they are, and their events go to their parent's file descriptor.
+above 1 it is torchrun that is started here, and this program again N times (:mod:`pst_worker.distributed`): those know
+by torchrun's environment variables which they are, and their events go to their parent's file descriptor.
 
 Exit codes: 0 the folder ``export`` and ``report.json`` are ready; 65 the user's data or settings can't work
 (outcome.json has the sentence); 70 the program failed (outcome.json has the traceback); 71 one of several processes
@@ -169,9 +169,9 @@ def main(arguments: list[str] | None = None) -> int:
         return run(folder, os.devnull if rank else f"/proc/{os.getppid()}/fd/{options.events}", rank)
     os.set_inheritable(options.events, False)
     if options.processes > 1:
-        from pst_worker import several
+        from pst_worker import distributed
 
-        return several.run(folder, options.events, options.processes)
+        return distributed.run(folder, options.events, options.processes)
     return run(folder, options.events)
 
 

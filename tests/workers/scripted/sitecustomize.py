@@ -61,7 +61,7 @@ def run(folder, *, emit, should_stop, peers=None):
         step += 1
         if script == "peer dies" and peers.rank == 1 and step == 5:
             os.kill(os.getpid(), signal.SIGKILL)
-        if peers.most(should_stop())[0]:
+        if peers.all_reduce_max(should_stop())[0]:
             raise Stopped
         emit({"type": "progress", "phase": "train", "step": step, "total_steps": 100000, "loss": 0.5})
         time.sleep(0.02)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from pst.files.encodings import bits
-from pst.layers.inject import Site, eject
+from pst.layers.inject import TargetModule, eject
 from pst.messages import Message
 from pst.sparsity.masks import mask_of
 
@@ -35,20 +35,20 @@ class MergeError(RuntimeError):
 
 
 @torch.no_grad()
-def merge(model: nn.Module, sites: Sequence[Site], storage: torch.dtype) -> list[MergedMatrix]:
-    """Replace every site by an ordinary layer, in place and one after the other, its weight checked as it will be
-    stored. What a site's layer held is gone then, but for its shape: there is never a second model.
+def merge(model: nn.Module, modules: Sequence[TargetModule], storage: torch.dtype) -> list[MergedMatrix]:
+    """Replace every module by an ordinary layer, in place and one after the other, its weight checked as it will be
+    stored. What a module's layer held is gone then, but for its shape: there is never a second model.
 
     Raises :class:`MergeError`.
     """
     report = []
-    for site in sites:
-        merged = site.layer.masked()
+    for module in modules:
+        merged = module.layer.masked()
         stored = merged.to(storage)
-        check_pruned(site.name, stored, mask_of(site.layer.scores(), site.layer.selection))
-        report.append(_measured(f"{site.name}.weight", tuple(merged.shape), stored))
-        eject(model, site, merged)
-        site.layer.release(merged)
+        check_pruned(module.name, stored, mask_of(module.layer.scores(), module.layer.selection))
+        report.append(_measured(f"{module.name}.weight", tuple(merged.shape), stored))
+        eject(model, module, merged)
+        module.layer.release(merged)
     return report
 
 

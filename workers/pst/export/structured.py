@@ -31,7 +31,7 @@ from transformers import PreTrainedModel
 from transformers.activations import ACT2FN
 
 from pst.files.shards import Given
-from pst.model.loading import Opened, Place, described, skeleton, state_of
+from pst.model.loading import LazyModel, TensorLocation, described, skeleton, state_of
 from pst.plan.families import Attention, FeedForward, ModelDescription, UnitFamily
 
 State = Mapping[str, Tensor]
@@ -142,7 +142,7 @@ def shrink(
     result = skeleton(type(model)._from_config, shape)
     if model.can_generate():
         result.generation_config = model.generation_config
-    return Opened(result, Given(state), smaller, Place(model.device, None)).finish(), messages
+    return LazyModel(result, Given(state), smaller, TensorLocation(model.device, None)).finish(), messages
 
 
 def _runs(units: Sequence[int], length: int) -> list[range]:

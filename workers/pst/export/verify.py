@@ -46,7 +46,7 @@ from pst.files.formats import DENSE_FILE, SPARSE_FOLDER, Compact
 from pst.files.shards import Files
 from pst.messages import Message, recall, said
 from pst.model.data import Encoded, Row
-from pst.model.loading import CPU, Place, load_state, quiet
+from pst.model.loading import CPU, TensorLocation, load_state, quiet
 from pst.native.model import Agreement, NativeModel, available, int8, serves
 from pst.plan.families import ModelDescription
 from pst.tasks import Answers, Task
@@ -181,7 +181,7 @@ def _model(folder: Path, config: dict[str, Any], settings: TrainSettings, task: 
     wide = settings.frozen_weights == "float32"
     device = torch.device("cuda" if torch.cuda.is_available() and not wide else "cpu")
     if not settings.dense_file:
-        return task.open(folder, settings.seed, Place(device, "float32" if wide else None)).finish()
+        return task.open(folder, settings.seed, TensorLocation(device, "float32" if wide else None)).finish()
     kind = getattr(transformers, config["architectures"][0])
     with quiet():
         model: PreTrainedModel = kind.from_pretrained(

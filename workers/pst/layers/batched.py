@@ -26,7 +26,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pst.layers import kernels
-from pst.layers.inject import Site
+from pst.layers.inject import TargetModule
 from pst.layers.kernels.reference import Factors
 from pst.layers.linear import PrunableLinear, PSTLinear
 from pst.sparsity.masks import Selection
@@ -169,35 +169,40 @@ def _bit_by_bit(scores: Tensor, kept: Tensor) -> Selection:
 
 
 class Selector:
-    """Renews the selections of all sites at once, with counts that lie on the device.
+    """Renews the selections of all modules at once, with counts that lie on the device.
 
-    ``kept`` of its methods is (sites) for a threshold a matrix; with a threshold for a whole group of the model
+    ``kept`` of its methods is (modules) for a threshold a matrix; with a threshold for a whole group of the model
     ("global") it is (groups), in the order of first appearance. Raises :class:`RuntimeError` for layers that it can't
     serve.
     """
 
-    def __init__(self, sites: Sequence[Site], threshold: str) -> None:
+    def __init__(self, modules: Sequence[TargetModule], threshold: str) -> None:
         self.pooled = threshold == "global"
-        pst = [site.layer for site in sites if isinstance(site.layer, PSTLinear) and site.layer.row_scales is None]
+        pst = [
+            module.layer
+            for module in modules
+            if isinstance(module.layer, PSTLinear) and module.layer.row_scales is None
+        ]
         self.groups = group_layers(pst)
-        self.own = [(i, x.layer) for i, x in enumerate(sites) if x.layer.device_select]
+        self.own = [(i, x.layer) for i, x in enumerate(modules) if x.layer.device_select]
         if self.own and self.pooled:
             raise RuntimeError("these layers' selections can't share a threshold on the device")
         alone = {id(layer) for _, layer in self.own} | {id(layer) for layer in pst}
         alike: dict[Hashable, list[PrunableLinear]] = defaultdict(list)
-        for site in sites:
-            if id(site.layer) not in alone:
-                alike[site.layer.weight.shape].append(site.layer)
+        for module in modules:
+            if id(module.layer) not in alone:
+                alike[module.layer.weight.shape].append(module.layer)
         self.others = list(alike.values())
         order: list[PrunableLinear] = [layer for group in self.groups for layer in group.layers]
         order += [layer for layers in self.others for layer in layers]
-        place = {site.layer: index for index, site in enumerate(sites)}
-        device = sites[0].layer.weight.device
+        place = {module.layer: index for index, module in enumerate(modules)}
+        device = modules[0].layer.weight.device
         self._places = torch.tensor([place[layer] for layer in order], dtype=torch.int64, device=device)
-        pools = list(dict.fromkeys(site.group for site in sites))
+        pools = list(dict.fromkeys(module.group for module in modules))
         places = {layer: index for index, layer in enumerate(order)}
         self._pools = [
-            [places[site.layer] for site in sites if site.group == pool and site.layer in places] for pool in pools
+            [places[module.layer] for module in modules if module.group == pool and module.layer in places]
+            for pool in pools
         ]
         self._none = torch.full((), float("nan"), device=device)
 

@@ -41,7 +41,7 @@ HELD = 0.5  # of the free memory that masked weights, or scores, may take
 
 
 @dataclass(frozen=True)
-class Site:
+class TargetModule:
     """One pruned matrix of the model: module path, group, the layer that stands there, and whether the model stores
     the matrix transposed, as (k, n): in a Conv1D."""
 
@@ -122,17 +122,17 @@ def inject(
     specs: Sequence[TensorSpec],
     settings: TrainSettings,
     fill: Callable[[str], None] | None = None,
-) -> list[Site]:
+) -> list[TargetModule]:
     """Replace every matrix that has a group by the method's layer, in place. The dense method replaces none.
 
     ``fill`` reads the weights of a module whose path it is given, for a model that has none yet
-    (:meth:`pst.model.loading.Opened.fill`): each is put into its final format before the next is read.
+    (:meth:`pst.model.loading.LazyModel.fill`): each is put into its final format before the next is read.
     """
     if settings.method not in LAYERS:
         return []
     build = LAYERS[settings.method].build
     generator = torch.Generator().manual_seed(settings.seed)
-    sites = []
+    modules = []
     for spec in specs:
         if spec.group is None:
             continue
@@ -147,23 +147,23 @@ def inject(
         layer = build(weight.T.contiguous() if transposed else weight, linear.bias, settings, generator)
         layer.train(model.training)
         _replace(model, name, layer)
-        sites.append(Site(name, spec.group, layer, transposed))
-    return sites
+        modules.append(TargetModule(name, spec.group, layer, transposed))
+    return modules
 
 
-def eject(model: nn.Module, site: Site, weight: Tensor) -> None:
-    """Put what the model had, an ordinary Linear or Conv1D, in the place of the site's layer, in place, with the given
-    weight (n, k)."""
-    n, k = site.layer.weight.shape
-    bias = site.layer.bias
+def eject(model: nn.Module, module: TargetModule, weight: Tensor) -> None:
+    """Put what the model had, an ordinary Linear or Conv1D, in the place of the module's layer, in place, with the
+    given weight (n, k)."""
+    n, k = module.layer.weight.shape
+    bias = module.layer.bias
     with torch.device("meta"):  # neither memory nor random numbers for weights that are replaced
         plain: nn.Module = nn.Linear(k, n, bias=bias is not None)
-        if site.transposed:
+        if module.transposed:
             plain = Conv1D(n, k)  # type: ignore[no-untyped-call]
-    plain.weight = nn.Parameter(weight.T.contiguous() if site.transposed else weight)
+    plain.weight = nn.Parameter(weight.T.contiguous() if module.transposed else weight)
     if bias is not None:
         plain.bias = nn.Parameter(bias.detach())
-    _replace(model, site.name, plain)
+    _replace(model, module.name, plain)
 
 
 def _replace(model: nn.Module, name: str, module: nn.Module) -> None:
@@ -191,18 +191,18 @@ def learning_rates(model: nn.Module, specs: Sequence[TensorSpec], settings: Trai
     return rates
 
 
-def begin_step(sites: Sequence[Site], final: bool) -> None:
+def begin_step(modules: Sequence[TargetModule], final: bool) -> None:
     """Before the forward pass of every optimiser step; ``final``: sparsity has reached its target for good."""
-    for site in sites:
-        site.layer.final = final
+    for module in modules:
+        module.layer.final = final
 
 
 @torch.no_grad()
-def calibrate(model: nn.Module, sites: Sequence[Site], batches: Iterable[Mapping[str, Tensor]]) -> None:
+def calibrate(model: nn.Module, modules: Sequence[TargetModule], batches: Iterable[Mapping[str, Tensor]]) -> None:
     """Let the layers that weigh their inputs see some: ``batches`` are the model's keyword arguments, on
     its device. Padding would count as tokens: the rows of a batch are of one length. What was seen in an earlier call
     is forgotten. Masked weights are computed once for all batches."""
-    layers = [site.layer for site in sites if site.layer.calibrates]
+    layers = [module.layer for module in modules if module.layer.calibrates]
     if not layers:
         return
     squares: dict[nn.Module, Tensor] = {}
@@ -216,7 +216,7 @@ def calibrate(model: nn.Module, sites: Sequence[Site], batches: Iterable[Mapping
     training = model.training
     model.eval()
     try:
-        with frozen(sites):
+        with frozen(modules):
             for batch in batches:
                 model(**batch)
     finally:
@@ -228,7 +228,7 @@ def calibrate(model: nn.Module, sites: Sequence[Site], batches: Iterable[Mapping
 
 
 def select_all(
-    sites: Sequence[Site],
+    modules: Sequence[TargetModule],
     sparsity: Mapping[str, float],
     threshold: str,
     structure: str = "unstructured",
@@ -242,10 +242,10 @@ def select_all(
     units of "structured" are; there, every layer keeps the same count.
     """
     if structure == "structured":
-        _select_units(sites, sparsity, families)
+        _select_units(modules, sparsity, families)
         return
-    for members in _by_group(sites).values():
-        share, layers = sparsity[members[0].group], [site.layer for site in members]
+    for members in _by_group(modules).values():
+        share, layers = sparsity[members[0].group], [module.layer for module in members]
         if threshold == "global":
             free = structure == "unstructured"
             chosen = _pooled(layers, share) if free else select_pattern(structure, layers, share, True)
@@ -267,32 +267,34 @@ def _pooled(layers: Sequence[PrunableLinear], sparsity: float) -> list[Selection
     return select_pooled([layer.scores for layer in layers], sizes, kept_count(sum(sizes), sparsity), room)
 
 
-def _select_units(sites: Sequence[Site], sparsity: Mapping[str, float], families: Sequence[UnitFamily]) -> None:
+def _select_units(
+    modules: Sequence[TargetModule], sparsity: Mapping[str, float], families: Sequence[UnitFamily]
+) -> None:
     """Whole neurons and heads; a layer that no family names stays dense."""
-    of = {f"{site.name}.weight": site for site in sites}
+    of = {f"{module.name}.weight": module for module in modules}
     for family in families:
         members = {name: of.pop(name) for name, _ in family.members}
-        shapes = {name: (len(site.layer.weight), site.layer.weight.shape[1]) for name, site in members.items()}
+        shapes = {name: (len(module.layer.weight), module.layer.weight.shape[1]) for name, module in members.items()}
         share = sparsity[next(iter(members.values())).group]
         chosen = units(shapes, lambda name, axis: members[name].layer.line_sums(axis), family, share)  # noqa: B023
-        for name, site in members.items():
-            site.layer.keep(chosen[name])
-    for site in of.values():
-        site.layer.select(site.layer.weight.numel())
+        for name, module in members.items():
+            module.layer.keep(chosen[name])
+    for module in of.values():
+        module.layer.select(module.layer.weight.numel())
 
 
-def _by_group(sites: Sequence[Site]) -> dict[str, list[Site]]:
-    groups: dict[str, list[Site]] = defaultdict(list)
-    for site in sites:
-        groups[site.group].append(site)
+def _by_group(modules: Sequence[TargetModule]) -> dict[str, list[TargetModule]]:
+    groups: dict[str, list[TargetModule]] = defaultdict(list)
+    for module in modules:
+        groups[module.group].append(module)
     return groups
 
 
-def selections(sites: Sequence[Site]) -> dict[str, Tensor]:
-    """The selections of all sites, as tensors on the CPU; masks take a bit a weight."""
+def selections(modules: Sequence[TargetModule]) -> dict[str, Tensor]:
+    """The selections of all modules, as tensors on the CPU; masks take a bit a weight."""
     result = {}
-    for site in sites:
-        chosen, name = site.layer.selection, f"selection.{site.name}"
+    for module in modules:
+        chosen, name = module.layer.selection, f"selection.{module.name}"
         if chosen.mask is None:
             result[f"{name}.threshold"] = chosen.threshold.cpu()
             result[f"{name}.cut"] = torch.as_tensor(chosen.cut).cpu()
@@ -300,45 +302,47 @@ def selections(sites: Sequence[Site]) -> dict[str, Tensor]:
                 result[f"{name}.pattern"] = torch.tensor(list(chosen.pattern.name.encode()), dtype=torch.uint8)
         else:
             result[f"{name}.mask"] = torch.from_numpy(np.packbits(chosen.mask.cpu().numpy()))
-        result |= {f"{name}.{kind}": getattr(site.layer, kind).cpu() for kind in site.layer.from_selection}
+        result |= {f"{name}.{kind}": getattr(module.layer, kind).cpu() for kind in module.layer.from_selection}
     return result
 
 
-def restore_selections(sites: Sequence[Site], tensors: Mapping[str, Tensor]) -> None:
+def restore_selections(modules: Sequence[TargetModule], tensors: Mapping[str, Tensor]) -> None:
     """Put back what :func:`selections` gave."""
-    for site in sites:
-        name, weight = f"selection.{site.name}", site.layer.weight
+    for module in modules:
+        name, weight = f"selection.{module.name}", module.layer.weight
         if f"{name}.mask" in tensors:
             bits = np.unpackbits(tensors[f"{name}.mask"].numpy(), count=weight.numel())
-            site.layer.keep(explicit(torch.from_numpy(bits).bool().view(weight.shape).to(weight.device)))
+            module.layer.keep(explicit(torch.from_numpy(bits).bool().view(weight.shape).to(weight.device)))
         else:
             threshold = tensors[f"{name}.threshold"].to(weight.device)
             stored = tensors.get(f"{name}.pattern")
             pattern = None if stored is None else named(bytes(stored.tolist()).decode())
-            site.layer.keep(Selection(threshold, int(tensors[f"{name}.cut"]), None, pattern))
-        for kind in site.layer.from_selection:
-            setattr(site.layer, kind, tensors[f"{name}.{kind}"].to(weight.device))
+            module.layer.keep(Selection(threshold, int(tensors[f"{name}.cut"]), None, pattern))
+        for kind in module.layer.from_selection:
+            setattr(module.layer, kind, tensors[f"{name}.{kind}"].to(weight.device))
 
 
 @contextmanager
-def frozen(sites: Sequence[Site]) -> Iterator[None]:
+def frozen(modules: Sequence[TargetModule]) -> Iterator[None]:
     """Within, the layers serve many forward passes without gradients. Masked weights are computed once as long as they
     fit :data:`HELD` of the free memory, the others in each pass."""
-    room = HELD * memory.free_bytes(sites[0].layer.weight.device) if sites else 0.0
+    room = HELD * memory.free_bytes(modules[0].layer.weight.device) if modules else 0.0
     try:
-        for site in sites:
-            site.layer.evaluating = True
-            size = site.layer.masked_bytes()
+        for module in modules:
+            module.layer.evaluating = True
+            size = module.layer.masked_bytes()
             if size <= room:
-                site.layer.frozen = site.layer.masked()
+                module.layer.frozen = module.layer.masked()
                 room -= size
         yield
     finally:
-        for site in sites:
-            site.layer.frozen, site.layer.evaluating = None, False
+        for module in modules:
+            module.layer.frozen, module.layer.evaluating = None, False
 
 
-def mean_sparsity(sites: Sequence[Site], sparsity: Mapping[str, float]) -> float:
-    """Share of pruned weights over all sites at these shares by group; 0 without sites."""
-    total = sum(site.layer.weight.numel() for site in sites)
-    return math.fsum(site.layer.weight.numel() * sparsity[site.group] for site in sites) / total if total else 0.0
+def mean_sparsity(modules: Sequence[TargetModule], sparsity: Mapping[str, float]) -> float:
+    """Share of pruned weights over all modules at these shares by group; 0 without modules."""
+    total = sum(module.layer.weight.numel() for module in modules)
+    return (
+        math.fsum(module.layer.weight.numel() * sparsity[module.group] for module in modules) / total if total else 0.0
+    )

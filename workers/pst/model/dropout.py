@@ -65,7 +65,7 @@ def attention(
     return (dropped(shares, dropout) @ value).transpose(1, 2).contiguous(), None
 
 
-def quicken(model: nn.Module) -> None:
+def replace_dropout(model: nn.Module) -> None:
     """Let a model on a CPU, in place, draw its dropout this way."""
     for parent in list(model.modules()):
         for name, child in list(parent.named_children()):

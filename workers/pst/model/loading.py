@@ -65,7 +65,7 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 
 @dataclass(frozen=True)
-class Place:
+class TensorLocation:
     """Where a model's weights go: to which device, and in which format those that may be frozen (None: all as the
     source has them); and ``source``, where they come from if not from the model's folder."""
 
@@ -85,7 +85,9 @@ def load_model(folder: Path, task: str, labels: Sequence[str], seed: int) -> Pre
     return open_model(folder, task, labels, seed).finish()
 
 
-def open_model(folder: Path, task: str, labels: Sequence[str], seed: int, place: Place | None = None) -> Opened:
+def open_model(
+    folder: Path, task: str, labels: Sequence[str], seed: int, location: TensorLocation | None = None
+) -> LazyModel:
     """The base model before its weights are read.
 
     Raises :class:`PSTError` when its family is unknown or has no class for the task (before any file of weights is
@@ -94,7 +96,7 @@ def open_model(folder: Path, task: str, labels: Sequence[str], seed: int, place:
     description = ModelDescription(read_config(folder), task, len(labels))
     architecture(description.config, task)
     torch.manual_seed(seed)
-    place = place or Place()
+    location = location or TensorLocation()
     try:
         with quiet():
             config = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
@@ -107,7 +109,7 @@ def open_model(folder: Path, task: str, labels: Sequence[str], seed: int, place:
             model = skeleton(model_class(task, config.is_encoder_decoder).from_config, config)
             if model.can_generate() and (folder / "generation_config.json").is_file():
                 model.generation_config = GenerationConfig.from_pretrained(folder, local_files_only=True)
-        opened = Opened(model, place.source or weights_in(folder), description, place)
+        opened = LazyModel(model, location.source or weights_in(folder), description, location)
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise PSTError(Message("The base model can't be loaded: {error}", error=error)) from error
     if task == "generation":
@@ -144,14 +146,16 @@ def weights_in(folder: Path) -> Tensors:
     return Compact(compact)
 
 
-class Opened:
+class LazyModel:
     """A model of which each weight is read when it is needed, straight to its device and in its final format: neither
     the host nor the device holds a second copy of more than one."""
 
-    def __init__(self, model: PreTrainedModel, source: Tensors, description: ModelDescription, place: Place) -> None:
+    def __init__(
+        self, model: PreTrainedModel, source: Tensors, description: ModelDescription, location: TensorLocation
+    ) -> None:
         """``description`` is of the model's config.json. What belongs to no pruned matrix and no embedding table
         may be missing in the source, and is drawn anew; so is a head of another shape. Raises :class:`FormatError`."""
-        self.model, self.source, self.place = model, source, place
+        self.model, self.source, self.location = model, source, location
         specs = description.tensors
         for name, other in description.tied.items():
             path, _, key = name.rpartition(".")
@@ -188,7 +192,7 @@ class Opened:
 
     def weight(self, name: str) -> Tensor:
         """A tensor of the model, as the source has it, on its device."""
-        return self.source.tensor(self._keys[name], self.place.device)
+        return self.source.tensor(self._keys[name], self.location.device)
 
     def origin(self, folder: Path) -> Callable[[str], Tensor | None]:
         """The float32 tensor on the CPU that the model's folder has for each name of the model; None where it has none.
@@ -218,7 +222,7 @@ class Opened:
                     buffer.copy_(self.source.tensor(self._keys[name], CPU))
         except (OSError, RuntimeError, SafetensorError, FormatError) as error:
             raise PSTError(Message("The weights of the base model can't be read: {error}", error=error)) from error
-        self.model.to(self.place.device)  # type: ignore[arg-type]
+        self.model.to(self.location.device)  # type: ignore[arg-type]
         return self.model
 
     def _name(self, name: str, parameter: nn.Parameter) -> None:
@@ -245,9 +249,9 @@ class Opened:
     def _read(self, name: str) -> Tensor:
         """On its device; where weights are frozen in fewer bits, what is trained, or but a vector, is in float32."""
         tensor = self.weight(name)
-        if self.place.weights is None:
+        if self.location.weights is None:
             return tensor
-        wide = self.place.weights == "float32" or name in self._wide
+        wide = self.location.weights == "float32" or name in self._wide
         return tensor.to(torch.float32 if wide else torch.bfloat16)
 
     def _put(self, parameter: nn.Parameter, tensor: Tensor) -> nn.Parameter:

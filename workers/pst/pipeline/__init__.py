@@ -51,7 +51,7 @@ def run(
     Raises :class:`Stopped` after ``should_stop()`` was true (a checkpoint has been written), and
     :class:`pst.errors.PSTError` for what the user can put right.
     """
-    with Carbon(on=not quick and peers.first) as carbon:
+    with Carbon(on=not quick and peers.is_main) as carbon:
         begun = _begin(folder, emit, should_stop, carbon, quick=quick, peers=peers, weights=weights)
         return _walk(begun, shown=merged)
 
@@ -82,7 +82,7 @@ def _begin(
     weights: Tensors | None = None,
 ) -> Run:
     spec = specs.read(folder)
-    told: Emit = emit if peers.first else lambda event: None
+    told: Emit = emit if peers.is_main else lambda event: None
     return Run(
         folder=folder.resolve(),
         spec=spec,
@@ -102,7 +102,7 @@ def _walk(run: Run, *, export_only: bool = False, shown: Shown | None = None) ->
     with phase("prepare"):
         prepared = prepare(run)
         resumed, checkpoints = resume(run)
-    run.peers.wait()  # nobody writes before all have read
+    run.peers.barrier()  # nobody writes before all have read
     answers = resumed.answers
     if run.compares:
         answers = known_answers(run, prepared, resumed)
@@ -113,7 +113,7 @@ def _walk(run: Run, *, export_only: bool = False, shown: Shown | None = None) ->
     with phase("train"):
         checkpoints.pop("dense", None)  # what it holds is not needed any more
         trained = train(run, prepared, resumed, answers, checkpoints.pop("train", None), export_only=export_only)
-    if not run.peers.first:
+    if not run.peers.is_main:
         return {}
     trained.trainer.load_best()
     with phase("merge"):

@@ -45,7 +45,7 @@ def train_dense(
 ) -> dict[str, Answers]:
     """Fine-tune the dense model, unless that has been done, and keep and return its answers; ``further``: there is a
     checkpoint of the sparse one already."""
-    task, key, first = prepared.task, resumed.dense_key, run.peers.first
+    task, key, first = prepared.task, resumed.dense_key, run.peers.is_main
     settings = replace(run.settings, method="dense", weight_decay=0.0)
     base = open_base(run, prepared)
     model: PreTrainedModel = base.opened.finish()
@@ -81,5 +81,5 @@ def train_dense(
         teacher.save_answers(run.folder, key, answers)
         if not further:
             replace(save, answers=answers)(None)
-    run.peers.wait()
+    run.peers.barrier()
     return answers if first else teacher.load_answers(run.folder, key)

@@ -14,7 +14,7 @@ from pst.errors import PSTError
 from pst.files.packing import Like, nothing
 from pst.messages import Message
 from pst.model.data import Encoded, Row
-from pst.model.loading import Opened, Place, load_tokenizer, matched_specs, read_config
+from pst.model.loading import LazyModel, TensorLocation, load_tokenizer, matched_specs, read_config
 from pst.model.vocabulary import Vocabulary, trim
 from pst.pipeline.context import Run
 from pst.plan.families import ModelDescription, architecture
@@ -113,7 +113,7 @@ def _task(run: Run, base: Path, model: ModelDescription) -> Task:
 def _trimmed(run: Run, rows: Sequence[Encoded]) -> tuple[Path, Vocabulary]:
     """A copy of the base model that lacks the tokens of no row."""
     spec = run.spec
-    into = run.folder / (TRIMMED_FOLDER if run.peers.first else f"{TRIMMED_FOLDER}-{run.peers.rank}")
+    into = run.folder / (TRIMMED_FOLDER if run.peers.is_main else f"{TRIMMED_FOLDER}-{run.peers.rank}")
     return into, trim(spec.base_model, rows, spec.task, spec.labels, run.settings.seed, into)
 
 
@@ -145,12 +145,12 @@ def resume(run: Run) -> tuple[Resumed, dict[str, checkpoint.Checkpoint]]:
 class Base:
     """The base model on its way to the device, and what each of its tensors was in the file."""
 
-    opened: Opened
+    opened: LazyModel
     origin: Like
 
 
 def open_base(run: Run, prepared: Prepared, frozen: FrozenWeights = "float32") -> Base:
     """Raises :class:`PSTError` where its tensors are not those that its config describes."""
-    opened = prepared.task.open(prepared.base, run.settings.seed, Place(run.device, frozen, run.weights))
+    opened = prepared.task.open(prepared.base, run.settings.seed, TensorLocation(run.device, frozen, run.weights))
     matched_specs(opened.model, prepared.model)
     return Base(opened, nothing if run.weights is not None else opened.origin(prepared.base))

@@ -13,7 +13,7 @@ from pst.export.merge import MergedMatrix, merge, recount
 from pst.export.quantize import quantize
 from pst.files.formats import Storing
 from pst.model import memory
-from pst.model.loading import Place
+from pst.model.loading import TensorLocation
 from pst.pipeline.context import Run
 from pst.pipeline.prepared import Prepared
 from pst.pipeline.saving import answers_of
@@ -47,7 +47,7 @@ def merged(run: Run, prepared: Prepared, trained: Trained, shown: Shown | None) 
     pictures = None if run.quick else _pictures(run, prepared, trained)
     params = sum(parameter.numel() for parameter in trainer.trained.values())
     trainer.release()
-    matrices = merge(model, trainer.sites, run.storage)
+    matrices = merge(model, trainer.modules, run.storage)
     if METHODS[settings.method].prunes:
         model, removed = structured.shrink(model, run.spec.task, settings.structure)
         for message in removed:
@@ -61,9 +61,9 @@ def merged(run: Run, prepared: Prepared, trained: Trained, shown: Shown | None) 
 
 
 def _pictures(run: Run, prepared: Prepared, trained: Trained) -> dict[str, Any]:
-    opened = prepared.task.open(prepared.base, run.settings.seed, Place(weights=None, source=run.weights))
-    sites = trained.trainer.sites
-    return picture_data(sites, Pretrained(opened, sites))
+    opened = prepared.task.open(prepared.base, run.settings.seed, TensorLocation(weights=None, source=run.weights))
+    modules = trained.trainer.modules
+    return picture_data(modules, Pretrained(opened, modules))
 
 
 def exported(run: Run, prepared: Prepared, found: Merged) -> huggingface.Exported:
@@ -88,7 +88,7 @@ def verified(run: Run, prepared: Prepared, trained: Trained, found: Merged) -> d
     if run.settings.frozen_weights != "float32":  # what is rounded so coarsely depends on a batch's other rows
         rows = list(verify.chosen(task, rows))
         answers = task.predict(found.model, task.encode(rows))
-    for module in (found.model, *(site.layer for site in trained.trainer.sites)):
+    for module in (found.model, *(module.layer for module in trained.trainer.modules)):
         module.to("meta")
     memory.release()
     return verify.elsewhere(run.folder / EXPORT_FOLDER, run.folder / VERIFY_FOLDER, task, rows, answers)

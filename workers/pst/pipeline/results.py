@@ -14,7 +14,7 @@ from transformers import PreTrainedModel
 from pst import machine
 from pst.config import TrainSettings
 from pst.export import huggingface
-from pst.model.loading import Place, described, state_of
+from pst.model.loading import TensorLocation, described, state_of
 from pst.pipeline.context import Run
 from pst.pipeline.prepared import Prepared
 from pst.pipeline.publish import EXPORT_FOLDER, Merged
@@ -60,7 +60,7 @@ def _both(run: Run, prepared: Prepared) -> tuple[PreTrainedModel, PreTrainedMode
     if MODELS_SHARE * machine.available_bytes() < 2 * prepared.plan.total_params * torch.float32.itemsize:
         run.log("info", "Two copies of the model are too large for this machine: its speed is not measured.")
         return None
-    base = prepared.task.open(prepared.base, run.settings.seed, Place(source=run.weights))
+    base = prepared.task.open(prepared.base, run.settings.seed, TensorLocation(source=run.weights))
     return base.finish(), prepared.task.load(run.folder / EXPORT_FOLDER, run.settings.seed)
 
 
@@ -120,7 +120,7 @@ def _facts(
 def _weights(run: Run, prepared: Prepared, trained: Trained, found: Merged) -> dict[str, Any]:
     """How many weights there were, and how many are left."""
     plan, matrices, model = prepared.plan, found.matrices, found.model
-    pruned_from = sum(site.layer.weight.numel() for site in trained.trainer.sites)
+    pruned_from = sum(module.layer.weight.numel() for module in trained.trainer.modules)
     kept = sum(matrix.nonzeros for matrix in matrices)
     state = state_of(model, described(model, run.spec.task))
     others = sum(t.numel() for t in state.values()) - sum(state[matrix.name].numel() for matrix in matrices)

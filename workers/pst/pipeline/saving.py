@@ -26,7 +26,7 @@ class Saver:
     origin: Like
 
     def hooks(self) -> Hooks:
-        return Hooks(self.run.emit, self.run.should_stop, self if self.run.peers.first else None)
+        return Hooks(self.run.emit, self.run.should_stop, self if self.run.peers.is_main else None)
 
     def __call__(self, trainer: Trainer | None) -> None:
         run, prepared = self.run, self.prepared

@@ -44,7 +44,7 @@ def train(
     if found is not None and found.state["trainer"] is not None:
         trainer.load(found.tensors(save.origin), found.state["trainer"])
     del found  # its tensors are not needed while the trainer runs
-    if not run.settings.compare_dense and run.peers.first and not answers:
+    if not run.settings.compare_dense and run.peers.is_main and not answers:
         answers = untrained(run, prepared, trainer, model)
         trainer.hooks = replace(save, answers=answers).hooks()
     if not export_only:
@@ -60,17 +60,17 @@ def _at_the_start(
     teaching = _teacher(run, prepared, answers) if taught else Teacher()
     settings, described = run.settings, prepared.model
     base = open_base(run, prepared, settings.frozen_weights)
-    sites = inject(base.opened.model, described.tensors, settings, base.opened.fill)
+    modules = inject(base.opened.model, described.tensors, settings, base.opened.fill)
     model = base.opened.finish()
     start_head(model, teaching, described.tensors)
     save = Saver(run, prepared, resumed, answers, base.origin)
     trainer = Trainer(
         model,
-        sites,
+        modules,
         learning_rates(model, described.tensors, settings),
         prepared.task,
         settings,
-        prepared.sparsity if sites else {},
+        prepared.sparsity if modules else {},
         save.hooks(),
         phase="train",
         epochs=settings.dense_epochs if settings.method == "dense" else settings.epochs,
@@ -95,5 +95,5 @@ def _teacher(run: Run, prepared: Prepared, answers: Mapping[str, Answers]) -> Te
 def untrained(run: Run, prepared: Prepared, trainer: Trainer, model: PreTrainedModel) -> dict[str, Answers]:
     """Answers of the base model as it comes, with which a run is compared that fine-tunes no dense one: no layer has
     learned or pruned anything yet."""
-    with frozen(trainer.sites), autocast(run.device, run.settings, training=False):
+    with frozen(trainer.modules), autocast(run.device, run.settings, training=False):
         return answers_of(model, prepared, prepared.asked(run))

@@ -22,8 +22,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pst.layers.inject import Site
-from pst.model.loading import Opened
+from pst.layers.inject import TargetModule
+from pst.model.loading import LazyModel
 from pst.sparsity.masks import mask_of, select
 
 SCATTER = 32  # bins along each axis of weight against score
@@ -90,10 +90,10 @@ def density_cells(matrices: int) -> int:
 
 
 class Pretrained(Mapping[str, Tensor]):
-    """The weight (n, k) of each site's matrix in the base model by the site's name, read when it is asked for."""
+    """The weight (n, k) of each module's matrix in the base model by the module's name, read when it is asked for."""
 
-    def __init__(self, opened: Opened, sites: Sequence[Site]) -> None:
-        self.opened, self.transposed = opened, {site.name: site.transposed for site in sites}
+    def __init__(self, opened: LazyModel, modules: Sequence[TargetModule]) -> None:
+        self.opened, self.transposed = opened, {module.name: module.transposed for module in modules}
 
     def __getitem__(self, name: str) -> Tensor:
         weight = self.opened.weight(f"{name}.weight")
@@ -107,34 +107,34 @@ class Pretrained(Mapping[str, Tensor]):
 
 
 @torch.no_grad()
-def picture_data(sites: Sequence[Site], pretrained: Mapping[str, Tensor]) -> dict[str, Any]:
-    """The whole ``pictures`` entry of a report. ``pretrained`` gives each site's weight (n, k) before training."""
-    bins, cells = density_bins(len(sites)), density_cells(len(sites))
-    groups: dict[str, list[Site]] = defaultdict(list)
-    for site in sites:
-        groups[site.group].append(site)
+def picture_data(modules: Sequence[TargetModule], pretrained: Mapping[str, Tensor]) -> dict[str, Any]:
+    """The whole ``pictures`` entry of a report. ``pretrained`` gives each module's weight (n, k) before training."""
+    bins, cells = density_bins(len(modules)), density_cells(len(modules))
+    groups: dict[str, list[TargetModule]] = defaultdict(list)
+    for module in modules:
+        groups[module.group].append(module)
     return {
         "distributions": {name: _distribution(members) for name, members in groups.items()},
-        "matrices": [_matrix(site, pretrained.get(site.name), bins, cells) for site in sites],
+        "matrices": [_matrix(module, pretrained.get(module.name), bins, cells) for module in modules],
     }
 
 
-def _parts(site: Site) -> tuple[Tensor, Tensor, Tensor]:
-    """W, S and M of a site on the CPU, each (n k)."""
-    scores = site.layer.scores()
-    mask = mask_of(scores, site.layer.selection)
+def _parts(module: TargetModule) -> tuple[Tensor, Tensor, Tensor]:
+    """W, S and M of a module on the CPU, each (n k)."""
+    scores = module.layer.scores()
+    mask = mask_of(scores, module.layer.selection)
     return (
-        site.layer.plain().float().cpu().reshape(-1),
+        module.layer.plain().float().cpu().reshape(-1),
         torch.nan_to_num(scores.float()).cpu().reshape(-1),
         mask.cpu().reshape(-1),
     )
 
 
-def _distribution(sites: Sequence[Site]) -> dict[str, Any]:
+def _distribution(modules: Sequence[TargetModule]) -> dict[str, Any]:
     """Histograms of one group. Two passes: the edges come from a sample of each matrix, then all values are counted."""
     weights, magnitudes, scores = [], [], []
-    for site in sites:
-        weight, score, _ = _parts(site)
+    for module in modules:
+        weight, score, _ = _parts(module)
         weights.append(_sample(weight))
         magnitudes.append(_sample(weight.abs()))
         scores.append(_sample(score))
@@ -142,8 +142,8 @@ def _distribution(sites: Sequence[Site]) -> dict[str, Any]:
     x_edges, y_edges = _edges(magnitudes, SCATTER), _edges(scores, SCATTER)
     totals = {name: torch.zeros(GROUP_BINS) for name in ("weight", "weight_kept", "score", "score_kept")}
     against, against_kept = torch.zeros(SCATTER, SCATTER), torch.zeros(SCATTER, SCATTER)
-    for site in sites:
-        weight, score, mask = _parts(site)
+    for module in modules:
+        weight, score, mask = _parts(module)
         totals["weight"] += _counts(weight, weight_edges)
         totals["weight_kept"] += _counts(weight[mask], weight_edges)
         totals["score"] += _counts(score, score_edges)
@@ -163,19 +163,19 @@ def _distribution(sites: Sequence[Site]) -> dict[str, Any]:
     }
 
 
-def _matrix(site: Site, pretrained: Tensor | None, bins: int, cells: int) -> dict[str, Any]:
-    weight, score, mask = _parts(site)
-    stack, depth, kind = place_of(site.name)
+def _matrix(module: TargetModule, pretrained: Tensor | None, bins: int, cells: int) -> dict[str, Any]:
+    weight, score, mask = _parts(module)
+    stack, depth, kind = place_of(module.name)
     weight_edges, score_edges = _edges([_sample(weight)], MATRIX_BINS), _edges([_sample(score)], MATRIX_BINS)
-    whole = mask.reshape(site.layer.weight.shape)
+    whole = mask.reshape(module.layer.weight.shape)
     kept = int(mask.sum())
     similar = None
     if pretrained is not None and kept > 0:
         magnitudes = pretrained.detach().float().cpu().abs().contiguous()
         similar = overlap(whole, mask_of(magnitudes, select(magnitudes, kept)))
     return {
-        "name": f"{site.name}.weight",
-        "group": site.group,
+        "name": f"{module.name}.weight",
+        "group": module.group,
         "stack": stack,
         "depth": depth,
         "kind": kind,

@@ -17,7 +17,7 @@ from transformers import PreTrainedModel
 
 from pst.config import TaskName, TrainSettings
 from pst.model.data import Encoded, Row
-from pst.model.loading import Opened, Place
+from pst.model.loading import LazyModel, TensorLocation
 from pst.tasks.classification import Classification
 from pst.tasks.generation import Generation
 from pst.tasks.multilabel import Multilabel
@@ -62,7 +62,7 @@ class Task(Protocol):
         """Set ``train`` and ``validation``, and what is computed from them."""
 
     # training
-    def open(self, folder: Path, seed: int, place: Place | None = None) -> Opened:
+    def open(self, folder: Path, seed: int, location: TensorLocation | None = None) -> LazyModel:
         """The base model with the task's head, before its weights are read."""
 
     def load(self, folder: Path, seed: int) -> PreTrainedModel:

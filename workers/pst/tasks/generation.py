@@ -27,7 +27,7 @@ from pst.errors import FormatError, PSTError
 from pst.messages import Message
 from pst.model import memory
 from pst.model.data import IGNORED, Encoded, Row, length_sorted_batches, random_split, read_objects, text_of
-from pst.model.loading import Opened, Place, open_model
+from pst.model.loading import LazyModel, TensorLocation, open_model
 from pst.plan.families import ModelDescription
 from pst.tasks.scores import Measure, Measured
 
@@ -162,9 +162,9 @@ class Generation(Measured):
     def learn(self, train: Sequence[Encoded], validation: Sequence[Encoded]) -> None:
         self.train, self.validation = train, validation
 
-    def open(self, folder: Path, seed: int, place: Place | None = None) -> Opened:
+    def open(self, folder: Path, seed: int, location: TensorLocation | None = None) -> LazyModel:
         """The base model, which generates as the settings say, whatever its own folder says."""
-        opened = open_model(folder, "generation", [], seed, place)
+        opened = open_model(folder, "generation", [], seed, location)
         opened.model.generation_config = GenerationConfig(  # type: ignore[no-untyped-call]
             max_new_tokens=self.settings.max_target_length,
             num_beams=self.settings.beams,

@@ -17,7 +17,7 @@ from pst.config import TaskName, TrainSettings
 from pst.errors import FormatError, PSTError
 from pst.messages import Message
 from pst.model.data import Encoded, Label, Row, length_sorted_batches, random_split, read_objects, text_of
-from pst.model.loading import Opened, Place, open_model
+from pst.model.loading import LazyModel, TensorLocation, open_model
 from pst.plan.families import ModelDescription
 from pst.tasks.scores import Measured
 
@@ -107,8 +107,8 @@ class HeadTask(Measured):
     def learn(self, train: Sequence[Encoded], validation: Sequence[Encoded]) -> None:
         self.train, self.validation = train, validation
 
-    def open(self, folder: Path, seed: int, place: Place | None = None) -> Opened:
-        return open_model(folder, self.name, self.labels, seed, place)
+    def open(self, folder: Path, seed: int, location: TensorLocation | None = None) -> LazyModel:
+        return open_model(folder, self.name, self.labels, seed, location)
 
     def length(self, row: Encoded) -> int:
         return len(row.input_ids)

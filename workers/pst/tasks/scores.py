@@ -19,7 +19,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from pst.model.data import Encoded, Row
-from pst.model.loading import Opened, Place
+from pst.model.loading import LazyModel, TensorLocation
 
 RESAMPLES = 1000
 
@@ -33,7 +33,7 @@ class Measured:
 
     primary: str
 
-    def open(self, folder: Path, seed: int, place: Place | None = None) -> Opened:
+    def open(self, folder: Path, seed: int, location: TensorLocation | None = None) -> LazyModel:
         """The base model with the task's head, before its weights are read."""
         raise NotImplementedError
 

@@ -20,10 +20,10 @@ import torch
 from torch import Tensor, nn
 
 from pst.layers.batched import Selector
-from pst.layers.inject import Site
+from pst.layers.inject import TargetModule
 from pst.sparsity.masks import kept_count
 from pst.tasks import Length
-from pst.training.step import Batch, Stepper
+from pst.training.step import Batch, TrainStep
 
 SMALL = 250_000_000  # weights: matrices of up to about 1024 x 4096, whose kernels take no longer than their launches
 MULTIPLE = 16  # of which every padded length is one
@@ -40,7 +40,7 @@ class Captured:
 
 
 class GraphedSteps:
-    """Does a :class:`pst.training.step.Stepper`'s steps by replay. ``sparsity(step)`` gives each group's,
+    """Does a :class:`pst.training.step.TrainStep`'s steps by replay. ``sparsity(step)`` gives each group's,
     ``rate(step)`` the factor on the peak learning rates.
 
     The optimiser's groups hold their rate as a tensor on the device, and its state has been made.
@@ -48,31 +48,31 @@ class GraphedSteps:
 
     def __init__(
         self,
-        stepper: Stepper,
-        sites: Sequence[Site],
+        train_step: TrainStep,
+        modules: Sequence[TargetModule],
         total: int,
         sparsity: Callable[[int], Mapping[str, float]],
         rate: Callable[[int], float],
     ) -> None:
-        self.stepper, self.total = stepper, total
-        self.device = stepper.device
-        self.selector = Selector(sites, stepper.settings.threshold) if sites else None
+        self.train_step, self.total = train_step, total
+        self.device = train_step.device
+        self.selector = Selector(modules, train_step.settings.threshold) if modules else None
         factors = torch.tensor([rate(step) for step in range(total)], dtype=torch.float32)
         self._factors = factors.to(self.device)
-        self._counts = self._table(sites, sparsity).to(self.device) if sites else None
+        self._counts = self._table(modules, sparsity).to(self.device) if modules else None
         self.factor = torch.zeros((), device=self.device)
         self.kept = torch.zeros(
             0 if self._counts is None else self._counts.shape[1], dtype=torch.int64, device=self.device
         )
         self.loss = torch.zeros((), device=self.device)
-        self._longest = _padded([stepper.task.length(row) for row in stepper.task.train])
+        self._longest = _padded([train_step.task.length(row) for row in train_step.task.train])
         self._captured: dict[Hashable, Captured] = {}
         self._pool = torch.cuda.graph_pool_handle()
 
-    def _table(self, sites: Sequence[Site], sparsity: Callable[[int], Mapping[str, float]]) -> Tensor:
-        """Kept weights (steps, sites), or (steps, groups) where a group has one threshold."""
-        sizes: list[tuple[str, int]] = [(site.group, site.layer.weight.numel()) for site in sites]
-        if self.stepper.settings.threshold == "global":
+    def _table(self, modules: Sequence[TargetModule], sparsity: Callable[[int], Mapping[str, float]]) -> Tensor:
+        """Kept weights (steps, modules), or (steps, groups) where a group has one threshold."""
+        sizes: list[tuple[str, int]] = [(module.group, module.layer.weight.numel()) for module in modules]
+        if self.train_step.settings.threshold == "global":
             sizes = [(group, sum(n for g, n in sizes if g == group)) for group in dict.fromkeys(g for g, _ in sizes)]
         kinds = list(dict.fromkeys(sizes))
         place = torch.tensor([kinds.index(size) for size in sizes])
@@ -85,9 +85,9 @@ class GraphedSteps:
     def step(self, step: int, rows: Sequence[int], variant: Hashable = None) -> Tensor:
         """One optimiser step; returns its loss, 0-dim, which the next step overwrites. A graph serves one
         ``variant`` of the layers' own state."""
-        task = self.stepper.task
+        task = self.train_step.task
         length = _padded([task.length(task.train[row]) for row in rows], self._longest)
-        batch = self.stepper.padded(rows, length, self.stepper.settings.batch_size)
+        batch = self.train_step.padded(rows, length, self.train_step.settings.batch_size)
         self.factor.copy_(self._factors[step])
         if self._counts is not None:
             self.kept.copy_(self._counts[step])
@@ -112,7 +112,7 @@ class GraphedSteps:
             rows=batch.rows.clone(),
             teacher=None if batch.teacher is None else batch.teacher.clone(),
         )
-        optimizer = self.stepper.optimizer
+        optimizer = self.train_step.optimizer
         aside = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         aside.wait_stream(torch.cuda.current_stream())
         # Kernels are compiled and workspaces made before the capture, with random numbers that the step doesn't miss:
@@ -127,7 +127,7 @@ class GraphedSteps:
                 for group in optimizer.param_groups:
                     group["lr"].copy_(self.factor * group["peak"])
                 self.loss.copy_(self._backward(static))
-                self.stepper.apply()
+                self.train_step.apply()
         finally:
             optimizer.zero_grad(set_to_none=True)
         return Captured(graph, static)
@@ -136,7 +136,7 @@ class GraphedSteps:
         # A model may make tensors without saying where (MPNet its relative positions): a copy from the host, which
         # waits for the device, can't be captured.
         with nullcontext() if self.selector is None else self.selector.selected(self.kept), self.device:
-            return self.stepper.backward(batch)
+            return self.train_step.backward(batch)
 
 
 def _padded(lengths: Sequence[Length], longest: Length | None = None) -> Length:

@@ -47,10 +47,10 @@ class Peers:
     size: int = 1
 
     @property
-    def first(self) -> bool:
+    def is_main(self) -> bool:
         return self.rank == 0
 
-    def share(self, rows: Sequence[int]) -> Sequence[int]:
+    def shard(self, rows: Sequence[int]) -> Sequence[int]:
         """This process's rows of a batch; none where there are fewer rows than processes."""
         return rows[self.rank :: self.size]
 
@@ -58,16 +58,16 @@ class Peers:
         """The rest of the batch."""
         return [row for place, row in enumerate(rows) if place % self.size != self.rank]
 
-    def draw(self, seed: int, step: int) -> None:
+    def seed(self, seed: int, step: int) -> None:
         """Set the random numbers of a step. One process alone goes on drawing from where it stands."""
         if self.size > 1:
             torch.manual_seed((seed * 1_000_003 + step) * self.size + self.rank)
 
-    def wait(self) -> None:
+    def barrier(self) -> None:
         """Until all processes are here."""
-        self.most(0)
+        self.all_reduce_max(0)
 
-    def most(self, *values: int) -> list[int]:
+    def all_reduce_max(self, *values: int) -> list[int]:
         """The greatest of each value over all processes."""
         tensor = torch.tensor(values, dtype=torch.int64)
         if self.size > 1:
@@ -75,11 +75,11 @@ class Peers:
                 dist.all_reduce(tensor, dist.ReduceOp.MAX)
         return [int(value) for value in tensor]
 
-    def least(self, value: int) -> int:
+    def all_reduce_min(self, value: int) -> int:
         """The least over all processes."""
-        return -self.most(-value)[0]
+        return -self.all_reduce_max(-value)[0]
 
-    def told(self, values: tuple[float, float] | None) -> tuple[float, float]:
+    def broadcast(self, values: tuple[float, float] | None) -> tuple[float, float]:
         """The first's ``values``, which the others need not give."""
         tensor = torch.tensor(values or (0.0, 0.0), dtype=torch.float64)
         if self.size > 1:
@@ -87,7 +87,7 @@ class Peers:
                 dist.broadcast(tensor, src=0)
         return float(tensor[0]), float(tensor[1])
 
-    def add_up(self, parameters: Iterable[nn.Parameter], loss: Tensor) -> Tensor:
+    def all_reduce(self, parameters: Iterable[nn.Parameter], loss: Tensor) -> Tensor:
         """Replace each gradient by its sum over all processes (none counts as zeros); returns the sum of the losses."""
         if self.size == 1:
             return loss
@@ -107,7 +107,7 @@ class Peers:
         if self.size == 1:
             return
         found = checksum(trained, chosen())
-        most, least = self.most(found, -found)
+        most, least = self.all_reduce_max(found, -found)
         if most != -least:
             raise PSTError(
                 Message(

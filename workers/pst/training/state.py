@@ -28,7 +28,7 @@ def tensors_of(trainer: Trainer) -> dict[str, Tensor]:
             result[f"exp_avg.{name}"] = moments["exp_avg"].cpu()
             result[f"exp_avg_sq.{name}"] = moments["exp_avg_sq"].cpu()
     if trainer.settings.mask_every > 1:
-        result |= selections(trainer.sites)
+        result |= selections(trainer.modules)
     return result | {f"best.{name}": tensor.cpu() for name, tensor in trainer.best.tensors.items()}
 
 
@@ -42,8 +42,8 @@ def state_of(trainer: Trainer) -> dict[str, Any]:
         "best_step": best.step,
         "worse": best.worse,
         "ended": trainer.ended,
-        "micro_batch": trainer.stepper.micro_batch,
-        "checkpointing": trainer.stepper.checkpointing,
+        "micro_batch": trainer.train_step.micro_batch,
+        "checkpointing": trainer.train_step.checkpointing,
     }
 
 
@@ -54,7 +54,7 @@ def load(trainer: Trainer, tensors: Mapping[str, Tensor], state: Mapping[str, An
     trainer.step, trainer.metric, trainer.ended = state["step"], state["metric"], state["ended"]
     best.step, best.worse = state["best_step"], state["worse"]
     best.score = None if state["best_score"] is None else (state["best_score"][0], state["best_score"][1])
-    trainer.stepper.restore(state["micro_batch"], state["checkpointing"])
+    trainer.train_step.restore(state["micro_batch"], state["checkpointing"])
     trainer.ready, trainer.clock.step = True, trainer.step
     for name, parameter in trainer.trained.items():
         parameter.copy_(tensors[f"trained.{name}"])
@@ -69,7 +69,7 @@ def load(trainer: Trainer, tensors: Mapping[str, Tensor], state: Mapping[str, An
     kept = [tensors.get(f"average.{name}") for name in trainer.trained]
     trainer.average.values = [tensor.to(device) for tensor in kept if tensor is not None]
     if trainer.settings.mask_every > 1:
-        restore_selections(trainer.sites, tensors)
+        restore_selections(trainer.modules, tensors)
     torch.set_rng_state(tensors["rng"])
     if "rng_cuda" in tensors and device.type == "cuda":
         torch.cuda.set_rng_state(tensors["rng_cuda"], device)

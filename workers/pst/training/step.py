@@ -63,7 +63,7 @@ def autocast(device: torch.device, settings: TrainSettings, *, training: bool = 
     return torch.autocast(device.type, torch.bfloat16, enabled=wanted, cache_enabled=False)
 
 
-class Stepper:
+class TrainStep:
     """Computes gradients of batches of ``task.train`` and applies them."""
 
     def __init__(
@@ -92,7 +92,7 @@ class Stepper:
 
     def micro_batches(self, rows: Sequence[int]) -> list[Batch]:
         """This process's share of the rows of one optimiser step, at most ``micro_batch`` at once."""
-        mine = self.peers.share(rows)
+        mine = self.peers.shard(rows)
         size = self.micro_batch or max(1, len(mine))
         return self._batches([mine[at : at + size] for at in range(0, len(mine), size)], self.peers.others(rows))
 
@@ -184,9 +184,9 @@ class Stepper:
                 shortage = str(error).splitlines()[0]
             self.optimizer.zero_grad(set_to_none=True)
             memory.release()
-            self._shrink(len(self.peers.share(rows)), shortage)
+            self._shrink(len(self.peers.shard(rows)), shortage)
         loss = losses[0] if len(losses) == 1 else torch.stack(losses or [torch.zeros((), device=self.device)]).sum()
-        note(self.peers.add_up(self.trained.values(), loss))
+        note(self.peers.all_reduce(self.trained.values(), loss))
         self.apply()
 
     def _shrink(self, rows: int, shortage: str) -> None:
@@ -233,7 +233,9 @@ class Stepper:
         says it for all."""
         if self.peers.size == 1:
             return asked
-        stop, again, least = self.peers.most(int(asked), int(self.checkpointing), -(self.micro_batch or WHOLE))
+        stop, again, least = self.peers.all_reduce_max(
+            int(asked), int(self.checkpointing), -(self.micro_batch or WHOLE)
+        )
         self.restore(0 if -least == WHOLE else -least, bool(again))
         return bool(stop)
 
@@ -248,9 +250,9 @@ class Stepper:
         if self.settings.micro_batch_size:
             return
         most = -(-min(self.settings.batch_size, len(self.task.train)) // self.peers.size)
-        fitting = self.peers.least(self._fitting(most))
+        fitting = self.peers.all_reduce_min(self._fitting(most))
         if fitting < min(memory.ROUTINE, most) and asked == "auto" and self.checkpoint():
-            fitting = max(fitting, self.peers.least(self._fitting(most)))
+            fitting = max(fitting, self.peers.all_reduce_min(self._fitting(most)))
         if not fitting:
             raise PSTError(Message("Not even one row fits the memory of the device; lower max_length."))
         if fitting < most or self.checkpointing:

@@ -17,9 +17,9 @@ import torch
 from torch import Tensor, nn
 
 from pst.config import TrainSettings
-from pst.layers.inject import Site, begin_step, calibrate, frozen, mean_sparsity, select_all
+from pst.layers.inject import TargetModule, begin_step, calibrate, frozen, mean_sparsity, select_all
 from pst.model.data import equal_length_batches
-from pst.model.dropout import quicken
+from pst.model.dropout import replace_dropout
 from pst.plan.methods import METHODS
 from pst.sparsity.patterns import UnitFamily
 from pst.tasks import Task
@@ -29,7 +29,7 @@ from pst.training.graphs import GraphedSteps, can_capture
 from pst.training.keeping import Average, Best
 from pst.training.parallel import ALONE, Peers
 from pst.training.state import load, state_of, tensors_of
-from pst.training.step import Stepper, autocast, total
+from pst.training.step import TrainStep, autocast, total
 from pst.training.watching import CheckpointClock, Losses, Progress
 
 CALIBRATED_AT_ONCE = 32  # rows
@@ -59,7 +59,7 @@ class Trainer:
     def __init__(
         self,
         model: nn.Module,
-        sites: Sequence[Site],
+        modules: Sequence[TargetModule],
         rates: Mapping[str, float],
         task: Task,
         settings: TrainSettings,
@@ -72,13 +72,13 @@ class Trainer:
         units: Sequence[UnitFamily] = (),
         peers: Peers = ALONE,
     ) -> None:
-        self.model, self.sites, self.task, self.settings = model, sites, task, settings
+        self.model, self.modules, self.task, self.settings = model, modules, task, settings
         self.hooks, self.phase, self.units, self.peers = hooks, phase, units, peers
         method = METHODS[settings.method]
         self.device = next(model.parameters()).device
         if self.device.type == "cpu":
-            quicken(model)
-        final = {site.group: sparsity[site.group] if method.prunes else 0.0 for site in sites}
+            replace_dropout(model)
+        final = {module.group: sparsity[module.group] if method.prunes else 0.0 for module in modules}
         self.course = Course(settings, [total(task.length(row)) for row in task.train], epochs, final)
         self.step, self.ended = 0, False
         self.metric: float | None = None
@@ -87,29 +87,31 @@ class Trainer:
         self.average, self.best = Average(0.0 if method.full else settings.average_decay), Best()
         self.losses, self.clock = Losses(self.device), CheckpointClock(phase)
         self.progress = Progress(lambda event: self.hooks.emit(event), phase)
-        self.stepper = Stepper(
+        self.train_step = TrainStep(
             model, self.trained, self.optimizer, task, settings, teacher or Teacher(), self.progress.log, peers
         )
         self.graphs: GraphedSteps | None = None
         self.ready = False  # preflight done, or taken from a checkpoint
-        if method.calibration_rows and sites:
+        if method.calibration_rows and modules:
             with autocast(self.device, settings, training=False):
-                calibrate(model, sites, calibration_batches(task, method.calibration_rows, self.device, self.progress))
+                calibrate(
+                    model, modules, calibration_batches(task, method.calibration_rows, self.device, self.progress)
+                )
 
     def run(self) -> None:
         """Train from ``self.step`` to the end. Raises :class:`Stopped` or :class:`pst.errors.TrainingError`."""
         self.model.train()
         if not self.ready:
-            self.stepper.preflight()
+            self.train_step.preflight()
             self.ready = True
         if not self.ended:
             self.capture()
         begin, first = time.monotonic(), self.step
         self.progress.begin()
         while self.step < self.course.total and not self.ended:
-            if self.stepper.agrees(self.hooks.should_stop()):
+            if self.train_step.agrees(self.hooks.should_stop()):
                 self.checkpoint()
-                self.peers.wait()  # an ended process would end the first, which still writes
+                self.peers.barrier()  # an ended process would end the first, which still writes
                 raise Stopped
             self.optimise()
             self.step += 1
@@ -127,14 +129,16 @@ class Trainer:
         """Let graphs do the steps where the model is small, on a GPU, and its selections can be found there, in every
         step. Several processes must speak within a step, which no graph does here."""
         free = self.settings.structure == "unstructured" and self.settings.mask_every == 1
-        if not free or self.peers.size > 1 or self.stepper.splits or not can_capture(self.model, self.device):
+        if not free or self.peers.size > 1 or self.train_step.splits or not can_capture(self.model, self.device):
             return
         begin_moments(self.optimizer, self.trained.values())
         if self.course.steady:
             self.select(self.course.final)
-        sites = [] if self.course.steady else self.sites
+        modules = [] if self.course.steady else self.modules
         try:
-            self.graphs = GraphedSteps(self.stepper, sites, self.course.total, self.course.sparsities, self.course.rate)
+            self.graphs = GraphedSteps(
+                self.train_step, modules, self.course.total, self.course.sparsities, self.course.rate
+            )
         except RuntimeError as error:
             self._not_captured(error)
 
@@ -145,30 +149,30 @@ class Trainer:
 
     def select(self, sparsity: Mapping[str, float], *, later: bool = False) -> None:
         s = self.settings
-        select_all(self.sites, sparsity, s.threshold, s.structure, self.units, later=later)
+        select_all(self.modules, sparsity, s.threshold, s.structure, self.units, later=later)
 
     def optimise(self) -> None:
         """One optimiser step."""
         rows, final = self.course.rows(self.step), self.course.is_final(self.step)
-        self.peers.draw(self.settings.seed, self.step)
+        self.peers.seed(self.settings.seed, self.step)
         if self.graphs is not None:
             # A graph serves layers that compute otherwise in the last phase in that phase alone.
-            told = final and any(site.layer.differs_at_the_end for site in self.sites)
+            told = final and any(module.layer.differs_at_the_end for module in self.modules)
             try:
-                begin_step(self.sites, final)
+                begin_step(self.modules, final)
                 loss = self.graphs.step(self.step, rows, told)
             except RuntimeError as error:
                 self._not_captured(error)
             else:
                 self._note(loss)
                 return
-        self.stepper.step(rows, self.begin, self._note)
+        self.train_step.step(rows, self.begin, self._note)
 
     def begin(self) -> None:
         """What comes before the forward pass: which weights stay, and the learning rates."""
         if self.course.renews(self.step):
             self.select(self.course.sparsities(self.step), later=True)
-        begin_step(self.sites, self.course.is_final(self.step))
+        begin_step(self.modules, self.course.is_final(self.step))
         set_rates(self.optimizer, self.course.rate(self.step))
 
     def _note(self, loss: Tensor) -> None:
@@ -201,14 +205,14 @@ class Trainer:
         """Score the validation split with the trained tensors at the present sparsity; remember the best."""
         sparsity = self.course.sparsities(self.step - 1)
         self.select(sparsity)
-        self.peers.check_equal(self.trained, lambda: [site.layer.selection for site in self.sites])
+        self.peers.check_equal(self.trained, lambda: [module.layer.selection for module in self.modules])
         found = None
-        if self.peers.first:
-            with torch.no_grad(), frozen(self.sites), autocast(self.device, self.settings, training=False):
+        if self.peers.is_main:
+            with torch.no_grad(), frozen(self.modules), autocast(self.device, self.settings, training=False):
                 found = self.task.score(self.model)  # type: ignore[arg-type]
-        score = self.peers.told(found)
+        score = self.peers.broadcast(found)
         self.metric = score[0]
-        reached = mean_sparsity(self.sites, sparsity)
+        reached = mean_sparsity(self.modules, sparsity)
         self.progress.metric(step=self.step, name=self.task.metric, value=self.metric, sparsity=reached)
         if not self.course.is_final(self.step - 1):
             return
@@ -218,7 +222,7 @@ class Trainer:
             self.progress.log("info", f"Stopped early at step {self.step}: step {self.best.step} was the best.")
 
     def _tell(self, begin: float, first: int) -> None:
-        if not self.peers.first:  # what follows goes by the clock
+        if not self.peers.is_main:  # what follows goes by the clock
             return
         done = self.step == self.course.total or self.ended
         if not self.progress.due() and not done:
@@ -229,7 +233,7 @@ class Trainer:
             self.step,
             self.course.total,
             loss=float(self.losses.last),
-            sparsity=mean_sparsity(self.sites, self.course.sparsities(self.step - 1)),
+            sparsity=mean_sparsity(self.modules, self.course.sparsities(self.step - 1)),
             learning_rate=usual_peak(self.optimizer) * self.course.rate(self.step - 1),
             metric=self.metric,
             eta_seconds=0.0 if done else pace * (self.course.total - self.step),
@@ -254,7 +258,7 @@ class Trainer:
         self.optimizer.state.clear()
         self.average.values.clear()
         self.best.tensors.clear()
-        self.stepper.teacher = Teacher()
+        self.train_step.teacher = Teacher()
 
     tensors = tensors_of
     state = state_of

@@ -31,15 +31,15 @@ MOST_REMEMBERED = 10_000
 TOKEN = re.compile(rf"{PREDICT_PREFIX}[A-Za-z0-9_-]{{1,120}}")
 
 
-class Refused(Exception):
+class Unauthorized(Exception):
     """The platform does not know the token."""
 
 
-class WrongKind(Refused):
+class WrongTokenKind(Unauthorized):
     """No predict token: nobody was asked about it."""
 
 
-class Unknown(Exception):
+class AuthenticatorUnavailable(Exception):
     """The platform can't be asked now, and the token was not seen lately."""
 
 
@@ -49,7 +49,7 @@ class _Answer:
     caller: Caller | None
 
 
-class Gate:
+class TokenAuthenticator:
     """Thread-safe."""
 
     def __init__(self, platform: Platform) -> None:
@@ -62,11 +62,14 @@ class Gate:
 
     def known(self, token: str) -> Caller | None:
         """Whose token it is, where that can be said at once; None: :meth:`caller` must be asked. Raises
-        :class:`Refused` or :class:`Unknown`."""
+        :class:`Unauthorized` or :class:`AuthenticatorUnavailable`."""
         return self._remembered(self._key(token))
 
     def caller(self, token: str) -> Caller:
-        """Whose token it is. May wait for the platform. Raises :class:`Refused` or :class:`Unknown`."""
+        """Whose token it is. May wait for the platform.
+
+        Raises :class:`Unauthorized` or :class:`AuthenticatorUnavailable`.
+        """
         key = self._key(token)
         with self._asking:
             # Whoever asked meanwhile may have heard of this token, or that the platform is away.
@@ -75,7 +78,7 @@ class Gate:
 
     def _key(self, token: str) -> str:
         if not TOKEN.fullmatch(token):
-            raise WrongKind
+            raise WrongTokenKind
         return hashlib.sha256(token.encode()).hexdigest()
 
     def _remembered(self, key: str) -> Caller | None:
@@ -85,10 +88,10 @@ class Gate:
             away = now < self._away_until
         if answer is not None and now - answer.at < (STALE_SECONDS if away else FRESH_SECONDS):
             if answer.caller is None:
-                raise Refused
+                raise Unauthorized
             return answer.caller
         if away:
-            raise Unknown
+            raise AuthenticatorUnavailable
         return None
 
     def _ask(self, key: str) -> Caller:
@@ -99,14 +102,14 @@ class Gate:
                 self._remember(self._refused, key, None)
                 with self._lock:
                     self._callers.pop(key, None)
-                raise Refused from None
+                raise Unauthorized from None
             if not error.passing:  # it is this node that the platform refuses
-                raise Unknown from error
+                raise AuthenticatorUnavailable from error
             with self._lock:
                 self._away_until = time.monotonic() + AWAY_SECONDS
             found = self._remembered(key)
             if found is None:
-                raise Unknown from error
+                raise AuthenticatorUnavailable from error
             return found
         self._remember(self._callers, key, caller)
         return caller

@@ -14,7 +14,7 @@ from typing import Any
 
 from pst import machine
 from pst.messages import Message
-from pst_worker.child import death_sentence
+from pst_worker.child import describe_exit
 from pst_worker.run import CODES, end, outcome_name
 
 SHUTDOWN_SECONDS = 50  # for a checkpoint; the worker gives the whole child ten more
@@ -58,6 +58,6 @@ def concluded(folder: Path, processes: int, failed: int, code: int) -> tuple[int
         "Process {failed} of {processes} ended. {death}",
         failed=failed + 1,
         processes=processes,
-        death=death_sentence(code),
+        death=describe_exit(code),
     )
     return CODES["died"], {"outcome": "died", "error": sentence}

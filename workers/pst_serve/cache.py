@@ -26,7 +26,7 @@ class Version:
 
 
 @dataclass
-class Shelf:
+class ModelCache:
     """Thread-safe. A version that a name no longer points at answers what it was asked before, and is then dropped."""
 
     _names: dict[str, Version] = field(default_factory=dict)

@@ -13,8 +13,8 @@ import pytest
 
 from pst_client import hardware
 from pst_worker.child import Child, command
+from pst_worker.distributed import concluded, torchrun_arguments
 from pst_worker.run import DIED, REFUSED, STOPPED, describe, outcome_name
-from pst_worker.several import concluded, torchrun_arguments
 from tests.workers.conftest import ROOT, eventually
 
 TABLE = """0, GPU-aaaa-1, NVIDIA H200, 143771, 1024, 7
