@@ -10,7 +10,7 @@ from torch import Tensor
 from pst.layers.batched import group_layers, together
 from pst.layers.kernels.int8 import Int8Weight
 from pst.layers.kernels.reference import Scales
-from pst.layers.linear import MOST_SCALE, PSTLinear
+from pst.layers.linear import MAX_INPUT_SCALE, PSTLinear
 
 N, K = 12, 8
 
@@ -65,9 +65,9 @@ def test_nothing_is_rounded(dtype: torch.dtype) -> None:
 def test_scores_are_the_documented_ones() -> None:
     made = stirred(layer(0.5))
     rms = inputs().square().mean(0).sqrt().sqrt()
-    relative = (rms / rms.mean()).clamp(1 / MOST_SCALE, MOST_SCALE)
+    relative = (rms / rms.mean()).clamp(1 / MAX_INPUT_SCALE, MAX_INPUT_SCALE)
     a = 2.0 ** relative.log2().round()
-    assert a[-1] == 1 / MOST_SCALE
+    assert a[-1] == 1 / MAX_INPUT_SCALE
     assert made.input_scale is not None and torch.equal(made.input_scale, a)
     d = weight() * a + made.update_u @ made.update_v
     s = d.abs() + made.score_a @ made.score_b + made.score_r[:, None] + made.score_c

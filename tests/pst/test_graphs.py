@@ -12,7 +12,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from pst.sparsity.masks import kept_count
-from pst.training.graphs import MOST_SHAPES, GraphedSteps, _padded, can_capture
+from pst.training.graphs import MAX_SHAPES, GraphedSteps, _padded, can_capture
 from tests.pst.tiny import DECODERS, ENCODERS, TWO_STACKS, tiny
 from tests.pst.trainers import make, settings_of
 
@@ -22,7 +22,7 @@ def test_lengths_are_padded_to_few() -> None:
     assert _padded([3, 30, 20], 28) == 28  # never beyond the longest row
     assert _padded([3, 30, 20]) == 30
     assert [_padded([length], 512) for length in (128, 129, 256, 257, 400)] == [128, 160, 256, 320, 448]
-    assert len({_padded([length], 2048) for length in range(1, 2049)}) <= MOST_SHAPES
+    assert len({_padded([length], 2048) for length in range(1, 2049)}) <= MAX_SHAPES
     assert _padded([(3, 20), (18, 5)], (64, 24)) == (32, 24)
 
 

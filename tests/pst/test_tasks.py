@@ -19,7 +19,7 @@ from pst.errors import FormatError, PSTError
 from pst.model import memory
 from pst.model.data import IGNORED, Row
 from pst.model.loading import load_tokenizer, read_config
-from pst.tasks.generation import BATCH, MOST_AT_ONCE, at_once, keys_and_values
+from pst.tasks.generation import BATCH, MAX_BATCH, at_once, keys_and_values
 from tests.pst.conftest import LABELS, toy_rows
 from tests.pst.texts import backwards, write_generator, write_mbart
 from tests.pst.tiny import tiny
@@ -316,6 +316,6 @@ def test_texts_are_generated_in_batches_that_fit_the_device(monkeypatch: pytest.
     assert keys_and_values(model.config) == 2 * 2 * 3 * 8
     assert at_once(model, 0.25, 100, 1000) == BATCH
     model.to("meta")  # stands for any device but the CPU
-    for free, rows in ((16_000_000, 10), (0, 1), (2**40, MOST_AT_ONCE)):
+    for free, rows in ((16_000_000, 10), (0, 1), (2**40, MAX_BATCH)):
         monkeypatch.setattr(memory, "free_bytes", lambda device, free=free: free)
         assert at_once(model, 0.25, 100, 1000) == rows

@@ -66,7 +66,7 @@ def few(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(measuring, "TOKENS", (1, 4))
     monkeypatch.setattr(measuring, "WIDTHS", (16, 32))
     monkeypatch.setattr(measuring, "SPANS", (4, 8))
-    monkeypatch.setattr(measuring, "LEAST_SECONDS", 0.001)
+    monkeypatch.setattr(measuring, "MIN_CALL_SECONDS", 0.001)
 
 
 def test_a_node_measures_its_engine(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -117,7 +117,7 @@ def test_callers_take_turns(model: Counted, batcher: Batcher) -> None:
     assert len(modest.result(5)) == 1
     assert "modest" in model.passes[1], "it waited for no more than the pass that was under way"
     assert all(len(answer.result(5)) == 256 for answer in greedy)
-    assert max(len(texts) for texts in model.passes) <= batching.MOST_ROWS
+    assert max(len(texts) for texts in model.passes) <= batching.MAX_ROWS
 
 
 def test_a_request_in_pieces_keeps_its_order(model: Counted, batcher: Batcher) -> None:
@@ -156,7 +156,7 @@ SECRET = {"Authorization": "Bearer sw_p_secret"}
 
 
 def test_a_full_node_says_when_to_come_back(model: Counted, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(batching, "MOST_OF_A_CALLER", 1)
+    monkeypatch.setattr(batching, "MAX_ROWS_PER_CALLER", 1)
     with TestClient(application(model)) as client:
         answer = client.post(QUESTION, json={"inputs": ["a", "b"]}, headers=SECRET)
     assert (answer.status_code, answer.json()["error"]["code"]) == (429, "overloaded")
@@ -248,7 +248,7 @@ def test_a_flood_of_wrong_tokens_does_not_push_callers_out(monkeypatch: pytest.M
         error = {"error": {"code": "unknown_token", "message": "There is none.", "details": []}}
         return caller(request) if known else httpx.Response(404, json=error)
 
-    monkeypatch.setattr(authentication, "MOST_REMEMBERED", 5)
+    monkeypatch.setattr(authentication, "MAX_REMEMBERED", 5)
     authenticator = TokenAuthenticator(Platform("http://platform", "sw_s_node", transport=httpx.MockTransport(answer)))
     authenticator.caller("sw_p_known")
     for number in range(20):

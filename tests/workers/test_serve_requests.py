@@ -130,12 +130,12 @@ def test_waiting_requests_share_a_pass_and_keep_their_order() -> None:
     assert all(other.result(5) == [[0.25, 0.75], [0.75, 0.25]] for other in others)
     assert len(large.result(5)) == 100
     # At most one more pass than there are rows for: the one that was under way when the others came.
-    assert sum(model.batches) == 141 and max(model.batches) <= batching.MOST_ROWS and len(model.batches) <= 4
+    assert sum(model.batches) == 141 and max(model.batches) <= batching.MAX_ROWS and len(model.batches) <= 4
     batcher.close()
 
 
 def test_a_node_that_is_asked_too_much_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(batching, "MOST_HELD", 3)
+    monkeypatch.setattr(batching, "MAX_WAITING_ROWS", 3)
     model = Gated(is_open=False)
     batcher = Batcher(model, "test")
     waiting = batcher.submit([Input("x")] * 3)

@@ -141,7 +141,7 @@ def test_events_are_numbered_without_gaps_through_an_outage(fake: FakePlatform, 
 def test_a_long_outage_costs_progress_events_only(
     fake: FakePlatform, job_stream: JobStream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(stream, "MOST_WAITING", 10)
+    monkeypatch.setattr(stream, "MAX_WAITING_EVENTS", 10)
     fake.trouble = httpx.ConnectError("away")
     job_stream.from_child({"type": "phase", "phase": "train"})
     for step in range(100):

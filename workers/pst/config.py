@@ -25,7 +25,7 @@ EmbeddingStorage = Literal["same", "bfloat16", "int8"]
 Precision = Literal["auto", "float32", "bfloat16"]
 Checkpointing = Literal["auto", "on", "off"]
 FrozenWeights = Literal["float32", "bfloat16", "int8"]
-MOST_TARGET_TOKENS = 4096
+MAX_TARGET_TOKENS = 4096
 
 
 class SettingsError(ValueError):
@@ -95,7 +95,7 @@ class TrainSettings:
     precision: Precision = setting("auto", "Number format of activations; auto: bfloat16 where the device has it.")  # noqa: RUF009
     frozen_weights: FrozenWeights = setting("float32", "Number format of the frozen weights while training.")  # noqa: RUF009
     early_stop: int = setting(0, "Stop after so many evaluations without a better one; 0 never does.", ge=0, le=1000)
-    max_target_length: int = setting(64, "Tokens of a generated text.", ge=1, le=MOST_TARGET_TOKENS)
+    max_target_length: int = setting(64, "Tokens of a generated text.", ge=1, le=MAX_TARGET_TOKENS)
     beams: int = setting(1, "Beams of generation.", ge=1, le=16)
     evaluations: int = setting(10, "How often the validation split is scored during training.", ge=1, le=1000)
     compare_dense: bool = setting(True, "Fine-tune the dense model too, to compare with and to learn from.")

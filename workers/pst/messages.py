@@ -25,7 +25,7 @@ LONGEST_VALUE = 500
 """Characters of a text in a hole; the rest is cut."""
 LONGEST_TEMPLATE = 2000
 LONGEST_TEXT = 20_000
-MOST_VALUES = 50
+MAX_VALUES = 50
 DEEPEST = 4
 """Messages within messages; with the values of all of them, the bounds of what was stored or sent."""
 
@@ -92,7 +92,7 @@ def said(text: str) -> dict[str, Any] | None:
 def recall(text: str, how: object) -> str:
     """The message that was ``text`` and ``said(text)``; ``text`` itself where the second is missing or unsound, since
     both may come from elsewhere."""
-    return _recalled(text, how, 0, iter(range(MOST_VALUES))) or text
+    return _recalled(text, how, 0, iter(range(MAX_VALUES))) or text
 
 
 def _value(value: object) -> Value:

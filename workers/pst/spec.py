@@ -16,7 +16,7 @@ from pst.errors import PSTError
 from pst.messages import Message
 from pst.plan.families import ModelDescription
 from pst.plan.methods import METHODS
-from pst.plan.planner import LEAST_SPARSITY, MOST_SPARSITY, Plan, Target
+from pst.plan.planner import MAX_SPARSITY, MIN_SPARSITY, Plan, Target
 from pst.plan.planner import plan as make_plan
 
 SPEC_FILE = "spec.json"
@@ -185,7 +185,7 @@ def _target(value: Mapping[str, Any], settings: TrainSettings) -> Target:
         elif number is not None and not _is_number(number):
             raise PSTError(Message("spec.json: target {name} must be a number.", name=name))
     if not METHODS[settings.method].prunes and not any(entry.values()):
-        return Target(sparsity=LEAST_SPARSITY)  # such a run prunes nothing, whatever its target
+        return Target(sparsity=MIN_SPARSITY)  # such a run prunes nothing, whatever its target
     return Target(**entry)
 
 
@@ -207,13 +207,13 @@ def _shares(name: str, entry: Any) -> dict[str, float]:
     if not isinstance(entry, dict):
         raise PSTError(Message("spec.json: {name} must be an object.", name=name))
     for group, share in entry.items():
-        if not _is_number(share) or not 0 <= share <= MOST_SPARSITY:
+        if not _is_number(share) or not 0 <= share <= MAX_SPARSITY:
             raise PSTError(
                 Message(
                     "spec.json: {name} {group} must be between 0 and {most}, not {share}.",
                     name=name,
                     group=group,
-                    most=MOST_SPARSITY,
+                    most=MAX_SPARSITY,
                     share=repr(share),
                 )
             )

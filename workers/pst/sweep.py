@@ -36,7 +36,7 @@ from pst.training import checkpoint, teacher
 FOLDER = "sweep"
 RESULT_FILE = "sweep.json"
 FORMAT, VERSION = "sparsewright-sweep", 1
-MOST_TRIALS = 10_000
+MAX_TRIALS = 10_000
 PATHS = ("base_model", "train", "validation", "test")
 ON_DISK = ("structure", "storage_dtype", "embedding_storage", "quantize", "trim_vocabulary")
 """Settings that change the file's bytes: they belong to the bracket."""
@@ -118,7 +118,7 @@ def check(search: Search) -> Search:
         if number is not None and (isinstance(number, bool) or not isinstance(number, int) or number < least):
             raise PSTError(f"{name} must be a whole number of at least {least}, not {number!r}.")
     size = math.prod(len(values) for values in search.values.values())
-    if search.trials is None and size > MOST_TRIALS:
+    if search.trials is None and size > MAX_TRIALS:
         raise PSTError(f"There are {size:,} combinations; say with trials how many of them shall be drawn.")
     return search
 

@@ -25,8 +25,8 @@ ASK_SECONDS = 2.0
 """How long a caller waits for the platform's answer."""
 AWAY_SECONDS = 5.0
 """How long a platform that gave no answer is not asked again: only one caller pays for its absence."""
-MOST_ASKING = 4
-MOST_REMEMBERED = 10_000
+MAX_CONCURRENT_CHECKS = 4
+MAX_REMEMBERED = 10_000
 """Of callers, and of refused tokens."""
 TOKEN = re.compile(rf"{PREDICT_PREFIX}[A-Za-z0-9_-]{{1,120}}")
 
@@ -58,7 +58,7 @@ class TokenAuthenticator:
         self._refused: OrderedDict[str, _Answer] = OrderedDict()
         self._away_until = float("-inf")
         self._lock = threading.Lock()
-        self._asking = threading.BoundedSemaphore(MOST_ASKING)
+        self._asking = threading.BoundedSemaphore(MAX_CONCURRENT_CHECKS)
 
     def known(self, token: str) -> Caller | None:
         """Whose token it is, where that can be said at once; None: :meth:`caller` must be asked. Raises
@@ -118,5 +118,5 @@ class TokenAuthenticator:
         with self._lock:
             answers[key] = _Answer(time.monotonic(), caller)
             answers.move_to_end(key)
-            if len(answers) > MOST_REMEMBERED:
+            if len(answers) > MAX_REMEMBERED:
                 answers.popitem(last=False)

@@ -17,14 +17,14 @@ from pst_serve.engine import Answer, Input, LoadedModel
 
 log = logging.getLogger(__name__)
 
-MOST_ROWS = 64
+MAX_ROWS = 64
 """Rows of one pass."""
 TURN_ROWS = 8
 """Rows that a caller gets into a pass before it is the next one's turn."""
 LONGEST_DELAY_SECONDS = 0.003
-MOST_HELD = 4_096
+MAX_WAITING_ROWS = 4_096
 """Rows that are waited for at a time; beyond that a caller is told to come back."""
-MOST_OF_A_CALLER = 1_024
+MAX_ROWS_PER_CALLER = 1_024
 """Of them, rows of one caller."""
 
 
@@ -71,7 +71,7 @@ class Batcher:
         request = _Request(caller, inputs)
         with self._changed:
             of_all = self._held.total() + len(inputs)
-            if of_all > MOST_HELD or self._held[caller] + len(inputs) > MOST_OF_A_CALLER:
+            if of_all > MAX_WAITING_ROWS or self._held[caller] + len(inputs) > MAX_ROWS_PER_CALLER:
                 raise Overloaded
             self._held[caller] += len(inputs)
             self._queues.setdefault(caller, deque()).append(request)
@@ -117,12 +117,12 @@ class Batcher:
                     return None
                 self._changed.wait()
             # What comes within a moment shares the pass.
-            self._changed.wait_for(lambda: self._waiting >= MOST_ROWS or self._closing, LONGEST_DELAY_SECONDS)
+            self._changed.wait_for(lambda: self._waiting >= MAX_ROWS or self._closing, LONGEST_DELAY_SECONDS)
             return self._take()
 
     def _take(self) -> list[_Piece]:
         pieces: dict[_Request, list[Input]] = {}
-        room = MOST_ROWS
+        room = MAX_ROWS
         while room and self._queues:
             caller = next(iter(self._queues))
             requests = self._queues.pop(caller)

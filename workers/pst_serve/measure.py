@@ -24,11 +24,11 @@ TOKENS = (1, 16, 128, 512)
 WIDTHS = (128, 384, 1024)
 SPANS = (16, 128, 512)
 HEAD = 64
-LEAST_LAYER = 1e-6
-LEAST_SECONDS = 0.05
-COPIES_BYTES, MOST_COPIES = 128 * 2**20, 64
+MIN_LAYER_SECONDS = 1e-6
+MIN_CALL_SECONDS = 0.05
+COPIES_BYTES, MAX_COPIES = 128 * 2**20, 64
 """A weight is used in turns with copies of it: in a model, no weight waits in the cache for its next use."""
-FEWEST, MOST = 3, 50
+MIN_RUNS, MAX_RUNS = 3, 50
 """Runs of a point: at most so many, and at least, however long one takes."""
 
 
@@ -66,7 +66,7 @@ def _products(engine: Measurable, n: int, k: int, tokens: int) -> list[float]:
     generator = torch.Generator().manual_seed(n + k + tokens)
     inputs = torch.randn(tokens, k, generator=generator).to(engine.device)
     weight, lot = torch.randn(n, k, generator=generator), torch.rand(n, k, generator=generator)
-    copies = max(1, min(MOST_COPIES, COPIES_BYTES // (4 * n * k)))
+    copies = max(1, min(MAX_COPIES, COPIES_BYTES // (4 * n * k)))
 
     def call(sparsity: float) -> Callable[[], object]:
         pruned = torch.where(lot >= sparsity, weight, 0.0)
@@ -106,7 +106,7 @@ def _layers(engine: Measurable) -> tuple[list[Layer], float]:
                 return run
 
             without, one = fastest([call([]), call([layer])], engine.wait)
-            layers.append(Layer(width, span, max(one - without, LEAST_LAYER)))
+            layers.append(Layer(width, span, max(one - without, MIN_LAYER_SECONDS)))
             bare.append(without)
     return layers, min(bare)
 
@@ -141,8 +141,8 @@ def fastest(calls: Sequence[Callable[[], object]], wait: Callable[[], None]) -> 
     wait()
     best = [float("inf")] * len(calls)
     begin = time.perf_counter()
-    for run in range(MOST):
-        if run >= FEWEST and time.perf_counter() - begin > LEAST_SECONDS * len(calls):
+    for run in range(MAX_RUNS):
+        if run >= MIN_RUNS and time.perf_counter() - begin > MIN_CALL_SECONDS * len(calls):
             break
         for place, call in enumerate(calls):
             start = time.perf_counter()

@@ -40,7 +40,7 @@ from pst_client.errors import PlatformError
 log = logging.getLogger(__name__)
 
 BATCH = 200
-MOST_WAITING = 5_000
+MAX_WAITING_EVENTS = 5_000
 FLUSH_SECONDS = 0.5
 LONGEST_HEARTBEAT_SECONDS = 3.0
 PATIENCE_SECONDS = 24 * 3600.0
@@ -90,7 +90,7 @@ class JobStream:
         """Queue an event for the platform. Any thread."""
         with self._lock:
             self._waiting.append((datetime.now(UTC), data))
-            if len(self._waiting) > MOST_WAITING:
+            if len(self._waiting) > MAX_WAITING_EVENTS:
                 self._thin_out()
         self._something.set()
 
@@ -136,7 +136,7 @@ class JobStream:
                 surplus -= 1
             else:
                 kept.append(item)
-        self._waiting = deque(kept[-MOST_WAITING:])
+        self._waiting = deque(kept[-MAX_WAITING_EVENTS:])
 
     def _put_aside(self, data: dict[str, Any]) -> None:
         source = self._folder / str(data["path"])

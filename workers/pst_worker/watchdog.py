@@ -10,7 +10,7 @@ import time
 from pst_client import hardware
 
 LOOK_SECONDS = 1.0
-LEAST_CPU_SECONDS = 0.5
+MIN_CPU_SECONDS = 0.5
 """What a child that lives uses of the processor while it says nothing; threads that only wake to look use less."""
 
 
@@ -30,6 +30,6 @@ class Watchdog:
         if now - self._looked >= LOOK_SECONDS:
             self._looked = now
             used = hardware.session_seconds(self._session)
-            if used - self._used >= LEAST_CPU_SECONDS:
+            if used - self._used >= MIN_CPU_SECONDS:
                 self._used, self._alive = used, now
         return now - self._alive > self._seconds

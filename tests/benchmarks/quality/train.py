@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pst.config import TrainSettings
-from pst.layers.linear import MOST_SCALE
+from pst.layers.linear import MAX_INPUT_SCALE
 from pst.plan.methods import METHODS
 from pst.sparsity.schedule import average_decay, cooldown_start, cubic_sparsity, linear_rate
 from tests.benchmarks.quality.data import Split
@@ -113,7 +113,7 @@ def input_scales(base: Params, rows: Rows, settings: TrainSettings) -> Stacks:
     for name, inputs in seen.items():
         size = torch.stack([x[0][mask.reshape(-1)].square().sum(0).sqrt() for x in inputs])
         size = size.pow(settings.activation_power)
-        relative = (size / size.mean(-1, keepdim=True)).clamp(1 / MOST_SCALE, MOST_SCALE)
+        relative = (size / size.mean(-1, keepdim=True)).clamp(1 / MAX_INPUT_SCALE, MAX_INPUT_SCALE)
         result[name] = torch.exp2(relative.log2().round())[None, :, None]
     return result
 

@@ -53,7 +53,7 @@ from pst.tasks import Answers, Task
 
 COMPACT_ROWS = 64
 GENERATED_ROWS = 32  # writing a text takes a forward pass for each token
-MOST_TOKENS = 10**6  # transformers gives 10**30 where a tokenizer states no limit
+MAX_CONTEXT_TOKENS = 10**6  # transformers gives 10**30 where a tokenizer states no limit
 
 
 def elsewhere(export: Path, at: Path, task: Task, rows: Sequence[Row], answers: Answers) -> dict[str, Any]:
@@ -106,7 +106,7 @@ def check(folder: Path, rows_path: Path, predictions: Path) -> dict[str, Any]:
         if settings.dense_file:
             _compare(Files(folder / DENSE_FILE), compact)
         length = tokenizer.model_max_length
-        if length > MOST_TOKENS:
+        if length > MAX_CONTEXT_TOKENS:
             raise FormatError(Message("The exported tokenizer does not say how long a text may be."))
         task = tasks.make(about["name"], about["labels"], tokenizer, length, settings, config)
         model = _model(folder, config, settings, task)

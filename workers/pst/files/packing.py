@@ -23,7 +23,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-LEAST_BYTES = 4096  # of a tensor that is packed
+MIN_PACKED_BYTES = 4096  # of a tensor that is packed
 PAYING_BITS = 7.4  # entropy of a byte, above which deflating it is not worth its time
 
 Like = Callable[[str], Tensor | None]
@@ -106,7 +106,7 @@ def save(path: Path, tensors: Mapping[str, Tensor], state: Mapping[str, Any], li
 
     def pack(name: str) -> tuple[Tensor, dict[str, Any] | None]:
         tensor = tensors[name]
-        if not tensor.is_floating_point() or tensor.numel() * tensor.element_size() < LEAST_BYTES:
+        if not tensor.is_floating_point() or tensor.numel() * tensor.element_size() < MIN_PACKED_BYTES:
             return tensor.contiguous(), None
         known = like(name)
         return _packed(tensor, known if _fits(known, tensor) else None)

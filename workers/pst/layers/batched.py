@@ -1,6 +1,6 @@
 """Small models: layers of equal shape are searched, masked and differentiated together, in one launch per kernel.
 
-A small matrix keeps a GPU busy for less time than its launches take. A :class:`Group` moves the tensors of its layers
+A small matrix keeps a GPU busy for less time than its launches take. :class:`BatchedLayers` moves its layers' tensors
 into stacked ones, of which the layers' own become slices: names, modules and optimiser see no difference.
 
 :func:`search` finds exact selections with counts that lie on the device, without a wait for the device, so that a
@@ -35,7 +35,7 @@ CHUNK = 1024
 MAGNITUDE_BITS = 0x7FFFFFFF  # of a float32: all but its sign
 
 
-class Group:
+class BatchedLayers:
     """Layers of one shape, dtype, device, ranks and scales, none of them in 8 bits. The layers must not be moved
     after."""
 
@@ -68,19 +68,21 @@ def _stack(tensors: Sequence[Tensor]) -> Tensor:
     return stacked
 
 
-def group_layers(layers: Sequence[PSTLinear]) -> list[Group]:
+def group_layers(layers: Sequence[PSTLinear]) -> list[BatchedLayers]:
     """Groups of all layers that can be together, in order of first appearance."""
     alike: dict[Hashable, list[PSTLinear]] = defaultdict(list)
     for layer in layers:
         shapes = tuple(factor.shape for factor in layer.factors())
         alike[layer.weight.shape, layer.weight.dtype, layer.weight.device, shapes, layer.scales].append(layer)
-    return [Group(members) for members in alike.values()]
+    return [BatchedLayers(members) for members in alike.values()]
 
 
 @contextmanager
-def together(groups: Sequence[Group], chosen: Callable[[Group], int | Tensor | Selection]) -> Iterator[None]:
-    """Within, the layers apply their masked weights, made here at once as :meth:`Group.masked` makes them; a backward
-    pass brings the gradients of all factors."""
+def together(
+    groups: Sequence[BatchedLayers], chosen: Callable[[BatchedLayers], int | Tensor | Selection]
+) -> Iterator[None]:
+    """Within, the layers apply their masked weights, made here at once as :meth:`BatchedLayers.masked` makes them; a
+    backward pass brings the gradients of all factors."""
     for group in groups:
         for layer, masked in zip(group.layers, group.masked(chosen(group)), strict=True):
             layer.frozen = layer.unscaled(masked)
@@ -96,7 +98,9 @@ class _Masked(torch.autograd.Function):
     """The M * D of a group from its factors."""
 
     @staticmethod
-    def forward(ctx: Any, group: Group, chosen: int | Tensor | Selection, *trained: Tensor) -> tuple[Tensor, ...]:
+    def forward(
+        ctx: Any, group: BatchedLayers, chosen: int | Tensor | Selection, *trained: Tensor
+    ) -> tuple[Tensor, ...]:
         ctx.group = group
         if kernels.backend_of(group.weight) == "triton":
             if isinstance(chosen, Selection):
@@ -122,7 +126,7 @@ class _Masked(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        group: Group = ctx.group
+        group: BatchedLayers = ctx.group
         if kernels.backend_of(group.weight) == "triton":
             stacked, _ = kernels.gradients(torch.stack(grads), group.weight, group.factors, group.scales, ctx.selection)
             found = [part for one in zip(*stacked, strict=True) for part in one]
@@ -215,7 +219,7 @@ class Selector:
             stacks = [torch.stack([layer.scores() for layer in layers]) for layers in self.others]
             first = len(self.groups)
             if self.pooled:
-                found = self._pooled([*(group.scores() for group in self.groups), *stacks], kept)
+                found = self._top_k_of_group([*(group.scores() for group in self.groups), *stacks], kept)
                 wanted: list[Tensor | Selection] = [*found[:first]]
                 rest = found[first:]
             else:
@@ -230,7 +234,7 @@ class Selector:
         with together(self.groups, lambda group: chosen[id(group)]):
             yield
 
-    def _pooled(self, scores: Sequence[Tensor], kept: Tensor) -> list[Selection]:
+    def _top_k_of_group(self, scores: Sequence[Tensor], kept: Tensor) -> list[Selection]:
         flat = [matrix.reshape(-1) for stack in scores for matrix in stack]
         thresholds, cuts = [self._none] * len(flat), [self._none] * len(flat)
         for pool, members in enumerate(self._pools):
@@ -249,8 +253,8 @@ class Selector:
         return result
 
 
-def _wanted(group: Group, kept: Tensor) -> Tensor | Selection:
-    """What :meth:`Group.masked` takes: with kernels, M * D is made as the scores are searched."""
+def _wanted(group: BatchedLayers, kept: Tensor) -> Tensor | Selection:
+    """What :meth:`BatchedLayers.masked` takes: with kernels, M * D is made as the scores are searched."""
     return kept if kernels.backend_of(group.weight) == "triton" else search(group.scores().flatten(1), kept)
 
 

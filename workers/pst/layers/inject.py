@@ -35,9 +35,9 @@ from pst.plan.families import TensorSpec
 from pst.plan.methods import METHODS, trained_as_norm, update_rank
 from pst.sparsity.masks import Selection, explicit, kept_count
 from pst.sparsity.patterns import UnitFamily, named, select_pattern, units
-from pst.sparsity.streaming import select_pooled
+from pst.sparsity.streaming import streaming_top_k
 
-HELD = 0.5  # of the free memory that masked weights, or scores, may take
+MAX_MEMORY_SHARE = 0.5  # of the free memory that masked weights, or scores, may take
 
 
 @dataclass(frozen=True)
@@ -248,7 +248,7 @@ def select_all(
         share, layers = sparsity[members[0].group], [module.layer for module in members]
         if threshold == "global":
             free = structure == "unstructured"
-            chosen = _pooled(layers, share) if free else select_pattern(structure, layers, share, True)
+            chosen = _top_k_of_group(layers, share) if free else select_pattern(structure, layers, share, True)
             for layer, selection in zip(layers, chosen, strict=True):
                 layer.keep(selection)
             continue
@@ -260,11 +260,11 @@ def select_all(
                 layer.keep(*select_pattern(structure, [layer], share, False))
 
 
-def _pooled(layers: Sequence[PrunableLinear], sparsity: float) -> list[Selection]:
+def _top_k_of_group(layers: Sequence[PrunableLinear], sparsity: float) -> list[Selection]:
     """The largest scores of all ``layers``, without ever holding more of them than fit the free memory."""
     sizes = [layer.weight.numel() for layer in layers]
-    room = HELD * memory.free_bytes(layers[0].weight.device)
-    return select_pooled([layer.scores for layer in layers], sizes, kept_count(sum(sizes), sparsity), room)
+    room = MAX_MEMORY_SHARE * memory.free_bytes(layers[0].weight.device)
+    return streaming_top_k([layer.scores for layer in layers], sizes, kept_count(sum(sizes), sparsity), room)
 
 
 def _select_units(
@@ -325,8 +325,8 @@ def restore_selections(modules: Sequence[TargetModule], tensors: Mapping[str, Te
 @contextmanager
 def frozen(modules: Sequence[TargetModule]) -> Iterator[None]:
     """Within, the layers serve many forward passes without gradients. Masked weights are computed once as long as they
-    fit :data:`HELD` of the free memory, the others in each pass."""
-    room = HELD * memory.free_bytes(modules[0].layer.weight.device) if modules else 0.0
+    fit :data:`MAX_MEMORY_SHARE` of the free memory, the others in each pass."""
+    room = MAX_MEMORY_SHARE * memory.free_bytes(modules[0].layer.weight.device) if modules else 0.0
     try:
         for module in modules:
             module.layer.evaluating = True

@@ -30,7 +30,7 @@ from pst.layers.kernels.reference import Factors, Scales, compute_dtype
 from pst.sparsity.masks import Pattern, Selection, everything, select
 from pst.sparsity.patterns import Scored
 
-MOST_SCALE = 16.0  # an input that is never active keeps a finite place
+MAX_INPUT_SCALE = 16.0  # an input that is never active keeps a finite place
 
 
 class _Saved(torch.autograd.Function):
@@ -214,7 +214,7 @@ class PSTLinear(PrunableLinear):
         if self.input_scale is not None:
             self._scale_columns(1 / self.input_scale)
         size = squares.sqrt().pow(self.activation_power)
-        relative = (size / size.mean()).clamp(1 / MOST_SCALE, MOST_SCALE)
+        relative = (size / size.mean()).clamp(1 / MAX_INPUT_SCALE, MAX_INPUT_SCALE)
         self.input_scale = torch.exp2(relative.log2().round())
         self._scale_columns(self.input_scale)
 

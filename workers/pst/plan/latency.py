@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 
 from pst.plan.families import Attention, ModelDescription
 
-MOST_ENTRIES = 500
+MAX_ENTRIES = 500
 MATRIX = 2
 
 
@@ -58,8 +58,8 @@ class Profile:
 
 def check(profile: Profile) -> Profile:
     """Return the profile, or raise ValueError saying why nothing can be predicted with it."""
-    if not 1 <= len(profile.products) <= MOST_ENTRIES or not 1 <= len(profile.layers) <= MOST_ENTRIES:
-        raise ValueError(f"products and layers must have 1 to {MOST_ENTRIES} entries each")
+    if not 1 <= len(profile.products) <= MAX_ENTRIES or not 1 <= len(profile.layers) <= MAX_ENTRIES:
+        raise ValueError(f"products and layers must have 1 to {MAX_ENTRIES} entries each")
     shares = profile.sparsities
     if not shares or shares[0] != 0 or shares != sorted(set(shares)) or shares[-1] >= 1:
         raise ValueError("sparsities must rise from 0 and stay below 1")

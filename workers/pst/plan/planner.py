@@ -36,13 +36,13 @@ from pst.plan.sizes import (
     pick,
     predicted_units,
 )
-from pst.plan.target import LEAST_SPARSITY, MOST_SPARSITY, TIMES, Target, amount, check
+from pst.plan.target import MAX_SPARSITY, MIN_SPARSITY, TIMES, Target, amount, check
 from pst.plan.training_memory import training_memory
 
 __all__ = [
-    "LEAST_SPARSITY",
+    "MAX_SPARSITY",
     "METHODS",
-    "MOST_SPARSITY",
+    "MIN_SPARSITY",
     "BudgetError",
     "BudgetMet",
     "GroupPlan",
@@ -284,7 +284,7 @@ class _Planner:
         self.training, self.training_gpu = (
             max(training_memory(model, phase, gpu=gpu).least for phase in phases) for gpu in (False, True)
         )
-        self.levels = [0, round(HALF * GRID)] if settings.structure == "2:4" else range(round(MOST_SPARSITY * GRID) + 1)
+        self.levels = [0, round(HALF * GRID)] if settings.structure == "2:4" else range(round(MAX_SPARSITY * GRID) + 1)
 
     def wanted(self, target: Target) -> dict[str, float]:
         """The sparsity of each group that the target prunes; groups that are left out stay dense."""
@@ -364,7 +364,7 @@ class _Planner:
             return kind(limit, sentence)
         other = self.like(structure="structured")
         try:
-            best = _MEASURES[limit](other.at(other.wanted(target), MOST_SPARSITY, limit))
+            best = _MEASURES[limit](other.at(other.wanted(target), MAX_SPARSITY, limit))
         except BudgetError:  # it names groups that structured can't prune
             return kind(limit, sentence)
         if best >= now:

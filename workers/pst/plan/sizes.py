@@ -41,10 +41,10 @@ BLOCKS = {
 }
 """Rows and columns of the unit that an encoding stores or leaves out."""
 
-LEAST_FILL = 0.75
+MIN_FILL = 0.75
 """Share of the elements in stored blocks that must not be zero, over a whole matrix."""
 
-MOST_BLOCKS = 0.75
+MAX_BLOCK_SHARE = 0.75
 """Share of blocks up to which they are stored as such: an embedding table with a row of zeros is not in blocks."""
 
 ENCODINGS = ("dense", "nm_2_4", *BLOCKS)
@@ -112,7 +112,7 @@ def pick(n: int, k: int, units: Mapping[str, int], item_bytes: int) -> str:
 def filled(covered: int, nonzeros: int) -> bool:
     """Whether a matrix with ``nonzeros`` elements that are not zero, in blocks that cover ``covered`` elements, may be
     stored in these blocks: only if it was pruned so, lest luck make a file differ from its plan."""
-    return nonzeros >= LEAST_FILL * covered
+    return nonzeros >= MIN_FILL * covered
 
 
 def _fits(encoding: str, n: int, k: int, units: int) -> bool:
@@ -121,7 +121,7 @@ def _fits(encoding: str, n: int, k: int, units: int) -> bool:
     down, across = grid(n, k, BLOCKS[encoding])
     if encoding.startswith("csr16") and across > CSR_MAX_COLUMNS:
         return False
-    return BLOCKS[encoding] == (1, 1) or units <= MOST_BLOCKS * down * across
+    return BLOCKS[encoding] == (1, 1) or units <= MAX_BLOCK_SHARE * down * across
 
 
 def matrix_bytes(encoding: str, n: int, k: int, units: int, item_bytes: int, *, scaled: bool = False) -> int:

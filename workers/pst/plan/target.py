@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pst.errors import BudgetError
 from pst.messages import Message
 
-LEAST_SPARSITY = 0.5
-MOST_SPARSITY = 0.99
+MIN_SPARSITY = 0.5
+MAX_SPARSITY = 0.99
 TIMES = ("max_latency_ms", "min_speedup")
 LIMITS = ("max_nonzero_params", "max_bytes", "max_memory_bytes", *TIMES)
 
@@ -55,13 +55,13 @@ def check(target: Target, *, timed: bool) -> None:
     if all(value is None for value in values.values()):
         raise BudgetError("target", Message("set at least one of {values}", values=", ".join(values)))
     share = target.sparsity
-    if share is not None and not LEAST_SPARSITY <= share <= MOST_SPARSITY:
+    if share is not None and not MIN_SPARSITY <= share <= MAX_SPARSITY:
         raise BudgetError(
             "sparsity",
             Message(
                 "must be between {least} and {most}, not {value}",
-                least=LEAST_SPARSITY,
-                most=MOST_SPARSITY,
+                least=MIN_SPARSITY,
+                most=MAX_SPARSITY,
                 value=share,
             ),
         )
@@ -86,13 +86,13 @@ def check(target: Target, *, timed: bool) -> None:
         raise BudgetError("groups", Message("give sparsity for all groups, or groups for some of them, not both"))
     for name, value in target.groups.items():
         number = isinstance(value, (int, float)) and not isinstance(value, bool)
-        if not number or not 0 <= value <= MOST_SPARSITY:
+        if not number or not 0 <= value <= MAX_SPARSITY:
             raise BudgetError(
                 "groups",
                 Message(
                     "{name} must be between 0 and {most}, not {value}",
                     name=name,
-                    most=MOST_SPARSITY,
+                    most=MAX_SPARSITY,
                     value=repr(value),
                 ),
             )

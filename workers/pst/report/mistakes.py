@@ -14,7 +14,7 @@ from torch import Tensor
 from pst.model.data import Row
 from pst.tasks.scores import confusion_matrix
 
-MOST_ROWS = 200
+MAX_ROWS = 200
 
 
 def confusion(split: str, labels: Sequence[str], logits: Tensor, rows: Sequence[Row]) -> dict[str, Any]:
@@ -42,7 +42,7 @@ def wrong_rows(split: str, labels: Sequence[str], logits: Tensor, dense: Tensor,
                 "dense": labels[int(others[place])],
                 "probability": round(float(probabilities[place]), 4),
             }
-            for place in surest[:MOST_ROWS]
+            for place in surest[:MAX_ROWS]
         ],
     }
 

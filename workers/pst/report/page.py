@@ -13,8 +13,8 @@ from markupsafe import Markup
 from pst.report import SHARES, metrics_of, span, spoken, svg
 from pst.report.svg import Spot
 
-MOST_LABELS = 24  # of a confusion matrix that is drawn
-MOST_SERIES = 16  # lines in one drawing
+MAX_LABELS = 24  # of a confusion matrix that is drawn
+MAX_SERIES = 16  # lines in one drawing
 GROUPS = {"attention": "Attention", "ffn": "Feed-forward"}
 SHORT = {"attention.self.": "", "attention.output.dense": "attention out", "intermediate.dense": "ffn in"}
 
@@ -386,7 +386,7 @@ def _carbon(carbon: Report, seconds: Mapping[str, float]) -> dict[str, Any]:
 
 def _confusion(report: Report) -> dict[str, Any] | None:
     confusion = report.get("confusion")
-    if not confusion or len(confusion["labels"]) > MOST_LABELS:
+    if not confusion or len(confusion["labels"]) > MAX_LABELS:
         return None
     rows = []
     for label, counts in zip(confusion["labels"], confusion["matrix"], strict=True):
@@ -448,7 +448,7 @@ def _similarity_picture(title: str, entries: Sequence[tuple[Mapping[str, Any], M
     for place, value in entries:
         name = " ".join([place["stack"]] * several + [_short(place["kind"])])
         series[name].append((place["depth"], value["jaccard"]))
-    shown = {name: sorted(points) for name, points in list(series.items())[:MOST_SERIES]}
+    shown = {name: sorted(points) for name, points in list(series.items())[:MAX_SERIES]}
     mean = math.fsum(value["jaccard"] for _, value in entries) / len(entries)
     chance = math.fsum(value["chance"] for _, value in entries) / len(entries)
     words = f"Jaccard index by depth {title}: mean {mean:.2f}, by chance {chance:.2f}"

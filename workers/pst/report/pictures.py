@@ -29,8 +29,8 @@ from pst.sparsity.masks import mask_of, select
 SCATTER = 32  # bins along each axis of weight against score
 GROUP_BINS = 64
 MATRIX_BINS = 32
-MOST_DENSITY_BINS, FEWEST_DENSITY_BINS = 128, 16
-MOST_CELLS, CELLS = 24, 24_000  # along each axis of a heat-map of the mask; of all heat-maps together
+MAX_DENSITY_BINS, MIN_DENSITY_BINS = 128, 16
+MAX_CELLS, CELLS = 24, 24_000  # along each axis of a heat-map of the mask; of all heat-maps together
 NUMBERS = 24_000  # of all density strips together: keeps the report of a large model readable
 SAMPLE = 50_000  # values of a matrix from which the edges of the bins are taken
 TAIL = 0.0005  # share at each end that falls into the outermost bins
@@ -81,12 +81,12 @@ def _stretches(values: Tensor, bins: int) -> list[float]:
 
 def density_bins(matrices: int) -> int:
     """Stretches of a density strip for a model of so many matrices."""
-    return max(FEWEST_DENSITY_BINS, min(MOST_DENSITY_BINS, NUMBERS // (2 * max(1, matrices))))
+    return max(MIN_DENSITY_BINS, min(MAX_DENSITY_BINS, NUMBERS // (2 * max(1, matrices))))
 
 
 def density_cells(matrices: int) -> int:
     """Stretches along each axis of a heat-map for a model of so many matrices."""
-    return max(4, min(MOST_CELLS, math.isqrt(CELLS // max(1, matrices))))
+    return max(4, min(MAX_CELLS, math.isqrt(CELLS // max(1, matrices))))
 
 
 class Pretrained(Mapping[str, Tensor]):

@@ -16,7 +16,7 @@ import torch
 from pst.report.intervals import percentiles
 
 BUDGET_SECONDS = 2.0
-FEWEST_ROUNDS, MOST_ROUNDS = 5, 60
+MIN_ROUNDS, MAX_ROUNDS = 5, 60
 WARM_UP = 2
 RESAMPLES = 500
 
@@ -33,8 +33,8 @@ def compare(dense: Callable[[], object], sparse: Callable[[], object], seed: int
             model()
     seconds: dict[str, list[float]] = {name: [] for name in models}
     begin = time.perf_counter()
-    for number in range(MOST_ROUNDS):
-        if number >= FEWEST_ROUNDS and time.perf_counter() - begin > BUDGET_SECONDS:
+    for number in range(MAX_ROUNDS):
+        if number >= MIN_ROUNDS and time.perf_counter() - begin > BUDGET_SECONDS:
             break
         for name in list(models) if number % 2 else reversed(models):
             start = time.perf_counter()

@@ -64,7 +64,7 @@ class _Scores:
         return ordered(torch.cat(parts))
 
 
-def select_pooled(
+def streaming_top_k(
     makers: Sequence[Callable[[], Tensor]], sizes: Sequence[int], kept: int, room: float = math.inf
 ) -> list[Selection]:
     """Keep exactly ``kept`` (1..sum of ``sizes``) of the scores that ``makers`` give, each those of one matrix and of

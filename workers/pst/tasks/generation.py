@@ -34,10 +34,10 @@ from pst.tasks.scores import Measure, Measured
 SEPARATOR = "\n"
 SHOWN = 80  # characters of a text that a message names
 BATCH = 32
-MOST_AT_ONCE = 512
+MAX_BATCH = 512
 LOGITS, CACHE = 0.125, 0.5  # shares of a GPU's free memory; while it trains, some of that is a CUDA graph's
 TOLERANCE = 1e-3  # relative, on the loss of a text in float32
-LEAST_EQUAL = 0.9  # share of texts; two tokens of one probability may turn out either way on another device
+MIN_EQUAL_SHARE = 0.9  # share of texts; two tokens of one probability may turn out either way on another device
 
 
 class Generation(Measured):
@@ -311,7 +311,7 @@ class Generation(Measured):
                 )
             )
         share = self.agreement(got, wanted)
-        if share < LEAST_EQUAL:
+        if share < MIN_EQUAL_SHARE:
             raise FormatError(
                 Message(
                     "{who} generates another text than the trainer for {share:.0%} of the rows.",
@@ -337,4 +337,4 @@ def at_once(model: PreTrainedModel, share: float, tokens: int, numbers: int) -> 
     if device.type == "cpu":
         return BATCH
     fitting = share * memory.free_bytes(device) / (tokens * numbers * torch.float32.itemsize)
-    return max(1, min(MOST_AT_ONCE, int(fitting)))
+    return max(1, min(MAX_BATCH, int(fitting)))

@@ -28,7 +28,7 @@ from pst.training.step import Batch, TrainStep
 SMALL = 250_000_000  # weights: matrices of up to about 1024 x 4096, whose kernels take no longer than their launches
 MULTIPLE = 16  # of which every padded length is one
 FINENESS = 4  # a long length is padded by at most one part of so many
-MOST_SHAPES = 24
+MAX_SHAPES = 24
 
 
 @dataclass(frozen=True)
@@ -93,8 +93,8 @@ class GraphedSteps:
             self.kept.copy_(self._counts[step])
         key = length, variant
         if key not in self._captured:
-            if len(self._captured) >= MOST_SHAPES:
-                raise RuntimeError(f"more than {MOST_SHAPES} shapes of batches")
+            if len(self._captured) >= MAX_SHAPES:
+                raise RuntimeError(f"more than {MAX_SHAPES} shapes of batches")
             self._captured[key] = self._capture(batch)
         found = self._captured[key]
         for target, source in zip(found.batch.tensors(), batch.tensors(), strict=True):

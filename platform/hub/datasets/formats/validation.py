@@ -13,7 +13,7 @@ from hub.datasets.formats.problems import Limits, Options, Problems, Unreadable
 from hub.datasets.formats.rows import Row, longest_target, seen, sort_labels, words
 from hub.datasets.formats.splits import split_off
 from hub.datasets.formats.tables import Table, open_table
-from pst.config import MOST_TARGET_TOKENS, TrainSettings
+from pst.config import MAX_TARGET_TOKENS, TrainSettings
 from pst.messages import Message, word
 
 TRAIN, VALIDATION, TEST = "train", "validation", "test"
@@ -149,12 +149,12 @@ def read_rows(table: Table, roles: Roles, options: Options, problems: Problems) 
         except answers.BadAnswer as error:
             problems.add(table.name, str(error), line=line, column=roles.label)
             continue
-        if options.task == "generation" and isinstance(label, str) and (count := words(label)) >= MOST_TARGET_TOKENS:
+        if options.task == "generation" and isinstance(label, str) and (count := words(label)) >= MAX_TARGET_TOKENS:
             message = Message(
                 "The target has {words:,} words; a job can generate texts of {most:,} tokens at most, the last one "
                 "of which ends the text. Shorten or remove it.",
                 words=count,
-                most=MOST_TARGET_TOKENS,
+                most=MAX_TARGET_TOKENS,
             )
             problems.add(table.name, message, line=line, column=roles.label)
             continue

@@ -22,7 +22,7 @@ from pst.sparsity import masks
 from pst.sparsity.masks import Pattern, Selection
 
 BACKENDS = ("reference", "triton")
-MOST_WEIGHTS = 2**31 - 1  # of a matrix that the Triton kernels can count
+MAX_WEIGHTS = 2**31 - 1  # of a matrix that the Triton kernels can count
 
 _override: str | None = None
 
@@ -47,7 +47,7 @@ def backend_of(weight: Tensor | Int8Weight) -> str:
         return "reference"
     if _override is not None:
         return _override
-    fits = values.shape[-2] * values.shape[-1] <= MOST_WEIGHTS
+    fits = values.shape[-2] * values.shape[-1] <= MAX_WEIGHTS
     return "triton" if values.is_cuda and fits and _has_triton() else "reference"
 
 

@@ -27,7 +27,7 @@ from pst.layers.kernels.int8 import Int8Weight
 from pst.layers.kernels.reference import Factors, Scales
 from pst.sparsity.masks import Pattern, Selection
 
-MOST_WEIGHTS = 2**31 - 1  # of one matrix: the kernels count in int32
+MAX_WEIGHTS = 2**31 - 1  # of one matrix: the kernels count in int32
 EXACT_TYPES = frozenset({torch.float32})  # sums as the reference forms them; the other dtypes use the tensor cores
 LISTED_SHARE = 16  # the list of a selection has room for one entry in so many
 WHOLE = 65536  # matrices of at most so many weights are searched without a sample
@@ -144,8 +144,8 @@ def _batch(weight: Tensor | Int8Weight, f: Factors, scales: Scales) -> _Batch:
 
 
 def _check_size(n: int, k: int) -> None:
-    if n * k > MOST_WEIGHTS:
-        raise ValueError(f"A matrix of {n} x {k} weights is larger than {MOST_WEIGHTS}; use the reference kernels.")
+    if n * k > MAX_WEIGHTS:
+        raise ValueError(f"A matrix of {n} x {k} weights is larger than {MAX_WEIGHTS}; use the reference kernels.")
 
 
 def _split(given: tuple[Tensor, ...], rest: tuple[Any, ...], constants: dict[str, Any], count: int) -> tuple[Any, ...]:

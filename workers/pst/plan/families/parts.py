@@ -20,7 +20,7 @@ CLASSIFIERS = ("classification", "regression", "multilabel")
 TASKS = (*CLASSIFIERS, "generation")
 NO_LIMIT = 2**31 - 1
 """Tokens of an input where positions are relative: any length will do."""
-MOST = 2**24
+MAX_SIZE = 2**24
 """Of any size that a config states."""
 LAYERS = 256
 HEADS = 1024
@@ -134,7 +134,7 @@ class Architecture:
     max_tokens: Callable[[Config], int]
 
 
-def size(config: Config, key: str, default: int | None = None, *, most: int = MOST) -> int:
+def size(config: Config, key: str, default: int | None = None, *, most: int = MAX_SIZE) -> int:
     """A size that config.json states, or the default of its architecture. Raises :class:`BudgetError`."""
     value = config.get(key)
     value = default if value is None and default is not None else value

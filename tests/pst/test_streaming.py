@@ -13,7 +13,7 @@ from torch import Tensor
 
 from pst.sparsity import streaming
 from pst.sparsity.masks import mask_of, select
-from pst.sparsity.streaming import select_pooled
+from pst.sparsity.streaming import streaming_top_k
 
 
 def check(matrices: Sequence[Tensor], kept: int, room: float) -> list[int]:
@@ -27,7 +27,7 @@ def check(matrices: Sequence[Tensor], kept: int, room: float) -> list[int]:
 
         return make
 
-    found = select_pooled([maker(i) for i in range(len(matrices))], [m.numel() for m in matrices], kept, room)
+    found = streaming_top_k([maker(i) for i in range(len(matrices))], [m.numel() for m in matrices], kept, room)
     together = torch.cat([matrix.reshape(-1) for matrix in matrices])
     wanted = mask_of(together, select(together, kept)).split([matrix.numel() for matrix in matrices])
     for matrix, selection, mask in zip(matrices, found, wanted, strict=True):
@@ -95,7 +95,7 @@ def test_no_pass_holds_more_than_a_few_matrices() -> None:
         most = max(most, alive)
         return found
 
-    select_pooled([make] * 40, [10_000] * 40, 40_000, room=0)
+    streaming_top_k([make] * 40, [10_000] * 40, 40_000, room=0)
     assert most <= 2
 
 
