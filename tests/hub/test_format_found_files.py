@@ -80,6 +80,23 @@ def test_a_header_in_the_middle_is_no_row() -> None:
 
 
 @pytest.mark.parametrize(
+    ("first", "again"),
+    [
+        ("text,label", " text , label "),
+        ("text,label", "\ufefftext,label"),
+        ("text,label", "Text,Label"),
+        (" text , label ", " text , label "),
+        ("text,label,", "text,label,"),
+    ],
+)
+def test_a_header_is_known_again_as_people_repeat_it(first: str, again: str) -> None:
+    ending = "," if first.endswith(",") else ""
+    rows = [f"row {n},{'good' if n % 2 else 'bad'}{ending}" for n in range(40)]
+    outcome = read("\n".join([first, *rows[:20], again, *rows[20:]]) + "\n")
+    assert outcome.labels == ["bad", "good"] and "line 22" in warning(outcome, "repeated_header")
+
+
+@pytest.mark.parametrize(
     ("labels", "groups"),
     [
         (["café", "cafe\u0301", "Café", "CAFÉ", "caf\u200bé", "\ufeffcafé", "tea"], 1),
@@ -124,6 +141,11 @@ def test_labels_in_lists_within_cells() -> None:
         ["[joy anger]", "[joy]", "[]"],
         ['{"choices": ["joy", "anger"]}', '{"choices": ["joy"]}', '{"choices": []}'],
         ["{'joy', 'anger'}", "{'joy'}", "{}"],
+        ["('joy', 'anger')", "('joy',)", "[]"],
+        ["[['joy'], ['anger']]", "[['joy']]", "[]"],
+        ['[["joy"], ["anger"]]', '[["joy"]]', "[[]]"],
+        ["frozenset({'joy', 'anger'})", "frozenset({'joy'})", "set()"],
+        ["array(['joy', 'anger'], dtype=object)", "array(['joy'], dtype='<U5')", "array([], dtype=object)"],
     ):
         rows = "".join(f'row {n},"{cell.replace(chr(34), chr(34) * 2)}"\n' for n in range(5) for cell in cells)
         outcome = read("text,label\n" + rows, task="multilabel")
@@ -133,6 +155,17 @@ def test_labels_in_lists_within_cells() -> None:
 def test_a_list_that_is_none_is_warned_of() -> None:
     rows = "".join(f'row {n},"[joy, anger"\nno {n},"joy"\n' for n in range(5))
     assert "[joy" in warning(read("text,label\n" + rows, task="multilabel"), "odd_lists")
+
+
+@pytest.mark.parametrize("cell", ["joy; fear", "joy|fear"])
+def test_another_separator_is_warned_of(cell: str) -> None:
+    rows = "".join(f'row {n},"{cell}"\nno {n},"joy"\n' for n in range(5))
+    assert cell in warning(read("text,label\n" + rows, task="multilabel"), "odd_lists")
+
+
+def test_a_row_of_zeros_and_ones_is_no_list_of_labels() -> None:
+    rows = "".join(f'row {n},"[1, 0, 1]"\nno {n},"[0, 1, 0]"\n' for n in range(5))
+    assert "zeros and ones" in problems(read("text,label\n" + rows, task="multilabel"))[0][2]
 
 
 def test_a_label_s_only_row_stays_in_training() -> None:

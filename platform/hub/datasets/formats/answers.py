@@ -14,6 +14,7 @@ from pst.messages import Message
 
 MAX_LABEL_CHARS = 200
 MAX_ROW_LABELS = 100
+OPENING, CLOSING = {"[", "{"}, {"]", "}"}
 
 
 class BadAnswer(ValueError):
@@ -51,7 +52,10 @@ def labels(cell: Cell, separator: str) -> tuple[str, ...]:
         parts = cell.split(separator) if listed is None else listed
     else:
         parts = list(cell or ())
-    found = tuple(dict.fromkeys(part.strip() for part in parts if part.strip()))
+    parts = [part.strip() for part in parts if part.strip()]
+    found = tuple(dict.fromkeys(parts))
+    if len(parts) > len(found) and set(found) <= {"0", "1"}:
+        raise BadAnswer(Message("The label is a row of zeros and ones; write the names of its labels instead."))
     if len(found) > MAX_ROW_LABELS:
         raise BadAnswer(
             Message(
@@ -66,9 +70,17 @@ def labels(cell: Cell, separator: str) -> tuple[str, ...]:
 QUOTED = re.compile(r"""'((?:[^'\\\\]|\\\\.)*)'|"((?:[^"\\\\]|\\\\.)*)\"""")
 
 
+WRAPPED = re.compile(r"(?:array|frozenset|set|list|tuple)\((.*?)(?:,\s*dtype=[^,()\[\]]*)?\)")
+BETWEEN = re.compile(r"[\s,;\[\](){}]*")
+
+
 def items(text: str) -> list[str] | None:
-    """What a list in one cell holds, as pandas, NumPy, JSON and annotation tools write it; None for any other text."""
-    if text[:1] + text[-1:] not in {"[]", "{}"}:
+    """What a list in one cell holds, as pandas, NumPy, Python, JSON and annotation tools write it, lists in lists
+    too; None for any other text."""
+    if wrapped := WRAPPED.fullmatch(text):
+        text = wrapped[1].strip() or "[]"
+    ends = text[:1] + text[-1:]
+    if ends not in {"[]", "{}"} and not (ends == "()" and QUOTED.search(text)):
         return None
     try:
         found = json.loads(text)
@@ -77,19 +89,21 @@ def items(text: str) -> list[str] | None:
     if isinstance(found, dict):
         lists = [value for value in found.values() if isinstance(value, list)]
         found = lists[0] if len(lists) == len(found) == 1 else None if found else []
-    if isinstance(found, list) and all(isinstance(item, (str, int)) for item in found):
-        return [str(item) for item in found]
+    if isinstance(found, list):
+        found = [item for part in found for item in (part if isinstance(part, list) else [part])]
+        if all(isinstance(item, (str, int)) for item in found):
+            return [str(item) for item in found]
     inner = text[1:-1]
     if not re.search("['\"{}\\[\\]:]", inner):
         return re.split(r"[,;]" if re.search("[,;]", inner) else r"\s+", inner)
-    if re.fullmatch(r"[\s,;]*", QUOTED.sub("", inner)):
+    if BETWEEN.fullmatch(QUOTED.sub("", inner)):
         return [one or other for one, other in QUOTED.findall(inner)]
     return None
 
 
 def odd(label: str) -> bool:
-    """Whether a label looks like a piece of a list."""
-    return (label[:1] in {"[", "{"}) != (label[-1:] in {"]", "}"})
+    """Whether a label looks like a piece of a list, or like several with another separator between them."""
+    return (label[:1] in OPENING) != (label[-1:] in CLOSING) or bool(re.search(r"\S\s*[;|]\s*\S", label))
 
 
 def target(cell: Cell) -> str:

@@ -130,7 +130,10 @@ def find_header(rows: Sequence[Sequence[str]], known: frozenset[str]) -> bool:
         return False
     first, below = [cell.strip() for cell in rows[0]], rows[1:]
     if any(name.casefold() in known for name in first):
-        below = [row for row in below if row != rows[0]]  # where files were put one behind the other
+        names = [plain(cell) for cell in first]
+        below = [
+            row for row in below if [plain(cell) for cell in row] != names
+        ]  # where files were put one behind the other
     if any(len(cell) > 100 for cell in first):
         return False
     votes = 0
@@ -146,6 +149,11 @@ def find_header(rows: Sequence[Sequence[str]], known: frozenset[str]) -> bool:
         ):
             votes += 1
     return votes > 0 and len(set(first)) == len(first)
+
+
+def plain(cell: str) -> str:
+    """A column's name without white space and byte order marks around it, in lower case."""
+    return cell.strip().strip("\ufeff").strip().casefold()
 
 
 def _is_number(text: str) -> bool:

@@ -119,7 +119,10 @@ class Table:
             bool(self.layout.header)
             and isinstance(record, list)
             and len(record) == len(self.columns)
-            and [cell.strip() for cell in record] == self.columns
+            and all(
+                delimited.plain(cell) in (delimited.plain(name), "" if name == f"column_{place}" else None)
+                for place, (cell, name) in enumerate(zip(record, self.columns, strict=True), start=1)
+            )
         )
 
     def _pick(
