@@ -12,7 +12,7 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from pst_client import hardware
 from pst_client.manifest import COMPACT
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from torch import Tensor, device
     from transformers import PreTrainedModel
 
+    from pst.model.data import Row
     from pst.native.model import NativeModel
     from pst.tasks import Task
 
@@ -194,8 +195,7 @@ class _NativeModel:
         self.task, self.labels = str(model.task.name), tuple(model.task.labels)
 
     def predict(self, inputs: Sequence[Input]) -> list[Answer]:
-        texts = [item.text if item.text_pair is None else (item.text, item.text_pair) for item in inputs]
-        return list(self._model.predict(texts))
+        return list(self._model.predict(_rows(inputs)))
 
 
 class _TorchModel:
@@ -204,14 +204,12 @@ class _TorchModel:
         self.task, self.labels = str(task.name), tuple(task.labels)
 
     def predict(self, inputs: Sequence[Input]) -> list[Answer]:
-        from pst.model.data import Row
+        from pst import tasks
 
-        encoded: list[Any] = [None] * len(inputs)
-        # Requests share batches, and an empty second text is not the same as none.
-        for paired in (False, True):
-            places = [index for index, item in enumerate(inputs) if (item.text_pair is not None) == paired]
-            if places:
-                rows = [Row(inputs[index].text, inputs[index].text_pair) for index in places]
-                for index, row in zip(places, self._task.encode(rows), strict=True):
-                    encoded[index] = row
-        return list(self._task.answer(self._model, encoded))
+        return list(self._task.answer(self._model, tasks.encode_each(self._task, _rows(inputs))))
+
+
+def _rows(inputs: Sequence[Input]) -> list[Row]:
+    from pst.model.data import Row
+
+    return [Row(item.text, item.text_pair) for item in inputs]

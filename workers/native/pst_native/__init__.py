@@ -114,7 +114,6 @@ def library() -> ctypes.CDLL:
         ("sw_in_use", c_char_p, []),
         ("sw_use", c_bool, [c_char_p]),
         ("sw_has", c_bool, [c_int, c_int]),
-        ("sw_has_fast_attention", c_bool, []),
         ("sw_pack", c_void_p, [c_int, c_int, c_int, c_int, c_void_p, c_void_p]),
         ("sw_free", None, [c_void_p]),
         ("sw_bytes", c_int64, [c_void_p]),

@@ -202,9 +202,6 @@ SW_API bool sw_use(const char* name) {
 
 SW_API const char* sw_in_use() { return chosen_kernels()->name; }
 
-// Whether the instructions in use have a faster attention, of bfloat16.
-SW_API bool sw_has_fast_attention() { return chosen_kernels()->attention_fast; }
-
 // Whether products of this form and precision exist with the instructions in use.
 SW_API bool sw_has(int form, int precision) {
   const Kernels* with = chosen_kernels();

@@ -11,7 +11,6 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import pst_native
 import torch
@@ -21,9 +20,8 @@ from torch import Tensor
 from pst import tasks
 from pst.config import TrainSettings
 from pst.files.formats import SPARSE_FOLDER, Compact
-from pst.files.shards import Tensors
 from pst.model.data import Encoded, Row, length_sorted_batches
-from pst.model.loading import load_tokenizer
+from pst.model.loading import load_tokenizer, read_config
 from pst.native.choice import Chooser
 from pst.native.encoders import NativeEncoder, runs
 from pst.plan.families import ModelDescription
@@ -80,7 +78,7 @@ def int8() -> bool:
 
 def serves(folder: Path) -> bool:
     """Whether the engine has the model of this folder: a compact file, a family and a task that it knows."""
-    config = _config(folder)
+    config = read_config(folder)
     return (folder / SPARSE_FOLDER).is_dir() and tasks.name_of(config) != "generation" and runs(config)
 
 
@@ -94,9 +92,8 @@ class NativeModel:
         folder: Path,
         threads: int,
         precisions: frozenset[Precision] | None = None,
-        source: Tensors | None = None,
     ) -> None:
-        config = _config(folder)
+        config = read_config(folder)
         name = tasks.name_of(config)
         names: Mapping[str, str] = config["id2label"]
         labels = [names[index] for index in sorted(names, key=int)]
@@ -113,8 +110,7 @@ class NativeModel:
         self.threads = threads
         chooser = Chooser(precisions, threads)
         # The files of a version are checked against its manifest; hashing the tensors once more would only cost time.
-        held = source or Compact(folder / SPARSE_FOLDER, check=False)
-        self.encoder = NativeEncoder(description, held, chooser)
+        self.encoder = NativeEncoder(description, Compact(folder / SPARSE_FOLDER, check=False), chooser)
 
     @property
     def described(self) -> str:
@@ -136,23 +132,7 @@ class NativeModel:
             )
         return result
 
-    def predict(self, texts: Sequence[str | tuple[str, str]]) -> list[list[float]]:
-        """For each text, or pair of texts, a probability for each label; of a regression the number."""
-        encoded: list[Any] = [None] * len(texts)
-        # An empty second text is not the same as none.
-        for paired in (False, True):
-            places = [place for place, text in enumerate(texts) if isinstance(text, tuple) == paired]
-            if places:
-                pairs = [
-                    text if isinstance(text, tuple) else (text, None) for text in (texts[place] for place in places)
-                ]
-                for place, row in zip(places, self.task.encode([Row(*pair) for pair in pairs]), strict=True):
-                    encoded[place] = row
-        return [] if not texts else list(self.task.chances(self.logits(encoded)).tolist())  # type: ignore[attr-defined]
-
-
-def _config(folder: Path) -> dict[str, Any]:
-    found = json.loads((folder / "config.json").read_text("utf-8"))
-    if not isinstance(found, dict):
-        raise ValueError("config.json must hold a JSON object")
-    return found
+    def predict(self, rows: Sequence[Row]) -> list[list[float]]:
+        """For each row a probability for each label; of a regression the number."""
+        encoded = tasks.encode_each(self.task, rows)
+        return list(self.task.chances(self.logits(encoded)).tolist()) if rows else []  # type: ignore[attr-defined]

@@ -127,6 +127,16 @@ def name_of(config: Mapping[str, Any]) -> TaskName:
     return problems.get(config.get("problem_type"), "classification")
 
 
+def encode_each(task: Task, rows: Sequence[Row]) -> list[Encoded]:
+    """The rows encoded, in their order. Texts and pairs may be mixed: an empty second text is not the same as none."""
+    encoded: dict[int, Encoded] = {}
+    for paired in (False, True):
+        places = [place for place, row in enumerate(rows) if (row.text_pair is not None) == paired]
+        if places:
+            encoded |= zip(places, task.encode([rows[place] for place in places]), strict=True)
+    return [encoded[place] for place in range(len(rows))]
+
+
 def make(
     name: TaskName,
     labels: Sequence[str],
