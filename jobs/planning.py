@@ -123,8 +123,8 @@ def plan_of(
     node = None if target.on is None else _measured_node(actor=actor, workspace=workspace, node_id=target.on.node)
     timing = None
     if target.on is not None and node is not None:
-        times = NodeProfile.read(node.profile).times
-        timing = planner.Timing(times, rows=target.on.rows, tokens=target.on.tokens)
+        profile = NodeProfile.read(node.profile)
+        timing = planner.Timing(profile.times, target.on.rows, target.on.tokens, profile.sparse)
     try:
         found = planner.plan(
             ModelDescription(base.version.config, task, num_labels),

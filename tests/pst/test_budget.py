@@ -10,6 +10,7 @@ from typing import Any, get_args
 
 import pytest
 import torch
+from pst_native import Form, Precision
 from transformers import AutoConfig, AutoModelForSequenceClassification
 
 from pst.config import Method, Structure, TrainSettings
@@ -17,14 +18,16 @@ from pst.errors import BudgetMet
 from pst.export.merge import merge
 from pst.export.quantize import quantize
 from pst.export.structured import shrink
-from pst.files.formats import write_sparse
+from pst.files.formats import Compact, write_sparse
 from pst.files.shards import write_shards
 from pst.layers.inject import inject, learning_rates, select_all
 from pst.model.loading import matched_specs, state_of
+from pst.native.encoders import NativeEncoder
+from pst.plan import engine
 from pst.plan.families import ModelDescription
 from pst.plan.latency import Timing
 from pst.plan.methods import METHODS
-from pst.plan.planner import ENGINE_OVERHEAD_BYTES, BudgetError, Plan, Target, plan
+from pst.plan.planner import BudgetError, Plan, Target, plan
 from pst.plan.sizes import kept_count
 from pst.sparsity.masks import mask_of, select
 from tests.pst.test_latency import profile
@@ -131,7 +134,15 @@ def test_the_plan_is_what_is_stored(tmp_path: Path, name: str, task: Any, change
         nonzeros = sum(int((state[key] != 0).sum()) for key in held)
         # Quantising rounds a few more weights to zero.
         assert nonzeros <= group.nonzeros and nonzeros >= group.nonzeros * (0.9 if settings.quantize else 1)
-    assert planned.memory_bytes - ENGINE_OVERHEAD_BYTES == 4 * sum(tensor.numel() for tensor in state.values())
+    sizes = 4 * sum(tensor.numel() for tensor in state.values()) + engine.OVERHEAD_BYTES
+    if engine.has(ModelDescription(config, task)):
+        loaded = NativeEncoder(
+            ModelDescription(config, task, labels), Compact(tmp_path), lambda matrix: (Form.CELLS, Precision.FLOAT32)
+        )
+        assert loaded.bytes + engine.OVERHEAD_BYTES <= planned.memory_bytes
+        assert planned.memory_bytes - loaded.bytes - engine.OVERHEAD_BYTES < 0.1 * planned.memory_bytes
+    else:
+        assert planned.memory_bytes == sizes
     assert planned.total_params == sum(spec.numel for spec in specs)
 
 
@@ -305,24 +316,31 @@ def test_a_budget_that_the_dense_model_meets_is_refused_in_words(limit: str, str
     )
 
 
+def test_memory_falls_with_the_nonzeros_where_the_sparse_engine_has_the_model() -> None:
+    model = ModelDescription(CONFIG, labels=7)
+    at = [plan(model, Target(sparsity=share)) for share in (0.5, 0.9, 0.99)]
+    assert at[0].dense_memory_bytes == at[2].dense_memory_bytes
+    assert at[0].memory_bytes > at[1].memory_bytes > at[2].memory_bytes
+    asked = at[1].memory_bytes
+    found = plan(model, Target(max_memory_bytes=asked))
+    assert found.binding == "max_memory_bytes" and found.memory_bytes <= asked
+    assert max(found.sparsities().values()) == pytest.approx(0.9)
+
+
 def test_a_memory_budget_names_the_structure_that_it_needs_and_what_that_brings() -> None:
-    planned = plan(ModelDescription(CONFIG, labels=7), Target(sparsity=0.9))
+    model = ModelDescription(CONFIGS["gpt2"], "generation")  # a node expands it
+    planned = plan(model, Target(sparsity=0.9))
     assert planned.memory_bytes == planned.dense_memory_bytes
-    smallest = plan(
-        ModelDescription(CONFIG, labels=7), Target(sparsity=0.99), settings=TrainSettings(structure="structured")
-    )
+    structured = TrainSettings(structure="structured")
+    smallest = plan(model, Target(sparsity=0.99), settings=structured)
     for asked in (planned.memory_bytes, planned.memory_bytes - 1, 1000):
         with pytest.raises(
             BudgetError, match=r"; structure 'structured' makes the matrices themselves smaller"
         ) as caught:
-            plan(ModelDescription(CONFIG, labels=7), Target(max_memory_bytes=asked))
+            plan(model, Target(max_memory_bytes=asked))
         assert caught.value.remedy is not None and f"{smallest.memory_bytes:,} bytes" in caught.value.remedy
     with pytest.raises(BudgetError) as caught:
-        plan(
-            ModelDescription(CONFIG, labels=7),
-            Target(max_memory_bytes=1000),
-            settings=TrainSettings(structure="structured"),
-        )
+        plan(model, Target(max_memory_bytes=1000), settings=structured)
     assert caught.value.remedy is None
 
 

@@ -130,6 +130,23 @@ def test_a_forward_pass_is_its_products_its_layers_and_what_is_fixed() -> None:
     assert seconds == pytest.approx(5e-5 + 1e-9 * (maps + once_a_row) + layers, rel=0.05)
 
 
+def test_the_sparse_engine_has_its_own_times_and_computes_the_last_layer_by_row() -> None:
+    model, shares = ModelDescription(CONFIG, labels=3), {"attention": 0.9, "ffn": 0.9}
+    timing = Timing(profile(0.0), rows=2, tokens=32, sparse=profile())
+    own = Timing(profile(), rows=2, tokens=32)
+    assert timing.forward(model, shares) > timing.served(model, shares) == own.forward(model, shares, last_by_row=True)
+    # Two maps of attention and both of the feed-forward part: 62 of 64 tokens less.
+    saved = 1e-9 * 0.1 * (2 * 64 * 64 + 2 * 64 * 256) * 62
+    assert own.forward(model, shares) - timing.served(model, shares) == pytest.approx(saved, rel=0.05)
+    found = plan(model, Target(min_speedup=1.5), timing=timing)
+    assert found.time is not None and found.time.dense_latency_ms == pytest.approx(
+        1000 * timing.forward(model, dict.fromkeys(shares, 0.0))
+    )
+    generator = ModelDescription(CONFIGS["gpt2"], "generation")
+    groups = dict.fromkeys(generator.groups, 0.9)
+    assert timing.served(generator, groups) == timing.forward(generator, groups), "it does not have that model"
+
+
 TASKS = [
     (name, task)
     for name, config in sorted(CONFIGS.items())

@@ -28,7 +28,8 @@ from pst.__main__ import main
 from pst.errors import PSTError
 from pst.layers.inject import TargetModule
 from pst.model.data import Row
-from pst.plan.planner import ENGINE_OVERHEAD_BYTES
+from pst.native.model import NativeModel
+from pst.plan import engine
 from pst.report import carbon, timing
 from pst.report.agreement import compare
 from pst.report.answers import closeness, word_overlap
@@ -109,7 +110,9 @@ def test_sizes_are_those_of_the_files(done: Finished) -> None:
     assert size["files"]["sparse/model.sparse.safetensors"] == done.report["bytes"]["sparse"]
     state = load_file(export / "model.safetensors")
     assert size["nonzeros"]["sparse"] == sum(int((tensor != 0).sum()) for tensor in state.values())
-    assert size["memory"]["dense"] == 4 * done.report["params"]["total"] + ENGINE_OVERHEAD_BYTES
+    assert size["memory"]["dense"] == 4 * done.report["params"]["total"] + engine.OVERHEAD_BYTES
+    served = NativeModel(export, 1)
+    assert size["memory"]["sparse"] == served.encoder.bytes + engine.OVERHEAD_BYTES < size["memory"]["dense"]
     assert done.report["measures"]["trainable"]["share"] == pytest.approx(
         done.report["params"]["trainable"] / done.report["params"]["total"]
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -17,6 +18,7 @@ from typing import Any
 import numpy
 import psutil
 import pytest
+from django.core.exceptions import ObjectDoesNotExist
 from pytest_django.live_server_helper import LiveServer
 from safetensors.numpy import save_file
 
@@ -210,12 +212,14 @@ def queue() -> str:
 
 
 def eventually(found: Callable[[], Any], *, seconds: float = 30, what: str = "") -> Any:
-    """The first true answer of ``found``, asked until then."""
+    """The first true answer of ``found``, asked until then; a row that is not there yet is no answer."""
     deadline = time.monotonic() + seconds
-    while not (answer := found()):
+    while True:
+        with contextlib.suppress(ObjectDoesNotExist):
+            if answer := found():
+                return answer
         assert time.monotonic() < deadline, f"waited {seconds} s in vain for {what or found}"
         time.sleep(0.05)
-    return answer
 
 
 def state(job: Job) -> str:

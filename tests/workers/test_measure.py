@@ -12,8 +12,10 @@ from typing import Any, cast
 from uuid import uuid4
 
 import httpx
+import pst_native
 import pytest
 import torch
+from pst_native import Form, Precision
 
 from pst.plan.latency import Layer, Product, Profile, Timing, check
 from pst_client.client import Platform
@@ -22,6 +24,7 @@ from pst_serve import __main__ as program
 from pst_serve import measure as measuring
 from pst_serve import profile as profiles
 from pst_serve.engine import ExpandingEngine
+from pst_serve.measurable import Expanding, Sparse, sparse
 from pst_serve.measure import fastest, measure, software
 from pst_serve.node import Node
 from pst_serve.profile import FILE, Profiler
@@ -34,22 +37,22 @@ def found(engine: str = "pretend", device: str = "card") -> Profile:
     return check(Profile(engine, device, 1, software(), [0.0], [Product(8, 8, 8, [1e-6])], [Layer(8, 8, 1e-6)], 1e-6))
 
 
-class Pretend(ExpandingEngine):
+class Pretend(Expanding):
     name = "pretend"
     device_name = "card"  # type: ignore[assignment]
 
 
-class Waits(ExpandingEngine):
+class Waits(Expanding):
     """Takes a millisecond for a matrix without zeros, and nothing that counts for others."""
 
     name = "waits"
     skips_zeros = True
 
-    def product(self, weight: torch.Tensor) -> Callable[[torch.Tensor], torch.Tensor]:
+    def product(self, weight: torch.Tensor) -> Callable[[torch.Tensor], object]:
         seconds = 0.0 if (weight == 0).any() else 0.001
         linear = super().product(weight)
 
-        def run(inputs: torch.Tensor) -> torch.Tensor:
+        def run(inputs: torch.Tensor) -> object:
             time.sleep(seconds)
             return linear(inputs)
 
@@ -85,10 +88,21 @@ def test_a_node_measures_its_engine(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_an_engine_that_multiplies_zeros_gains_nothing_by_them(monkeypatch: pytest.MonkeyPatch) -> None:
     few(monkeypatch)
-    made = check(measure(ExpandingEngine()))
+    made = check(measure(Expanding()))
     assert made.sparsities == [0.0] and {len(item.seconds) for item in made.products} == {1}
     timing = Timing(made)
     assert timing.product(32, 16, 4, 0.99) == timing.product(32, 16, 4)
+
+
+def test_the_sparse_engine_s_time_falls_with_the_nonzeros(monkeypatch: pytest.MonkeyPatch) -> None:
+    few(monkeypatch)
+    monkeypatch.setattr(measuring, "SHAPES", ((512, 512), (1024, 1024)))
+    monkeypatch.setattr(measuring, "TOKENS", (32,))
+    monkeypatch.setattr(pst_native, "has", lambda form, precision: (form, precision) == (Form.CELLS, Precision.FLOAT32))
+    made = check(measure(Sparse()))
+    assert made.engine == "native" and made.sparsities == list(measuring.SPARSITIES)
+    for item in made.products:
+        assert item.seconds[0] > 2 * item.seconds[-1], "a hundredth of the work"
 
 
 def test_a_busy_machine_is_said_to_be_busy(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -179,7 +193,7 @@ def node(heard: Hears, folder: Path, profiler: Profiler | None) -> Node:
     settings = Settings(url="http://p", node_token="t", node_name="n", cache_dir=folder, public_url=None)
     platform = Platform("http://p", "t", transport=httpx.MockTransport(heard), tries=1)
     store = Store(folder, endpoint="http://p/hf", token="t")
-    made = Node(settings, platform, Pretend(), store, url="http://n", profiler=profiler)
+    made = Node(settings, platform, ExpandingEngine(), store, url="http://n", profiler=profiler)
     made.start()
     return made
 
@@ -222,8 +236,10 @@ def test_the_program_measures_when_it_is_told_to(tmp_path: Path, monkeypatch: py
     few(monkeypatch)
     monkeypatch.setenv("SPARSEWRIGHT_CACHE_DIR", str(tmp_path / "new"))
     assert program.main(["--measure"]) == 0
-    made = Profiler(tmp_path / "new", ExpandingEngine()).get()
+    made = Profiler(tmp_path / "new", Expanding(), sparse()).get()
     assert made is not None and made.times.engine == "expanding"
+    assert made.sparse is not None and made.sparse.engine == "native"
+    assert Profiler(tmp_path / "new", Expanding()).get() is None, "of a node that had another engine"
 
 
 @pytest.mark.parametrize(("text", "measures"), [("", True), ("auto", True), ("off", False), ("0", False)])

@@ -466,6 +466,9 @@ class NodeProfile(Message):
 
     measured_at: datetime
     times: Annotated[latency.Profile, AfterValidator(latency.check)]
+    sparse: Annotated[latency.Profile, AfterValidator(latency.check)] | None = Field(
+        default=None, description="Of its sparse engine, where it has one; times: of the engine that serves any model."
+    )
 
 
 class NodeStatus(Message):

@@ -23,7 +23,8 @@ from pst_client.connections import LimitedConnection, allow_many
 from pst_client.environment import SettingsMissing
 from pst_serve.app import make_app
 from pst_serve.authentication import TokenAuthenticator
-from pst_serve.engine import ExpandingEngine, engine
+from pst_serve.engine import engine
+from pst_serve.measurable import Expanding, sparse
 from pst_serve.node import Node
 from pst_serve.profile import Profiler
 from pst_serve.settings import cache_dir, from_environment
@@ -76,7 +77,7 @@ def main(arguments: list[str] | None = None) -> int:
     if options.measure:
         folder = cache_dir()
         folder.mkdir(parents=True, exist_ok=True)
-        Profiler(folder, ExpandingEngine()).write()
+        Profiler(folder, Expanding(), sparse()).write()
         return 0
     try:
         settings = from_environment()
@@ -95,8 +96,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 1
     with Platform(settings.url, settings.node_token) as platform:
         url = settings.public_url or address(options.host, listener)
-        # A plan's times are measured with the engine that serves every family.
-        profiler = Profiler(settings.cache_dir, ExpandingEngine()) if settings.measures else None
+        profiler = Profiler(settings.cache_dir, Expanding(), sparse()) if settings.measures else None
         refusals: list[str] = []
 
         def refused(reason: str) -> None:

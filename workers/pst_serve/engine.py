@@ -9,16 +9,15 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from pst_client import hardware
 from pst_client.manifest import COMPACT
 
 if TYPE_CHECKING:
-    from torch import Tensor, device
+    from torch import device
     from transformers import PreTrainedModel
 
     from pst.model.data import Row
@@ -58,57 +57,14 @@ class Engine(Protocol):
         """Load a verified folder. Raises an exception whose message says what is wrong with it."""
 
 
-class Measurable(Protocol):
-    """An engine whose speed can be measured (:mod:`pst_serve.measure`)."""
-
-    name: str
-    skips_zeros: bool
-    """Whether its products take less time for a weight that holds zeros."""
-
-    @property
-    def device(self) -> device:
-        """Where models and their inputs lie."""
-
-    @property
-    def device_name(self) -> str:
-        """As people know it."""
-
-    def wait(self) -> None:
-        """Until the device has done what it was told."""
-
-    def product(self, weight: Tensor) -> Callable[[Tensor], Tensor]:
-        """x -> x W^T as a loaded model computes it, for a weight (n, k) that holds zeros where it is pruned."""
-
-
 class ExpandingEngine:
     """Expands the compact format at load time: the memory of the dense model, the download of the sparse one."""
-
-    name = "expanding"
-    skips_zeros = False
 
     @property
     def device(self) -> device:
         import torch
 
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-    @property
-    def device_name(self) -> str:
-        import torch
-
-        return torch.cuda.get_device_name() if self.device.type == "cuda" else hardware.processor()
-
-    def wait(self) -> None:
-        import torch
-
-        if self.device.type == "cuda":
-            torch.cuda.synchronize()
-
-    def product(self, weight: Tensor) -> Callable[[Tensor], Tensor]:
-        import torch
-
-        held = weight.to(self.device)
-        return lambda inputs: torch.nn.functional.linear(inputs, held)
 
     def load(self, folder: Path) -> LoadedModel:
         import torch
@@ -159,8 +115,6 @@ class ExpandingEngine:
 class NativeEngine(ExpandingEngine):
     """Runs the compact file as it is on this node's processor (:mod:`pst.native`). A version that it does not have is
     served as :class:`ExpandingEngine` does, and the log says which and why."""
-
-    name = "native"
 
     def load(self, folder: Path) -> LoadedModel:
         from pst import machine

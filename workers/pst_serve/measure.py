@@ -8,22 +8,21 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from importlib import metadata
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pst.plan.latency import Layer, Product, Profile
-from pst_serve.engine import Measurable
+from pst_serve.measurable import Measurable
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import Tensor
 
 SPARSITIES = (0.0, 0.5, 0.8, 0.9, 0.95, 0.99)
 SHAPES = ((128, 128), (384, 384), (1536, 384), (3072, 768), (4096, 3072))
 TOKENS = (1, 16, 128, 512)
 WIDTHS = (128, 384, 1024)
 SPANS = (16, 128, 512)
-HEAD = 64
 MIN_LAYER_SECONDS = 1e-6
 MIN_CALL_SECONDS = 0.05
 COPIES_BYTES, MAX_COPIES = 128 * 2**20, 64
@@ -37,7 +36,7 @@ def measure(engine: Measurable) -> Profile:
     import torch
 
     with torch.inference_mode():
-        products = [Product(n, k, tokens, _products(engine, n, k, tokens)) for n, k in SHAPES for tokens in TOKENS]
+        products = [product for n, k in SHAPES for product in _products(engine, n, k)]
         layers, fixed = _layers(engine)
     return Profile(
         engine=engine.name,
@@ -60,78 +59,37 @@ def _sparsities(engine: Measurable) -> tuple[float, ...]:
     return SPARSITIES if engine.skips_zeros else SPARSITIES[:1]
 
 
-def _products(engine: Measurable, n: int, k: int, tokens: int) -> list[float]:
+def _products(engine: Measurable, n: int, k: int) -> list[Product]:
+    """One weight with every number of tokens."""
     import torch
 
-    generator = torch.Generator().manual_seed(n + k + tokens)
-    inputs = torch.randn(tokens, k, generator=generator).to(engine.device)
+    generator = torch.Generator().manual_seed(n + k)
     weight, lot = torch.randn(n, k, generator=generator), torch.rand(n, k, generator=generator)
     copies = max(1, min(MAX_COPIES, COPIES_BYTES // (4 * n * k)))
-
-    def call(sparsity: float) -> Callable[[], object]:
+    turns = []
+    for sparsity in _sparsities(engine):
         pruned = torch.where(lot >= sparsity, weight, 0.0)
-        turns = itertools.cycle([engine.product(pruned.clone()) for _ in range(copies)])
-        return lambda: next(turns)(inputs)
+        turns.append(itertools.cycle([engine.product(pruned.clone()) for _ in range(copies)]))
 
-    return fastest([call(sparsity) for sparsity in _sparsities(engine)], engine.wait)
+    def call(turn: Iterator[Callable[[Tensor], object]], inputs: Tensor) -> Callable[[], object]:
+        return lambda: next(turn)(inputs)
+
+    found = []
+    for tokens in TOKENS:
+        inputs = torch.randn(tokens, k, generator=generator).to(engine.device)
+        found.append(Product(n, k, tokens, fastest([call(turn, inputs) for turn in turns], engine.wait)))
+    return found
 
 
 def _layers(engine: Measurable) -> tuple[list[Layer], float]:
     """All but the products: of a layer at each width and span, and of a classifier without layers."""
-    import torch
-    from transformers import BertConfig, BertForSequenceClassification
-
     layers, bare = [], []
     for width in WIDTHS:
-        config = BertConfig(
-            vocab_size=1000,
-            hidden_size=width,
-            num_hidden_layers=1,
-            num_attention_heads=max(1, width // HEAD),
-            intermediate_size=4 * width,
-            max_position_embeddings=max(SPANS),
-        )
-        model: Any = BertForSequenceClassification(config)
-        model.to(engine.device).eval()
-        [layer] = model.bert.encoder.layer
-        _without_products(layer)
         for span in SPANS:
-            ids = torch.ones(1, span, dtype=torch.long, device=engine.device)
-
-            def call(held: Sequence[nn.Module], ids: Tensor = ids, model: Any = model) -> Callable[[], object]:
-                def run() -> object:
-                    model.bert.encoder.layer = torch.nn.ModuleList(held)
-                    return model(input_ids=ids, attention_mask=torch.ones_like(ids))
-
-                return run
-
-            without, one = fastest([call([]), call([layer])], engine.wait)
+            without, one = fastest(engine.encoders(width, span), engine.wait)
             layers.append(Layer(width, span, max(one - without, MIN_LAYER_SECONDS)))
             bare.append(without)
     return layers, min(bare)
-
-
-def _without_products(layer: nn.Module) -> None:
-    """Let every linear map answer with a tensor that it made before."""
-    import torch
-
-    for module in layer.modules():
-        if isinstance(module, torch.nn.Linear):
-            module.forward = _kept(module)  # type: ignore[method-assign, assignment]
-
-
-def _kept(module: nn.Linear) -> Callable[[Tensor], Tensor]:
-    import torch
-
-    made: dict[tuple[int, ...], Tensor] = {}
-
-    def forward(inputs: Tensor) -> Tensor:
-        shape = (*inputs.shape[:-1], module.out_features)
-        if shape not in made:
-            made[shape] = torch.randn(shape, device=inputs.device)
-        return made[shape]
-
-    return forward
 
 
 def fastest(calls: Sequence[Callable[[], object]], wait: Callable[[], None]) -> list[float]:

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from pst import machine
 from pst.plan.latency import Profile
 from pst_client.contract import NodeProfile
-from pst_serve.engine import Measurable
+from pst_serve.measurable import Measurable
 from pst_serve.measure import measure, software
 
 log = logging.getLogger(__name__)
@@ -32,7 +32,8 @@ def quiet() -> bool:
 
 
 class Profiler:
-    """:meth:`step` now and then from one thread; :meth:`get` from any.
+    """:meth:`step` now and then from one thread; :meth:`get` from any. ``engine`` serves every model, ``sparse`` those
+    that it has.
 
     A profile that somebody else wrote meanwhile (``python -m pst_serve --measure``) is taken up.
     """
@@ -41,12 +42,13 @@ class Profiler:
         self,
         folder: Path,
         engine: Measurable,
+        sparse: Measurable | None = None,
         *,
         measure: Callable[[Measurable], Profile] = measure,
         quiet: Callable[[], bool] = quiet,
     ) -> None:
         self._path = folder / FILE
-        self._engine = engine
+        self._engine, self._sparse = engine, sparse
         self._measure = measure
         self._quiet = quiet
         self._lock = threading.Lock()
@@ -82,14 +84,18 @@ class Profiler:
             log.warning("this machine is busy: measure again when it is quiet, or times will be planned as too long")
         log.info("measuring this node, which takes some seconds")
         begin = time.monotonic()
-        made = NodeProfile(measured_at=datetime.now(UTC), times=self._measure(self._engine))
+        made = NodeProfile(
+            measured_at=datetime.now(UTC),
+            times=self._measure(self._engine),
+            sparse=None if self._sparse is None else self._measure(self._sparse),
+        )
         partial = self._path.with_suffix(".part")
         partial.write_text(made.model_dump_json(), encoding="utf-8")
         partial.replace(self._path)
         log.info(
-            "measured on %s with the engine %s in %.0f s",
+            "measured on %s with %s in %.0f s",
             made.times.device,
-            made.times.engine,
+            made.times.engine if made.sparse is None else f"{made.times.engine} and {made.sparse.engine}",
             time.monotonic() - begin,
         )
         return made
@@ -100,5 +106,11 @@ class Profiler:
         except (OSError, ValidationError) as error:
             log.warning("%s can't be used and is measured anew: %s", self._path, error)
             return None
-        same = (self._engine.name, self._engine.device_name, software())
-        return found if (found.times.engine, found.times.device, found.times.software) == same else None
+        same = _same(found.times, self._engine) and _same(found.sparse, self._sparse)
+        return found if same else None
+
+
+def _same(found: Profile | None, engine: Measurable | None) -> bool:
+    if found is None or engine is None:
+        return found is None and engine is None
+    return (found.engine, found.device, found.software) == (engine.name, engine.device_name, software())

@@ -2959,6 +2959,11 @@ export interface components {
              */
             measured_at: string;
             times: components["schemas"]["Profile"];
+            /**
+             * @description Of its sparse engine, where it has one; times: of the engine that serves any model.
+             * @default null
+             */
+            sparse?: components["schemas"]["Profile"] | null;
         };
         /** NodeRegistered */
         NodeRegistered: {

@@ -7,7 +7,7 @@ Legend: v vocabulary, e width of the embeddings, h hidden size, p positions, l l
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pst_native as native
@@ -32,16 +32,6 @@ ALIGN = 64
 
 Choose = Callable[[Tensor], tuple[Form, Precision]]
 """The layout of a weight (n, k) for this machine."""
-
-
-def runs(config: Mapping[str, Any]) -> bool:
-    """Whether the engine has this model: its family, its activation, its positions."""
-    encoder = ENCODERS.get(str(config.get("model_type")))
-    return (
-        encoder is not None
-        and config.get(encoder.activation_key, "gelu") in ACTIVATIONS
-        and config.get("position_embedding_type", "absolute") == "absolute"
-    )
 
 
 class NativeEncoder:

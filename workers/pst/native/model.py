@@ -20,18 +20,19 @@ from torch import Tensor
 from pst import tasks
 from pst.config import TrainSettings
 from pst.files.formats import SPARSE_FOLDER, Compact
-from pst.model.data import Encoded, Row, length_sorted_batches
+from pst.model.data import Encoded, Row
 from pst.model.loading import load_tokenizer, read_config
 from pst.native.choice import Chooser
-from pst.native.encoders import NativeEncoder, runs
+from pst.native.encoders import NativeEncoder
+from pst.plan import engine
 from pst.plan.families import ModelDescription
 
 ENGINE_FILE = "engine.json"
 MIN_AGREEMENT = 0.995
 """Share of the rows for which int8 gives float32's answer, from which on int8 is used."""
 MIN_ROWS = 20
-BATCH = 32
-"""Texts of one run: more only take memory."""
+BATCH_TOKENS = 1024
+"""Tokens of one run, or those of one text: more only take memory."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,7 @@ def int8() -> bool:
 def serves(folder: Path) -> bool:
     """Whether the engine has the model of this folder: a compact file, a family and a task that it knows."""
     config = read_config(folder)
-    return (folder / SPARSE_FOLDER).is_dir() and tasks.name_of(config) != "generation" and runs(config)
+    return (folder / SPARSE_FOLDER).is_dir() and tasks.name_of(config) != "generation" and engine.has_config(config)
 
 
 class NativeModel:
@@ -123,7 +124,7 @@ class NativeModel:
     def logits(self, rows: Sequence[Encoded]) -> Tensor:
         """(rows, labels) float32."""
         result = torch.empty(len(rows), self.encoder.labels)
-        for batch in length_sorted_batches([len(row.input_ids) for row in rows], BATCH):
+        for batch in _batches([len(row.input_ids) for row in rows]):
             chosen = [rows[index] for index in batch]
             kinds = [row.token_type_ids for row in chosen]
             types = [kind for kind in kinds if kind is not None]
@@ -136,3 +137,16 @@ class NativeModel:
         """For each row a probability for each label; of a regression the number."""
         encoded = tasks.encode_each(self.task, rows)
         return list(self.task.chances(self.logits(encoded)).tolist()) if rows else []  # type: ignore[attr-defined]
+
+
+def _batches(lengths: Sequence[int]) -> list[list[int]]:
+    """Row numbers of each run, by length."""
+    batches: list[list[int]] = []
+    left = 0
+    for row in sorted(range(len(lengths)), key=lambda row: lengths[row]):
+        if lengths[row] > left:
+            batches.append([])
+            left = BATCH_TOKENS
+        batches[-1].append(row)
+        left -= lengths[row]
+    return batches

@@ -17,6 +17,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from pst.plan import engine
 from pst.plan.families import Attention, ModelDescription
 
 MAX_ENTRIES = 500
@@ -86,11 +87,13 @@ def _grid(points: set[tuple[int, int]], count: int, what: str) -> None:
 
 @dataclass
 class Timing:
-    """A profile, and the input for which times are asked: ``rows`` texts of ``tokens`` tokens each."""
+    """A profile, and the input for which times are asked: ``rows`` texts of ``tokens`` tokens each. ``sparse``: the
+    profile of the node's sparse engine, where it has one."""
 
     profile: Profile
     rows: int = 1
     tokens: int = 128
+    sparse: Profile | None = None
     _tables: list[list[list[float]]] = field(default_factory=list, repr=False)
     _known: dict[tuple[int, int, int, float], float] = field(default_factory=dict, repr=False)
 
@@ -124,17 +127,26 @@ class Timing:
             self._known[key] = left + part * (right - left)
         return self._known[key]
 
-    def forward(self, model: ModelDescription, sparsity: Mapping[str, float]) -> float:
-        """Seconds of one forward pass of the model, pruned to ``sparsity`` by group.
+    def served(self, model: ModelDescription, sparsity: Mapping[str, float]) -> float:
+        """Seconds of one forward pass as the node serves the model: by its sparse engine, where that has it."""
+        if self.sparse is None or not engine.has(model):
+            return self.forward(model, sparsity)
+        return Timing(self.sparse, self.rows, self.tokens).forward(model, sparsity, last_by_row=True)
+
+    def forward(self, model: ModelDescription, sparsity: Mapping[str, float], *, last_by_row: bool = False) -> float:
+        """Seconds of one forward pass of the model, pruned to ``sparsity`` by group, with the engine of
+        :attr:`profile`. ``last_by_row``: the last layer is computed for one token a row, but for keys and values.
 
         Attentions and feed-forward parts count as half a layer each. What is computed once a row (a pooler, a head)
         is one product with ``rows`` tokens; generation computes every token's probabilities over the vocabulary.
         """
         many = self.rows * self.tokens
         seconds = self.profile.fixed_seconds
+        by_row = _by_row(model) if last_by_row else frozenset()
         for spec in model.tensors:
             if spec.group is not None:
-                seconds += self.product(*spec.map_shape, many, sparsity[spec.group])
+                tokens = self.rows if spec.name.removesuffix(".weight") in by_row else many
+                seconds += self.product(*spec.map_shape, tokens, sparsity[spec.group])
             elif len(spec.shape) == MATRIX and not spec.embedding and model.task != "generation":
                 seconds += self.product(*spec.map_shape, self.rows)
         seconds += sum(self._rest_of(part.width) / 2 for part in model.blocks)
@@ -148,6 +160,16 @@ class Timing:
         calls = min(self._rest[0])
         one = _surface(self._widths, self._spans, self._rest, width, self.tokens)
         return calls + self.rows * max(0.0, one - calls)
+
+
+def _by_row(model: ModelDescription) -> frozenset[str]:
+    """The linear maps of the last layer but its keys and values."""
+    last = max(part.layer for part in model.blocks)
+    names: list[str] = []
+    for part in model.blocks:
+        if part.layer == last:
+            names += [part.query, part.output] if isinstance(part, Attention) else [*part.inputs, part.output]
+    return frozenset(names)
 
 
 def _surface(xs: Sequence[int], ys: Sequence[int], table: Sequence[Sequence[float]], x: int, y: int) -> float:

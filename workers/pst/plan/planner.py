@@ -20,6 +20,7 @@ from typing import Any, TypeVar, cast
 from pst.config import TrainSettings
 from pst.errors import BudgetError, BudgetMet
 from pst.messages import Message
+from pst.plan import engine
 from pst.plan.families import ModelDescription, TensorSpec, sizes_kept
 from pst.plan.latency import Profile, Timing
 from pst.plan.methods import METHODS, trainable_total
@@ -55,8 +56,6 @@ __all__ = [
 
 GRID = 10_000  # budgets are answered in steps of 0.01 %
 ITEM_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
-ENGINE_ITEM_BYTES = 4
-ENGINE_OVERHEAD_BYTES = 32 * 1024 * 1024  # activations and tokenizer tables of one replica, whatever the model
 HALF = 0.5  # what 2:4 removes, always
 KINDS: dict[str, Any] = {"int": int, "float": (int, float), "bool": bool, "str": str, "list": list, "PlannedTime": dict}
 """What a field of a plan may hold in JSON, by the first word of its annotation."""
@@ -99,8 +98,9 @@ class Plan:
 
     ``fixed_bytes`` is what the compact file holds beside the groups: what is not pruned, and its header;
     ``int8_embeddings_bytes`` the whole file with ``embedding_storage`` int8, None where it is so already.
-    ``memory_bytes`` is what one replica of a serving node needs with the model loaded, ``dense_memory_bytes`` the same
-    of the dense model.
+    ``memory_bytes`` is what one replica of a serving node needs at most with the model loaded: on the sparse engine
+    where that has the model (:mod:`pst.plan.engine`), else expanded. ``dense_memory_bytes`` is the same of the dense
+    model, expanded.
     ``dense_bytes`` is the size of the dense model's file, ``training_memory_bytes`` what one training process needs on
     a CPU for rows of the greatest length (:mod:`pst.plan.training_memory`), in the dense phase too where there is one,
     and ``training_gpu_bytes`` what it needs of a GPU's memory. ``reached`` is False only for a method that prunes
@@ -254,10 +254,6 @@ def _upper(limit: str, bound: float) -> float:
     return -bound if limit == "min_speedup" else bound
 
 
-def _loaded_bytes(specs: Sequence[TensorSpec]) -> int:
-    return sum(spec.numel for spec in specs) * ENGINE_ITEM_BYTES + ENGINE_OVERHEAD_BYTES
-
-
 class _Planner:
     """One model, task and way of storing; the sparsity is what varies."""
 
@@ -271,6 +267,7 @@ class _Planner:
         self.model, self.settings, self.timing, self.storage_dtype = model, settings, timing, storage_dtype
         self.item, self.code = ITEM_BYTES[storage_dtype], DTYPE_NAMES[storage_dtype]
         self.specs, self.names = model.tensors, model.groups
+        self.sparse_engine = engine.has(model)
         self.structured = settings.structure == "structured"
         self.families = model.unit_families if self.structured else []
         self.able = {family.group for family in self.families} if self.structured else set(self.names)
@@ -384,12 +381,16 @@ class _Planner:
         specs, kept = model.tensors, dict.fromkeys(self.names, 0)
         stored = dict.fromkeys(self.names, 0)
         compact: list[tuple[str, str, list[int]]] = []
+        loaded = engine.OVERHEAD_BYTES
         for spec in specs:
             if spec.group is None:
                 compact += self._fixed(spec)
+                loaded += self._loaded_fixed(spec)
                 continue
             n, k = spec.map_shape
-            kept[spec.group] += kept_weights(n, k, within[spec.group], structure)
+            weights = kept_weights(n, k, within[spec.group], structure)
+            kept[spec.group] += weights
+            loaded += engine.weight_bytes(n, k, weights) if self.sparse_engine else engine.ITEM_BYTES * spec.numel
             units = predicted_units(n, k, within[spec.group], structure)
             item, code = (1, "I8") if self.settings.quantize else (self.item, self.code)
             encoding = pick(n, k, units, item)
@@ -412,8 +413,8 @@ class _Planner:
             dense_bytes=self.dense_bytes,
             sparse_bytes=file_bytes,
             fixed_bytes=file_bytes - sum(stored.values()),
-            memory_bytes=_loaded_bytes(specs),
-            dense_memory_bytes=_loaded_bytes(self.specs),
+            memory_bytes=loaded,
+            dense_memory_bytes=engine.expanded_bytes(self.specs),
             trainable_params=self.trainable,
             training_memory_bytes=self.training,
             training_gpu_bytes=self.training_gpu,
@@ -426,7 +427,7 @@ class _Planner:
     def _time(self, model: ModelDescription, within: Mapping[str, float]) -> PlannedTime | None:
         if self.timing is None:
             return None
-        seconds = self.timing.forward(model, within)
+        seconds = self.timing.served(model, within)
         return PlannedTime(
             rows=self.timing.rows,
             tokens=self.timing.tokens,
@@ -463,6 +464,12 @@ class _Planner:
             return parts(pick(n, k, dict.fromkeys(BLOCKS, 0), self.item), spec.name, n, k, 0, self.code)
         code = "BF16" if storage == "bfloat16" and self.item == ITEM_BYTES["float32"] else self.code
         return [(spec.name, code, list(spec.shape))]
+
+    def _loaded_fixed(self, spec: TensorSpec) -> int:
+        """Bytes of a tensor that is not pruned, once a node has loaded it."""
+        if not self.sparse_engine:
+            return engine.ITEM_BYTES * spec.numel
+        return engine.fixed_bytes(spec, self._fixed(spec)[0][1], self.model)
 
     def _notes(self, wanted: Mapping[str, float]) -> list[str]:
         if not wanted:

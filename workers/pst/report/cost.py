@@ -16,7 +16,7 @@ from transformers import PreTrainedModel
 from pst.files.formats import SPARSE_FOLDER, Compact
 from pst.model.data import Encoded
 from pst.native.model import NativeModel, available, serves
-from pst.plan.planner import ENGINE_ITEM_BYTES, ENGINE_OVERHEAD_BYTES
+from pst.plan import engine
 from pst.report import flops, timing
 from pst.tasks import Task
 
@@ -65,12 +65,21 @@ def operations(task: Task, rows: Sequence[Encoded], dense: PreTrainedModel, spar
     }
 
 
+def served_by_engine(export: Path) -> NativeModel | None:
+    """The folder ``export`` on the sparse engine, as a serving node loads it; None where that does not have it."""
+    return NativeModel(export, torch.get_num_threads()) if available() and serves(export) else None
+
+
 def times(
-    task: Task, rows: Sequence[Encoded], dense: PreTrainedModel, sparse: PreTrainedModel, export: Path, seed: int
+    task: Task,
+    rows: Sequence[Encoded],
+    dense: PreTrainedModel,
+    sparse: PreTrainedModel,
+    served: NativeModel | None,
+    seed: int,
 ) -> dict[str, Any]:
     """Measured times of a forward pass on the CPU, dense and sparse in turns: the dense model by torch, the sparse one
-    as a serving node runs the folder ``export``."""
-    served = NativeModel(export, torch.get_num_threads()) if available() and serves(export) else None
+    as ``served``, or by torch too."""
     shapes = []
     for model in (dense, sparse):
         model.train(False)
@@ -99,7 +108,10 @@ def trainable(trained: int, total: int) -> dict[str, Any]:
 
 
 def size(
-    folder: Path, models: tuple[PreTrainedModel, PreTrainedModel] | None, params: Mapping[str, int]
+    folder: Path,
+    models: tuple[PreTrainedModel, PreTrainedModel] | None,
+    params: Mapping[str, int],
+    served: NativeModel | None,
 ) -> dict[str, Any]:
     """Bytes of each file that holds weights in the exported ``folder``, bytes in memory, and nonzeros. Without
     ``models`` the nonzeros are the report's (``params``), by which every weight outside the pruned matrices is one."""
@@ -112,10 +124,15 @@ def size(
         dense, sparse = models
         parameters = {"dense": _parameters(dense), "sparse": _parameters(sparse)}
         nonzeros = sum(int(torch.count_nonzero(tensor)) for tensor in sparse.parameters())
+    memory = {name: count * engine.ITEM_BYTES + engine.OVERHEAD_BYTES for name, count in parameters.items()}
+    note = "when served: parameters in float32, and 32 MiB beside them"
+    if served is not None:
+        memory["sparse"] = served.encoder.bytes + engine.OVERHEAD_BYTES
+        note += "; the sparse model's weights as the sparse engine holds them"
     return {
         "files": {file.relative_to(folder).as_posix(): file.stat().st_size for file in files},
-        "memory": {name: count * ENGINE_ITEM_BYTES + ENGINE_OVERHEAD_BYTES for name, count in parameters.items()},
-        "memory_note": "when served, as the planner counts it: parameters in float32, and 32 MiB beside them",
+        "memory": memory,
+        "memory_note": note,
         "parameters": parameters,
         "nonzeros": {"dense": parameters["dense"], "sparse": nonzeros},
     }

@@ -29,12 +29,13 @@ def complete(
     tokens with which they are timed. Without them, operations and time are None.
     """
     task, params = compared.task, report["params"]
+    served = cost.served_by_engine(export)
     measures = {
         "quality": quality(compared, report["metrics"], report["dense"]),
         "flops": None if models is None else cost.operations(task, rows, *models),
-        "time": None if models is None else cost.times(task, rows, *models, export, compared.seed),
+        "time": None if models is None else cost.times(task, rows, *models, served, compared.seed),
         "trainable": cost.trainable(params["trainable"], params["total"]),
-        "size": cost.size(export, models, params),
+        "size": cost.size(export, models, params, served),
         "carbon": carbon,
         "loyalty": loyalty(compared),
         "robustness": robustness(compared),

@@ -33,7 +33,7 @@ import { BLANK, type Draft, draftOf } from "./request";
 import { SettingField } from "./SettingField";
 import { COMMON, SETTINGS, type Setting } from "./settings";
 import { TargetFields } from "./TargetFields";
-import { denseValue, isTime, type Kind, startingValue, type Where, wholeTarget } from "./target";
+import { denseValue, gains, isTime, type Kind, startingValue, type Where, wholeTarget } from "./target";
 import { useMeasuredNodes } from "./useMeasuredNodes";
 import { WhereFields } from "./WhereFields";
 
@@ -178,10 +178,10 @@ function Form({ datasets, draft, from }: FormProps) {
     setRest({ ...rest, [next]: undefined });
   };
   const structured = () => setSettings({ ...settings, structure: "structured" });
-  const { time } = estimate.data?.plan ?? {};
-  const gains = time != null && time.speedup > 1.01 && !fieldErrors(estimate.error)["settings.structure"];
   const offersStructured =
-    settings.structure !== "structured" && (kind === "max_memory_bytes" || (isTime(kind) && where !== null && !gains));
+    settings.structure !== "structured" &&
+    (kind === "max_memory_bytes" || (isTime(kind) && where !== null)) &&
+    (!gains(kind, estimate.data?.plan) || fieldErrors(estimate.error)["settings.structure"] !== undefined);
   const chosen = models.data?.results.find(({ repo }) => repo === model);
 
   const send = (event: FormEvent) => {

@@ -66,6 +66,12 @@ export function startingValue(kind: Kind, plan: JobPlan | null | undefined): num
   return rounded.find((value) => dense === null || value < dense) ?? "";
 }
 
+/** Whether pruning brings the plan nearer to a budget of this kind. */
+export function gains(kind: Kind, plan: JobPlan | null | undefined): boolean {
+  if (isTime(kind)) return (plan?.time?.speedup ?? 1) > 1.01;
+  return (plan?.memory_bytes ?? 0) < (plan?.dense_memory_bytes ?? 0);
+}
+
 function up(amount: number, digits: number): number {
   return Math.ceil(Number((amount * 10 ** digits).toPrecision(12))) / 10 ** digits;
 }
