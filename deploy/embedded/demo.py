@@ -286,7 +286,18 @@ def report_card(report: dict[str, Any], version: dict[str, Any], predictions: li
     table.add_row("sparsity of pruned matrices", "0 %", f"{report['sparsity']['reached']:.2%}")
     table.add_row("nonzero parameters", f"{params['total']:,}", f"{params['nonzero']:,}")
     table.add_row("bytes", megabytes(sizes["dense"]), megabytes(sizes["sparse"]))
+    memory, time = report["measures"]["size"]["memory"], report["measures"]["time"]
+    table.add_row("memory when served", megabytes(memory["dense"]), megabytes(memory["sparse"]))
+    for shape in time["shapes"]:
+        words = f"ms for {shape['rows']} x {shape['tokens']} tokens"
+        table.add_row(words, *(f"{shape[name]['p50_ms']:.1f}" for name in ("dense", "sparse")))
     console.print(table)
+    one, *_ = time["shapes"]
+    console.print(
+        f"  one text of {one['tokens']} tokens: {one['speedup']:.1f} times as fast as the dense model, in "
+        f"{memory['sparse'] / memory['dense']:.0%} of its memory, on this machine's {time['threads']} threads"
+    )
+    console.print(f"  {time['engine']}")
     console.print(
         f"  trained {params['trainable']:,} parameters; answers equal to the dense model's: {report['agreement']:.1%}"
     )
@@ -297,6 +308,11 @@ def report_card(report: dict[str, Any], version: dict[str, Any], predictions: li
         "sparsity": report["sparsity"]["reached"],
         "bytes_dense": sizes["dense"],
         "bytes_sparse": sizes["sparse"],
+        "ms_dense": one["dense"]["p50_ms"],
+        "ms_sparse": one["sparse"]["p50_ms"],
+        "memory_dense": memory["dense"],
+        "memory_sparse": memory["sparse"],
+        "engine": time["engine"],
         "model": version["repo"],
         "version": version["number"],
         "commit": version["commit"],

@@ -1,4 +1,4 @@
-"""``python -m pst train|export|report|expand|sweep FOLDER``: the library without the platform.
+"""``python -m pst train|export|report|expand|bench|sweep FOLDER``: the library without the platform.
 
 ``torchrun --nproc-per-node N -m pst train FOLDER`` trains on N GPUs (:mod:`pst.training.parallel`).
 
@@ -26,6 +26,7 @@ from pst import report
 from pst.errors import PSTError, disk_is_full
 
 STOPPED = 130
+MAX_COUNT = 100_000
 
 
 class _Display:
@@ -176,11 +177,38 @@ def _expand(options: argparse.Namespace) -> int:
     return 0
 
 
+def _bench(options: argparse.Namespace) -> int:
+    from pst import machine
+    from pst.report import bench  # it loads torch
+
+    threads = options.threads or machine.cpus()
+    found = bench.bench(options.folder, rows=options.rows, tokens=options.tokens, threads=threads)
+    if options.json:
+        print(json.dumps(found, indent=2))
+        return 0
+    head, lines = bench.table(found)
+    words = f"{threads} threads; times as fast as torch float32; * what a serving node runs"
+    if found["instructions"]:
+        words = f"{found['instructions']}, {words}"
+    table = Table(*(Column(name, overflow="fold") for name in head), caption=words)
+    for line in lines:
+        table.add_row(*line)
+    Console().print(table)
+    return 0
+
+
 def _print_card(content: dict[str, Any]) -> None:
     table = Table("measure", "dense", content["method"])
     for line in report.card(content):
         table.add_row(*line)
     Console().print(table)
+
+
+def _count(text: str) -> int:
+    number = int(text)
+    if not 1 <= number <= MAX_COUNT:
+        raise argparse.ArgumentTypeError(f"must be from 1 to {MAX_COUNT}")
+    return number
 
 
 def _print_overlap(other: dict[str, Any]) -> None:
@@ -204,6 +232,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "export": ("merge and export again from the best checkpoint", _export),
         "report": ("print the report card of a finished run, or render its page", _report),
         "expand": ("rebuild model.safetensors of an exported folder from its compact file", _expand),
+        "bench": ("measure how fast a model's folder runs here, dense and sparse", _bench),
         "sweep": ("search over settings and targets of FOLDER/spec.json by successive halving", _sweep),
     }
     made = {}
@@ -222,6 +251,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         metavar="OTHER",
         help="folders of finished runs: compare the masks",
     )
+    measured = made["bench"]
+    for option, default, what in (("rows", [1, 8], "texts at once"), ("tokens", [16, 128], "tokens of a text")):
+        measured.add_argument(f"--{option}", type=_count, nargs="+", default=default, metavar="N", help=what)
+    measured.add_argument("--threads", type=_count, metavar="N", help="as many as the process may use (all)")
+    measured.add_argument("--json", action="store_true", help="print JSON instead")
     search = made["sweep"]
     search.add_argument("--config", type=Path, metavar="FILE", help='JSON: {"values": {name: [..]}, "trials"?, ..}')
     search.add_argument(

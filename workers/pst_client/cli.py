@@ -26,6 +26,7 @@ LOCAL = {
     "export": "merge and export a folder again from its best checkpoint",
     "report": "print the report card of a finished folder",
     "expand": "rebuild model.safetensors of a folder from its compact file",
+    "bench": "measure how fast a model's folder runs here, dense and sparse",
     "sweep": "search over settings and targets of a folder by successive halving",
 }
 

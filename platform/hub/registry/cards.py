@@ -2,9 +2,9 @@
 
 A report is what a worker sent, a lineage what the caller of ``publish`` knew: a card says what is there and leaves out
 the rest. Read from the report: ``task``, ``metrics`` and ``dense`` (per split: those of MEASURES),
-``sparsity.reached``, ``params.{total,nonzero}``, ``bytes.{dense,sparse}``; from the lineage: ``dataset`` and
-``base_model`` (a name, or a mapping with ``name`` or ``repo``, and ``commit``, ``revision`` or ``sha256``),
-``license``, ``job`` (``name``, ``id``), ``title``, ``source``, ``code_version``.
+``sparsity.reached``, ``params.{total,nonzero}``, ``bytes.{dense,sparse}``, ``measures.{time,size}``; from the lineage:
+``dataset`` and ``base_model`` (a name, or a mapping with ``name`` or ``repo``, and ``commit``, ``revision`` or
+``sha256``), ``license``, ``job`` (``name``, ``id``), ``title``, ``source``, ``code_version``.
 """
 
 from __future__ import annotations
@@ -44,6 +44,7 @@ TASKS = {
 }
 """Tasks of a report -> the Hub's pipeline, its name for people, and what such a model is."""
 
+SIZE = ("measures", "size", "memory")
 MARKS = ("commit", "revision", "sha256", "id")
 """What tells exactly which base model, data set or job it was."""
 
@@ -155,12 +156,19 @@ def _report_rows(report: Mapping[str, Any]) -> list[tuple[str, str, str]]:
         ("zeros in the pruned matrices", (), ("sparsity", "reached"), _percent),
         ("parameters that are not zero", ("params", "total"), ("params", "nonzero"), _count),
         ("bytes", ("bytes", "dense"), ("bytes", "sparse"), _count),
+        ("bytes of memory when served", (*SIZE, "dense"), (*SIZE, "sparse"), _count),
     ]
     rows = []
     for label, dense_at, own_at, show in lines:
         own, dense = number_at(report, *own_at), number_at(report, *dense_at) if dense_at else None
         if own is not None:
             rows.append((label, "" if dense is None else show(dense), show(own)))
+    shapes = _at(report, "measures", "time", "shapes")
+    for shape in shapes if isinstance(shapes, list) else []:
+        texts, tokens = number_at(shape, "rows"), number_at(shape, "tokens")
+        dense, own = (number_at(shape, name, "p50_ms") for name in ("dense", "sparse"))
+        if None not in (texts, tokens, dense, own):
+            rows.append((f"ms for {texts} × {tokens} tokens", f"{dense:.1f}", f"{own:.1f}"))
     return rows
 
 
@@ -214,6 +222,8 @@ def card(
     if rows := _report_rows(report):
         lines = [f"| {' | '.join(map(_cell, row))} |" for row in rows]
         parts.append("\n".join(["## Report\n", "| | dense | this version |", "|---|---:|---:|", *lines]) + "\n")
+        if isinstance(engine := _at(report, "measures", "time", "engine"), str):
+            parts.append(f"Times were measured by the job: {_cell(engine)}.\n")
     facts = []
     for key, title in (("base_model", "Base model"), ("dataset", "Data set"), ("job", "Job")):
         if name := named(lineage.get(key)):
