@@ -30,5 +30,12 @@ export default defineConfig({
     },
   },
   server: { proxy: { "/api": server, "/hf": server, "/admin": server, "/static": server } },
-  test: { include: ["src/**/*.test.{ts,tsx}"], environment: "node" },
+  test: {
+    include: ["src/**/*.test.{ts,tsx}"],
+    environment: "node",
+    setupFiles: ["src/testing/setup.ts"],
+    testTimeout: 30_000,
+    // Node's own loader would make the context of the router's two entries twice.
+    alias: { "react-router/dom": "react-router" },
+  },
 });

@@ -1,6 +1,6 @@
-// Derives everything the frontend knows of the API from the snapshot openapi.yaml:
+// Derives everything the frontend knows of the API from the snapshot openapi.yaml, and of reports from their schema:
 //   src/api/schema.d.ts    the types of every request and answer
-//   src/api/choices.json   how a data set's file may be read: the values of each choice
+//   src/api/choices.json   values to choose from: how a data set's file may be read; and a job's phases, in order
 //   src/api/settings.json  the training settings with description, default and bounds, from which the form is drawn
 // With --check it writes nothing and fails where the committed files are not what the snapshot gives.
 import { readFile, writeFile } from "node:fs/promises";
@@ -10,6 +10,13 @@ import { parse } from "yaml";
 const BOUNDS = ["minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"];
 const source = new URL("../openapi.yaml", import.meta.url);
 const document = parse(await readFile(source, "utf8"));
+
+// What the platform only keeps and hands on, and the library defines: a job's report.
+const report = await readFile(new URL("../../workers/pst/report/schema.json", import.meta.url), "utf8");
+document.components.schemas.Report = JSON.parse(report.replaceAll("#/$defs/", "#/components/schemas/Report/$defs/"));
+const reference = { $ref: "#/components/schemas/Report" };
+document.paths["/api/v1/jobs/{job_id}/report"].get.responses[200].content["application/json"].schema = reference;
+document.components.schemas.Version.properties.report = reference;
 
 const settings = document.components?.schemas?.TrainSettings;
 if (!settings) throw new Error("openapi.yaml has no schema TrainSettings: regenerate it from the running code.");
@@ -37,9 +44,11 @@ const choices = Object.fromEntries(
   }),
 );
 
+choices.phases = document.components.schemas.Phase.enum;
+
 const files = {
   "choices.json": `${JSON.stringify(choices, null, 2)}\n`,
-  "schema.d.ts": COMMENT_HEADER + astToString(await openapiTS(source, { defaultNonNullable: false })),
+  "schema.d.ts": COMMENT_HEADER + astToString(await openapiTS(document, { defaultNonNullable: false })),
   "settings.json": `${JSON.stringify(fields, null, 2)}\n`,
 };
 for (const [name, content] of Object.entries(files)) {

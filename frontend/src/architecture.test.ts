@@ -15,6 +15,9 @@ const MAY: Record<string, string[]> = {
   app: ["api", "components", "features", "i18n", "lib", "session"],
 };
 
+/** What the rooms of a feature have in common; apart from that, none imports another. */
+const SHARED = "measures";
+
 /** The imports of `path` (relative to src, with forward slashes) that break the rule, as sentences. */
 function broken(path: string, code: string): string[] {
   const [folder = "", feature = ""] = path.split("/");
@@ -27,6 +30,8 @@ function broken(path: string, code: string): string[] {
     const [to = "", other] = target.slice(2).split("/");
     const own = to === folder && (folder !== "features" || other === feature);
     if (!own && !may.includes(to)) found.push(`${path} may not import ${target}`);
+    const [from, into] = [path.split("/")[3] && path.split("/")[2], target.split("/")[4] && target.split("/")[3]];
+    if (from && into && from !== into && into !== SHARED) found.push(`${path} may not import ${target}`);
   }
   return found;
 }
@@ -46,6 +51,7 @@ describe("the layers of the frontend", () => {
     ["features/jobs/Log.tsx", 'import { Rows } from "../datasets/Rows";'],
     ["features/jobs/Log.tsx", 'const page = () => import("@/app/Shell");'],
     ["components/Page.tsx", 'import { Rows } from "@/features/datasets/Rows";'],
+    ["features/jobs/report/read.ts", 'import { differing } from "@/features/jobs/compare/compare";'],
     ["lib/format.ts", 'import { api } from "@/api/client";'],
   ])("would be seen broken in %s by %s", (path, code) => expect(broken(path, code)).toHaveLength(1));
 

@@ -24,8 +24,9 @@ from jobs.models import Job, JobArtifact, JobEvent
 from jobs.planning import BaseModel
 from jobs.services import lease, moves, unused
 from jobs.transitions import Action
+from pst.config import Phase
 from pst.messages import Message, recall, said
-from pst_client.contract import CheckpointReport, Directive, Event, EventType, FileRef, Finish, JobState, Phase
+from pst_client.contract import CheckpointReport, Directive, Event, EventType, FileRef, Finish, JobState
 
 MAX_DETAIL = 20_000
 MAX_ERROR = 2_000

@@ -12,6 +12,7 @@ from __future__ import annotations
 import dataclasses
 import operator
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Any, Literal, get_args, get_type_hints
 
 from pst.messages import Message
@@ -26,6 +27,19 @@ Precision = Literal["auto", "float32", "bfloat16"]
 Checkpointing = Literal["auto", "on", "off"]
 FrozenWeights = Literal["float32", "bfloat16", "int8"]
 MAX_TARGET_TOKENS = 4096
+
+
+class Phase(StrEnum):
+    """What a job does, in order. A run ends with the report; then a worker publishes what it made."""
+
+    PREPARE = "prepare"
+    DENSE = "dense"
+    TRAIN = "train"
+    MERGE = "merge"
+    EXPORT = "export"
+    VERIFY = "verify"
+    REPORT = "report"
+    PUBLISH = "publish"
 
 
 class SettingsError(ValueError):

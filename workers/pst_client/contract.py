@@ -20,7 +20,7 @@ from pydantic import (
 )
 
 from pst import messages
-from pst.config import TaskName, TrainSettings
+from pst.config import Phase, TaskName, TrainSettings
 from pst.plan import latency
 
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
@@ -73,17 +73,6 @@ class JobState(StrEnum):
     SUCCEEDED = "succeeded"
     FAILED = "failed"
     CANCELLED = "cancelled"
-
-
-class Phase(StrEnum):
-    PREPARE = "prepare"
-    DENSE = "dense"
-    TRAIN = "train"
-    MERGE = "merge"
-    EXPORT = "export"
-    VERIFY = "verify"
-    REPORT = "report"
-    PUBLISH = "publish"
 
 
 class FileRef(Message):
@@ -248,9 +237,9 @@ class StateData(Message):
 
 
 class PhaseData(Message):
-    """A phase began. Its name is of :class:`Phase`, or of a newer worker."""
+    """A phase began; a newer worker may know others."""
 
-    phase: str
+    phase: Phase | str
     index: int | None = None
     of: int | None = Field(default=None, description="How many phases the job has.")
 

@@ -13,11 +13,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from pst.config import Phase
 from pst.messages import Message, recall, said
 from pst_client import hardware
 from pst_client.api.worker import Leased
 from pst_client.client import Platform, file_sha256
-from pst_client.contract import Claim, Directive, FileRef, Finish, LogData, Phase, PhaseData, Release
+from pst_client.contract import Claim, Directive, FileRef, Finish, LogData, PhaseData, Release
 from pst_client.errors import PlatformError
 from pst_worker.child import Child
 from pst_worker.inputs import prepare

@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from pst.config import Phase
 from pst_client.api.worker import Leased
 from pst_client.client import file_sha256
 from pst_client.contract import (
@@ -30,7 +31,6 @@ from pst_client.contract import (
     EventType,
     FileRef,
     LogData,
-    Phase,
     ProgressData,
     Resources,
     event,

@@ -3307,16 +3307,17 @@ export interface components {
         };
         /**
          * Phase
+         * @description What a job does, in order. A run ends with the report; then a worker publishes what it made.
          * @enum {string}
          */
         Phase: "prepare" | "dense" | "train" | "merge" | "export" | "verify" | "report" | "publish";
         /**
          * PhaseData
-         * @description A phase began. Its name is of :class:`Phase`, or of a newer worker.
+         * @description A phase began; a newer worker may know others.
          */
         PhaseData: {
             /** Phase */
-            phase: string;
+            phase: components["schemas"]["Phase"] | string;
             /**
              * Index
              * @default null
@@ -4293,9 +4294,7 @@ export interface components {
             manifest: {
                 [key: string]: unknown;
             };
-            report: {
-                [key: string]: unknown;
-            };
+            report: components["schemas"]["Report"];
             /** @description README.md as Markdown. */
             readonly card: string | null;
             /** @description In the order of their numbers. */
@@ -4399,6 +4398,263 @@ export interface components {
         WorkspaceRequest: {
             slug: string;
             name?: string;
+        };
+        /** Report of a sparse fine-tuning run, version 2 */
+        Report: {
+            /** @constant */
+            format: "sparsewright-report";
+            /** @constant */
+            version: 2;
+            /** @enum {unknown} */
+            task: "classification" | "regression" | "multilabel" | "generation";
+            primary: string;
+            method: string;
+            labels: string[];
+            settings: {
+                [key: string]: string | number | boolean;
+            };
+            plan: {
+                sparsity_by_group: {
+                    [key: string]: components["schemas"]["Report"]["$defs"]["share"];
+                };
+            };
+            seed: number;
+            rows: {
+                [key: string]: components["schemas"]["Report"]["$defs"]["count"];
+            };
+            metrics: components["schemas"]["Report"]["$defs"]["splits"];
+            dense: components["schemas"]["Report"]["$defs"]["splits"];
+            agreement: number;
+            agreement_split: components["schemas"]["Report"]["$defs"]["split"];
+            confusion: null | {
+                split: components["schemas"]["Report"]["$defs"]["split"];
+                labels: string[];
+                matrix: components["schemas"]["Report"]["$defs"]["table"];
+            };
+            errors: null | {
+                split: components["schemas"]["Report"]["$defs"]["split"];
+                count: components["schemas"]["Report"]["$defs"]["count"];
+                rows: {
+                    row: components["schemas"]["Report"]["$defs"]["count"];
+                    text: string;
+                    text_pair: string | null;
+                    gold: string;
+                    predicted: string;
+                    dense: string;
+                    probability: components["schemas"]["Report"]["$defs"]["share"];
+                }[];
+            };
+            samples?: {
+                source: string;
+                references: string[];
+                text: string;
+                dense: string;
+            }[];
+            sparsity: {
+                target: components["schemas"]["Report"]["$defs"]["share"];
+                reached: components["schemas"]["Report"]["$defs"]["share"];
+                matrices: {
+                    name: string;
+                    shape: components["schemas"]["Report"]["$defs"]["shape"];
+                    sparsity: components["schemas"]["Report"]["$defs"]["share"];
+                    nonzeros: components["schemas"]["Report"]["$defs"]["count"];
+                }[];
+            };
+            params: {
+                [key: string]: components["schemas"]["Report"]["$defs"]["count"];
+            };
+            bytes: {
+                expanded: components["schemas"]["Report"]["$defs"]["count"] | null;
+            } & {
+                [key: string]: components["schemas"]["Report"]["$defs"]["count"];
+            };
+            best_step: components["schemas"]["Report"]["$defs"]["count"];
+            steps: components["schemas"]["Report"]["$defs"]["count"];
+            seconds: {
+                [key: string]: number;
+            };
+            device: {
+                type: string;
+                name: string;
+                threads: number;
+            };
+            versions: {
+                [key: string]: string;
+            };
+            verify: {
+                /** @constant */
+                ok: true;
+            };
+            measures: {
+                quality: {
+                    metric: string;
+                    splits: {
+                        [key: string]: {
+                            rows: components["schemas"]["Report"]["$defs"]["count"];
+                            dense: number;
+                            dense_interval: components["schemas"]["Report"]["$defs"]["interval"];
+                            sparse: number;
+                            sparse_interval: components["schemas"]["Report"]["$defs"]["interval"];
+                            difference: number;
+                            difference_interval: components["schemas"]["Report"]["$defs"]["interval"];
+                        };
+                    };
+                };
+                flops: {
+                    shape: components["schemas"]["Report"]["$defs"]["batch"];
+                    dense: components["schemas"]["Report"]["$defs"]["flops"];
+                    sparse: components["schemas"]["Report"]["$defs"]["flops"];
+                    sparse_with_zeros: components["schemas"]["Report"]["$defs"]["count"];
+                    ratio: number;
+                    formula: string;
+                } | null;
+                time: {
+                    engine: string;
+                    threads: number;
+                    note: string;
+                    shapes: {
+                        rows: components["schemas"]["Report"]["$defs"]["count"];
+                        tokens: components["schemas"]["Report"]["$defs"]["count"];
+                        target_tokens?: components["schemas"]["Report"]["$defs"]["count"];
+                        dense: components["schemas"]["Report"]["$defs"]["milliseconds"];
+                        sparse: components["schemas"]["Report"]["$defs"]["milliseconds"];
+                        speedup: number;
+                        interval: components["schemas"]["Report"]["$defs"]["interval"];
+                        rounds: number;
+                    }[];
+                } | null;
+                trainable: {
+                    dense: components["schemas"]["Report"]["$defs"]["count"];
+                    sparse: components["schemas"]["Report"]["$defs"]["count"];
+                    share: number;
+                };
+                size: {
+                    files: {
+                        [key: string]: components["schemas"]["Report"]["$defs"]["count"];
+                    };
+                    memory: components["schemas"]["Report"]["$defs"]["pair"];
+                    memory_note: string;
+                    parameters: components["schemas"]["Report"]["$defs"]["pair"];
+                    nonzeros: components["schemas"]["Report"]["$defs"]["pair"];
+                };
+                carbon: {
+                    kwh: number | null;
+                    grams_co2e: number | null;
+                    seconds: number;
+                    measured_seconds: number;
+                    reason?: string;
+                    by_part_kwh?: {
+                        [key: string]: number;
+                    };
+                    assumptions?: Record<string, never>;
+                };
+                loyalty: {
+                    split: components["schemas"]["Report"]["$defs"]["split"];
+                    agreement: number;
+                    agreement_interval: components["schemas"]["Report"]["$defs"]["interval"];
+                    closeness: number | null;
+                    closeness_interval: null | components["schemas"]["Report"]["$defs"]["interval"];
+                    text_overlap?: components["schemas"]["Report"]["$defs"]["share"];
+                    text_overlap_interval?: components["schemas"]["Report"]["$defs"]["interval"];
+                };
+                robustness: {
+                    metric: string;
+                    split: components["schemas"]["Report"]["$defs"]["split"];
+                    rows: components["schemas"]["Report"]["$defs"]["count"];
+                    clean: components["schemas"]["Report"]["$defs"]["numbers"];
+                    kinds: {
+                        [key: string]: {
+                            [key: string]: {
+                                value: number;
+                                drop: number;
+                                drop_interval: components["schemas"]["Report"]["$defs"]["interval"];
+                            };
+                        };
+                    };
+                    drop: components["schemas"]["Report"]["$defs"]["numbers"];
+                };
+            };
+            pictures: {
+                distributions: {
+                    [key: string]: {
+                        weight: components["schemas"]["Report"]["$defs"]["histogram"];
+                        score: components["schemas"]["Report"]["$defs"]["histogram"];
+                        weight_score: {
+                            magnitude_edges: number[];
+                            score_edges: number[];
+                            all: components["schemas"]["Report"]["$defs"]["table"];
+                            kept: components["schemas"]["Report"]["$defs"]["table"];
+                        };
+                    };
+                };
+                matrices: {
+                    name: string;
+                    group: string;
+                    /** @enum {unknown} */
+                    stack: "" | "encoder" | "decoder";
+                    depth: components["schemas"]["Report"]["$defs"]["count"];
+                    kind: string;
+                    shape: components["schemas"]["Report"]["$defs"]["shape"];
+                    kept: components["schemas"]["Report"]["$defs"]["count"];
+                    empty_rows: components["schemas"]["Report"]["$defs"]["count"];
+                    empty_columns: components["schemas"]["Report"]["$defs"]["count"];
+                    density: {
+                        cells: components["schemas"]["Report"]["$defs"]["share"][][];
+                    } & {
+                        [key: string]: components["schemas"]["Report"]["$defs"]["share"][];
+                    };
+                    weight: components["schemas"]["Report"]["$defs"]["histogram"];
+                    score: components["schemas"]["Report"]["$defs"]["histogram"];
+                    magnitude_overlap: null | {
+                        [key: string]: components["schemas"]["Report"]["$defs"]["share"];
+                    };
+                }[];
+            };
+            $defs: {
+                share: number;
+                count: number;
+                /** @enum {unknown} */
+                split: "validation" | "test";
+                shape: number[];
+                interval: number[];
+                table: components["schemas"]["Report"]["$defs"]["count"][][];
+                numbers: {
+                    dense: number;
+                    sparse: number;
+                };
+                pair: {
+                    dense: components["schemas"]["Report"]["$defs"]["count"];
+                    sparse: components["schemas"]["Report"]["$defs"]["count"];
+                };
+                batch: {
+                    rows: components["schemas"]["Report"]["$defs"]["count"];
+                    tokens: components["schemas"]["Report"]["$defs"]["count"];
+                    target_tokens?: components["schemas"]["Report"]["$defs"]["count"];
+                };
+                flops: {
+                    [key: string]: components["schemas"]["Report"]["$defs"]["count"];
+                };
+                milliseconds: {
+                    [key: string]: number;
+                };
+                histogram: {
+                    edges: components["schemas"]["Report"]["$defs"]["interval"];
+                    all: components["schemas"]["Report"]["$defs"]["count"][];
+                    kept: components["schemas"]["Report"]["$defs"]["count"][];
+                };
+                splits: {
+                    validation: components["schemas"]["Report"]["$defs"]["metrics"];
+                    test: components["schemas"]["Report"]["$defs"]["metrics"];
+                };
+                metrics: null | ({
+                    interval: components["schemas"]["Report"]["$defs"]["interval"];
+                    intervals: {
+                        [key: string]: components["schemas"]["Report"]["$defs"]["interval"];
+                    };
+                } & {
+                    [key: string]: number;
+                });
+            };
         };
     };
     responses: never;
@@ -5272,9 +5528,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": {
-                        [key: string]: unknown;
-                    };
+                    "application/json": components["schemas"]["Report"];
                 };
             };
             default: {

@@ -1,4 +1,4 @@
-import { createBrowserRouter } from "react-router";
+import type { RouteObject } from "react-router";
 import { Problem } from "@/components/Problem";
 import { loader as jobLoader } from "@/features/jobs/job";
 import * as JobsPage from "@/features/jobs/ListPage";
@@ -6,7 +6,7 @@ import { Gate } from "./Gate";
 import { Home, Shell } from "./Shell";
 
 /** A page's code is loaded when it is first opened; that of the page behind the sign-in comes along. */
-export const router = createBrowserRouter([
+export const routes: RouteObject[] = [
   {
     Component: Gate,
     ErrorBoundary: Problem,
@@ -36,4 +36,4 @@ export const router = createBrowserRouter([
       },
     ],
   },
-]);
+];

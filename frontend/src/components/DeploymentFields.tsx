@@ -1,20 +1,17 @@
 import { NumberInput, Select } from "@mantine/core";
 import { useTranslation } from "react-i18next";
+import type { useForm } from "./Form";
 
 /** What a deployment follows, and on how many nodes it answers. */
-export interface DeploymentChoice {
-  revision: string;
-  replicas: number | string;
-}
+export type DeploymentChoice = { revision: string; replicas: string | number };
 
 interface Props {
-  value: DeploymentChoice;
-  onChange: (value: DeploymentChoice) => void;
+  fields: Pick<ReturnType<typeof useForm<DeploymentChoice>>, "choice" | "number">;
   revisions: { value: string; label: string }[];
 }
 
 /** The fields that a new deployment and a changed one share. */
-export function DeploymentFields({ value, onChange, revisions }: Props) {
+export function DeploymentFields({ fields, revisions }: Props) {
   const { t } = useTranslation();
   return (
     <>
@@ -22,18 +19,9 @@ export function DeploymentFields({ value, onChange, revisions }: Props) {
         label={t("models.revision")}
         description={t("models.revisionNote")}
         data={revisions}
-        value={value.revision}
-        onChange={(revision) => revision && onChange({ ...value, revision })}
-        allowDeselect={false}
+        {...fields.choice("revision")}
       />
-      <NumberInput
-        label={t("models.replicas")}
-        value={value.replicas}
-        onChange={(replicas) => onChange({ ...value, replicas })}
-        min={1}
-        allowDecimal={false}
-        required
-      />
+      <NumberInput label={t("models.replicas")} min={1} allowDecimal={false} {...fields.number("replicas")} />
     </>
   );
 }

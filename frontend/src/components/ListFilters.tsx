@@ -25,6 +25,13 @@ interface Props {
   children?: ReactNode;
 }
 
+/** The filter by state, as several lists have it. */
+export function useStateChoice(states: readonly (keyof (typeof en)["state"])[]): Choice {
+  const { t } = useTranslation();
+  const options = states.map((value) => ({ value, label: t(`state.${value}`) }));
+  return { name: "state", label: t("common.state"), any: t("common.anyState"), options };
+}
+
 /** Search, filters and order of a list, all of which live in the address. */
 export function ListFilters({ address: { get, set }, choices = [], orders = [], children }: Props) {
   const { t } = useTranslation();

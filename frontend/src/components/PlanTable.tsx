@@ -1,6 +1,7 @@
-import { Button, Group, Stack, Table, Text } from "@mantine/core";
+import { Button, Group, Stack, Text } from "@mantine/core";
 import { useTranslation } from "react-i18next";
 import type { JobPlan } from "@/api/types";
+import { DataTable } from "@/components/DataTable";
 import { Stats } from "@/components/Stat";
 import { bytes, compact, count, percent, real } from "@/lib/format";
 
@@ -11,6 +12,17 @@ export function PlanTable({ plan, onInt8 }: { plan: JobPlan; onInt8?: () => void
   const pruned = plan.groups.reduce((sum, { nonzeros }) => sum + (nonzeros ?? 0), 0);
   const known = plan.sparse_bytes != null;
   const { time } = plan;
+  /** What is not pruned, as a last row. */
+  const fixed =
+    plan.fixed_bytes == null
+      ? undefined
+      : {
+          name: t("plan.fixed"),
+          matrices: undefined,
+          sparsity: undefined,
+          nonzeros: (plan.nonzero_params ?? 0) - pruned,
+          bytes: plan.fixed_bytes,
+        };
   return (
     <Stack gap="sm">
       <Stats
@@ -55,50 +67,35 @@ export function PlanTable({ plan, onInt8 }: { plan: JobPlan; onInt8?: () => void
             : []),
         ]}
       />
-      <Table.ScrollContainer minWidth={300}>
-        <Table aria-label={t("plan.groups")} verticalSpacing={4} horizontalSpacing={6}>
-          <Table.Thead>
-            <Table.Tr>
-              <Table.Th>{t("plan.group")}</Table.Th>
-              {known && <Table.Th className="number">{t("plan.matrices")}</Table.Th>}
-              <Table.Th className="number">{t("plan.sparsity")}</Table.Th>
-              {known && <Table.Th className="number">{t("plan.kept")}</Table.Th>}
-              {known && <Table.Th className="number">{t("plan.size")}</Table.Th>}
-            </Table.Tr>
-          </Table.Thead>
-          <Table.Tbody>
-            {plan.groups.map((group) => (
-              <Table.Tr key={group.name}>
-                <Table.Td>{group.name}</Table.Td>
-                {known && <Table.Td className="number">{count(group.matrices)}</Table.Td>}
-                <Table.Td className="number">{percent(group.sparsity)}</Table.Td>
-                {known && <Table.Td className="number">{compact(group.nonzeros)}</Table.Td>}
-                {known && <Table.Td className="number">{bytes(group.bytes)}</Table.Td>}
-              </Table.Tr>
-            ))}
-            {plan.fixed_bytes != null && (
-              <Table.Tr>
-                <Table.Td>{t("plan.fixed")}</Table.Td>
-                <Table.Td />
-                <Table.Td className="number">–</Table.Td>
-                <Table.Td className="number">{compact((plan.nonzero_params ?? 0) - pruned)}</Table.Td>
-                <Table.Td className="number">{bytes(plan.fixed_bytes)}</Table.Td>
-              </Table.Tr>
-            )}
-          </Table.Tbody>
-          {plan.fixed_bytes != null && (
-            <Table.Tfoot>
-              <Table.Tr>
-                <Table.Th>{t("plan.sum")}</Table.Th>
-                <Table.Th />
-                <Table.Th />
-                <Table.Th className="number">{compact(plan.nonzero_params)}</Table.Th>
-                <Table.Th className="number">{bytes(plan.sparse_bytes)}</Table.Th>
-              </Table.Tr>
-            </Table.Tfoot>
-          )}
-        </Table>
-      </Table.ScrollContainer>
+      <DataTable
+        label={t("plan.groups")}
+        rows={[...plan.groups, ...(fixed ? [fixed] : [])]}
+        columns={[
+          { name: t("plan.group"), cell: ({ name }) => name, foot: fixed && t("plan.sum") },
+          known && {
+            name: t("plan.matrices"),
+            className: "number",
+            cell: (group) => group !== fixed && count(group.matrices),
+          },
+          { name: t("plan.sparsity"), className: "number", cell: ({ sparsity }) => percent(sparsity) },
+          known && {
+            name: t("plan.kept"),
+            className: "number",
+            cell: ({ nonzeros }) => compact(nonzeros),
+            foot: fixed && compact(plan.nonzero_params),
+          },
+          known && {
+            name: t("plan.size"),
+            className: "number",
+            cell: (group) => bytes(group.bytes),
+            foot: fixed && bytes(plan.sparse_bytes),
+          },
+        ]}
+        keyOf={({ name }) => name}
+        minWidth={300}
+        verticalSpacing={4}
+        horizontalSpacing={6}
+      />
       {plan.int8_embeddings_bytes != null && (
         <Group gap="xs">
           <Text size="sm">{t("plan.int8", { size: bytes(plan.int8_embeddings_bytes) })}</Text>

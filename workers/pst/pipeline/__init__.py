@@ -15,6 +15,7 @@ from typing import Any
 
 from pst import report
 from pst import spec as specs
+from pst.config import Phase
 from pst.errors import PSTError
 from pst.files.shards import Tensors
 from pst.messages import Message
@@ -99,7 +100,7 @@ def _begin(
 def _walk(run: Run, *, export_only: bool = False, shown: Shown | None = None) -> dict[str, Any]:
     """The phases, one after the other."""
     phase = run.clock.phase
-    with phase("prepare"):
+    with phase(Phase.PREPARE):
         prepared = prepare(run)
         resumed, checkpoints = resume(run)
     run.peers.barrier()  # nobody writes before all have read
@@ -107,24 +108,24 @@ def _walk(run: Run, *, export_only: bool = False, shown: Shown | None = None) ->
     if run.compares:
         answers = known_answers(run, prepared, resumed)
         if not is_known(run, prepared, resumed, answers, export_only=export_only):
-            with phase("dense"):
+            with phase(Phase.DENSE):
                 further = "train" in checkpoints
                 answers = train_dense(run, prepared, resumed, answers, checkpoints.pop("dense", None), further=further)
-    with phase("train"):
+    with phase(Phase.TRAIN):
         checkpoints.pop("dense", None)  # what it holds is not needed any more
         trained = train(run, prepared, resumed, answers, checkpoints.pop("train", None), export_only=export_only)
     if not run.peers.is_main:
         return {}
     trained.trainer.load_best()
-    with phase("merge"):
+    with phase(Phase.MERGE):
         found = merged(run, prepared, trained, shown)
-    with phase("export"):
+    with phase(Phase.EXPORT):
         sizes = exported(run, prepared, found)
     outcome = None
     if not run.quick:
-        with phase("verify"):
+        with phase(Phase.VERIFY):
             outcome = verified(run, prepared, trained, found)
-    with phase("report"):
+    with phase(Phase.REPORT):
         result = result_of(run, prepared, trained, found, sizes, outcome)
     result["seconds"] = run.clock.ended()
     for path in (run.folder, run.folder / EXPORT_FOLDER):

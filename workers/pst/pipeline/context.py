@@ -11,13 +11,12 @@ from typing import Any
 
 import torch
 
-from pst.config import TrainSettings
+from pst.config import Phase, TrainSettings
 from pst.files.shards import Tensors
 from pst.report.carbon import Carbon
 from pst.spec import Spec
 from pst.training.parallel import ALONE, Peers
 
-PHASES = ("prepare", "dense", "train", "merge", "export", "verify", "report")
 STORAGE = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 Emit = Callable[[dict[str, Any]], None]
@@ -26,13 +25,13 @@ Emit = Callable[[dict[str, Any]], None]
 class Clock:
     """Announces each phase, and adds its time to what earlier attempts spent in it."""
 
-    def __init__(self, phases: Sequence[str], emit: Emit) -> None:
+    def __init__(self, phases: Sequence[Phase], emit: Emit) -> None:
         self.phases, self.emit = phases, emit
         self._seconds: dict[str, float] = {}
         self._begun = phases[0], time.monotonic()
 
     @contextmanager
-    def phase(self, name: str) -> Iterator[None]:
+    def phase(self, name: Phase) -> Iterator[None]:
         self.emit({"type": "phase", "phase": name, "index": self.phases.index(name), "of": len(self.phases)})
         self._begun = name, time.monotonic()
         yield
@@ -88,7 +87,11 @@ class Run:
         self.emit({"type": "log", "level": level, "message": message})
 
 
-def phases_of(settings: TrainSettings, quick: bool) -> list[str]:
+def phases_of(settings: TrainSettings, quick: bool) -> list[Phase]:
     """The phases of a run with these settings, in order."""
-    left_out = {"dense"} if settings.method == "dense" or not settings.compare_dense else set[str]()
-    return [phase for phase in PHASES if phase not in (left_out | {"verify"} if quick else left_out)]
+    left_out = {Phase.PUBLISH}
+    if settings.method == "dense" or not settings.compare_dense:
+        left_out.add(Phase.DENSE)
+    if quick:
+        left_out.add(Phase.VERIFY)
+    return [phase for phase in Phase if phase not in left_out]

@@ -121,7 +121,7 @@ def resume(run: Run) -> tuple[Resumed, dict[str, checkpoint.Checkpoint]]:
     """What an earlier attempt left, and the checkpoint of each phase that came furthest."""
     key, dense_key = run.spec.fingerprint(), teacher.fingerprint(run.spec)
     found = {phase: checkpoint.newest(run.folder, phase) for phase in checkpoint.PHASES}
-    known = {phase: one for phase, one in found.items() if one is not None}
+    known = {str(phase): one for phase, one in found.items() if one is not None}
     for one in known.values():
         if one.state["fingerprint"] != key:
             raise PSTError(

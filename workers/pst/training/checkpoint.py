@@ -17,6 +17,7 @@ from typing import Any
 from safetensors import SafetensorError
 from torch import Tensor
 
+from pst.config import Phase
 from pst.errors import PSTError
 from pst.files import packing
 from pst.files.packing import Like, Packed, nothing
@@ -25,7 +26,7 @@ from pst.messages import Message
 FOLDER = "checkpoints"
 RESUME = "resume.safetensors"
 KEEP = 2
-PHASES = ("dense", "train")
+PHASES = (Phase.DENSE, Phase.TRAIN)  # those that checkpoints are of
 UNREADABLE = (OSError, KeyError, ValueError, SafetensorError)
 LIKE_TRAINED = ("best", "average")  # kinds of tensors that are like the trained ones of the same name
 

@@ -1,6 +1,7 @@
-import { Button, Progress, SegmentedControl, Table } from "@mantine/core";
+import { Button, SegmentedControl } from "@mantine/core";
 import { useState } from "react";
 import { useTranslation } from "react-i18next";
+import { barColumn, DataTable } from "@/components/DataTable";
 import { Section } from "@/components/Section";
 import { count, percent } from "@/lib/format";
 import { type FullReport, splitsOf } from "./report";
@@ -31,28 +32,18 @@ export function ClassBalance({ report }: { report: FullReport }) {
         )
       }
     >
-      <Table verticalSpacing={3} aria-label={t("datasets.balance")}>
-        <Table.Thead>
-          <Table.Tr>
-            <Table.Th>{t("datasets.class")}</Table.Th>
-            <Table.Th w="50%" visibleFrom="xs" aria-hidden="true" />
-            <Table.Th className="number">{t("datasets.rows")}</Table.Th>
-            <Table.Th className="number">{t("datasets.shareOf")}</Table.Th>
-          </Table.Tr>
-        </Table.Thead>
-        <Table.Tbody>
-          {(all ? classes : classes.slice(0, FIRST)).map((entry) => (
-            <Table.Tr key={entry.label}>
-              <Table.Td className="breakable">{entry.label}</Table.Td>
-              <Table.Td visibleFrom="xs" aria-hidden="true">
-                <Progress value={(100 * entry.count) / most} size="md" radius="xs" />
-              </Table.Td>
-              <Table.Td className="number">{count(entry.count)}</Table.Td>
-              <Table.Td className="number">{percent(entry.share)}</Table.Td>
-            </Table.Tr>
-          ))}
-        </Table.Tbody>
-      </Table>
+      <DataTable
+        label={t("datasets.balance")}
+        rows={all ? classes : classes.slice(0, FIRST)}
+        columns={[
+          { name: t("datasets.class"), className: "breakable", cell: ({ label }) => label },
+          barColumn((entry: { count: number }) => entry.count / most),
+          { name: t("datasets.rows"), className: "number", cell: (entry) => count(entry.count) },
+          { name: t("datasets.shareOf"), className: "number", cell: ({ share }) => percent(share) },
+        ]}
+        keyOf={({ label }) => label}
+        verticalSpacing={3}
+      />
       {!all && classes.length > FIRST && (
         <Button variant="subtle" size="xs" onClick={() => setAll(true)}>
           {t("datasets.allClasses", { count: classes.length })}

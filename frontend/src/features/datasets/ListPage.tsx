@@ -1,13 +1,13 @@
-import { Anchor, Button, Table } from "@mantine/core";
+import { Anchor, Button } from "@mantine/core";
 import { keepPreviousData } from "@tanstack/react-query";
 import { useTranslation } from "react-i18next";
 import { Link, useNavigate } from "react-router";
 import { api, reload } from "@/api/client";
-import { Empty } from "@/components/Empty";
+import type { DatasetListed } from "@/api/types";
+import { type Columns, DataTable } from "@/components/DataTable";
 import { ErrorNote } from "@/components/ErrorNote";
-import { ListFilters } from "@/components/ListFilters";
-import { Loaded } from "@/components/Loaded";
-import { PAGE_SIZE, Pager, useListAddress } from "@/components/listing";
+import { ListFilters, useStateChoice } from "@/components/ListFilters";
+import { Listed, listQuery, useListAddress } from "@/components/listing";
 import { Page } from "@/components/Page";
 import { Section } from "@/components/Section";
 import { StateBadge } from "@/components/StateBadge";
@@ -21,23 +21,35 @@ export function Component() {
   const { t } = useTranslation();
   const { slug, canEdit } = useWorkspace();
   const address = useListAddress();
-  const { get, set, page } = address;
-  const state = STATES.find((known) => known === get("state"));
-  const ordering = ORDERS.find((known) => known === get("ordering"));
-  const search = get("search");
+  const asked = { workspace: slug, ...listQuery(address, { state: STATES }, ORDERS) };
   const query = api.useQuery(
     "get",
     "/api/v1/datasets",
-    {
-      params: { query: { workspace: slug, state, ordering, search: search || undefined, page, page_size: PAGE_SIZE } },
-    },
+    { params: { query: asked } },
     {
       placeholderData: keepPreviousData,
       refetchInterval: ({ state: { data } }) =>
         data?.results.some((dataset) => dataset.state === "validating") ? 1500 : false,
     },
   );
-  const filtered = Boolean(state || search);
+  const columns: Columns<DatasetListed> = [
+    {
+      name: t("datasets.name"),
+      cell: ({ id, name }) => (
+        <Anchor component={Link} to={`/w/${slug}/datasets/${id}`} className="breakable">
+          {name}
+        </Anchor>
+      ),
+    },
+    { name: t("common.state"), cell: ({ state }) => <StateBadge state={state} /> },
+    {
+      name: t("datasets.rows"),
+      className: "number",
+      cell: ({ splits }) => (splits.length > 0 ? count(splits.reduce((sum, { rows }) => sum + rows, 0)) : "–"),
+    },
+    { name: t("datasets.classes"), className: "number", cell: ({ labels }) => labels.length || "–" },
+    { name: t("common.created"), className: "nowrap", cell: ({ created_at }) => dateTime(created_at) },
+  ];
   const buttons = canEdit && (
     <>
       <SampleButton workspace={slug} />
@@ -50,66 +62,15 @@ export function Component() {
   return (
     <Page title={t("datasets.title")} actions={buttons}>
       <Section title={t("datasets.all")}>
-        <ListFilters
+        <ListFilters address={address} choices={[useStateChoice(STATES)]} orders={ORDERS} />
+        <Listed
           address={address}
-          choices={[
-            {
-              name: "state",
-              label: t("common.state"),
-              any: t("common.anyState"),
-              options: STATES.map((value) => ({ value, label: t(`state.${value}`) })),
-            },
-          ]}
-          orders={ORDERS}
-        />
-        <Loaded query={query}>
-          {(list) =>
-            list.count === 0 ? (
-              <Empty
-                title={filtered ? t("common.noneMatches") : t("datasets.none")}
-                text={filtered ? t("common.noneMatchesText") : t("datasets.noneText")}
-              />
-            ) : (
-              <>
-                <Table.ScrollContainer minWidth={560}>
-                  <Table highlightOnHover>
-                    <Table.Thead>
-                      <Table.Tr>
-                        <Table.Th>{t("datasets.name")}</Table.Th>
-                        <Table.Th>{t("common.state")}</Table.Th>
-                        <Table.Th className="number">{t("datasets.rows")}</Table.Th>
-                        <Table.Th className="number">{t("datasets.classes")}</Table.Th>
-                        <Table.Th className="nowrap">{t("common.created")}</Table.Th>
-                      </Table.Tr>
-                    </Table.Thead>
-                    <Table.Tbody>
-                      {list.results.map((dataset) => (
-                        <Table.Tr key={dataset.id}>
-                          <Table.Td>
-                            <Anchor component={Link} to={`/w/${slug}/datasets/${dataset.id}`} className="breakable">
-                              {dataset.name}
-                            </Anchor>
-                          </Table.Td>
-                          <Table.Td>
-                            <StateBadge state={dataset.state} />
-                          </Table.Td>
-                          <Table.Td className="number">
-                            {dataset.splits.length > 0
-                              ? count(dataset.splits.reduce((sum, { rows }) => sum + rows, 0))
-                              : "–"}
-                          </Table.Td>
-                          <Table.Td className="number">{dataset.labels.length || "–"}</Table.Td>
-                          <Table.Td className="nowrap">{dateTime(dataset.created_at)}</Table.Td>
-                        </Table.Tr>
-                      ))}
-                    </Table.Tbody>
-                  </Table>
-                </Table.ScrollContainer>
-                <Pager count={list.count} page={page} onPage={(next) => set("page", String(next))} />
-              </>
-            )
-          }
-        </Loaded>
+          query={query}
+          filtered={Boolean(asked.state || asked.search)}
+          none={{ title: t("datasets.none"), text: t("datasets.noneText") }}
+        >
+          {(rows) => <DataTable rows={rows} columns={columns} keyOf={({ id }) => id} minWidth={560} highlightOnHover />}
+        </Listed>
       </Section>
     </Page>
   );

@@ -1,5 +1,6 @@
-import { Badge, Group, Table, Text } from "@mantine/core";
+import { Badge, Group, Text } from "@mantine/core";
 import { useTranslation } from "react-i18next";
+import { DataTable } from "@/components/DataTable";
 
 interface Props {
   columns: string[];
@@ -16,39 +17,30 @@ export function PreviewTable({ columns, rows, roles }: Props) {
     return column === roles.pair ? t("datasets.roles.pair") : null;
   };
   return (
-    <Table.ScrollContainer minWidth={Math.min(900, 160 * columns.length)}>
-      <Table striped aria-label={t("datasets.previewTable")}>
-        <Table.Thead>
-          <Table.Tr>
-            {columns.map((column) => (
-              <Table.Th key={column}>
-                <Group gap={6} wrap="nowrap">
-                  {column}
-                  {role(column) && (
-                    <Badge size="xs" tt="none" variant="filled" style={{ flexShrink: 0 }}>
-                      {role(column)}
-                    </Badge>
-                  )}
-                </Group>
-              </Table.Th>
-            ))}
-          </Table.Tr>
-        </Table.Thead>
-        <Table.Tbody>
-          {rows.map((row, number) => (
-            // biome-ignore lint/suspicious/noArrayIndexKey: rows have no identity but their place
-            <Table.Tr key={number}>
-              {columns.map((column, at) => (
-                <Table.Td key={column}>
-                  <Text size="sm" lineClamp={2} className="breakable">
-                    {row[at] ?? ""}
-                  </Text>
-                </Table.Td>
-              ))}
-            </Table.Tr>
-          ))}
-        </Table.Tbody>
-      </Table>
-    </Table.ScrollContainer>
+    <DataTable
+      label={t("datasets.previewTable")}
+      rows={rows}
+      columns={columns.map((column, at) => ({
+        name: column,
+        head: (
+          <Group gap={6} wrap="nowrap">
+            {column}
+            {role(column) && (
+              <Badge size="xs" tt="none" variant="filled" style={{ flexShrink: 0 }}>
+                {role(column)}
+              </Badge>
+            )}
+          </Group>
+        ),
+        cell: (row: Props["rows"][number]) => (
+          <Text size="sm" lineClamp={2} className="breakable">
+            {row[at] ?? ""}
+          </Text>
+        ),
+      }))}
+      keyOf={(_, at) => at}
+      minWidth={Math.min(900, 160 * columns.length)}
+      striped
+    />
   );
 }

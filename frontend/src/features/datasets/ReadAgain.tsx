@@ -1,10 +1,10 @@
-import { Button, Group, Modal, Stack } from "@mantine/core";
+import { Button, Modal } from "@mantine/core";
 import { useDisclosure } from "@mantine/hooks";
 import { useState } from "react";
 import { useTranslation } from "react-i18next";
 import { api, reload } from "@/api/client";
 import type { Dataset } from "@/api/types";
-import { ErrorNote } from "@/components/ErrorNote";
+import { Form } from "@/components/Form";
 import { ReadingFields } from "./ReadingFields";
 import { AUTOMATIC, type Reading, taskOf } from "./reading";
 
@@ -34,26 +34,19 @@ export function ReadAgain({ dataset }: { dataset: Dataset }) {
         {t("datasets.readAgain")}
       </Button>
       <Modal opened={opened} onClose={close} title={t("datasets.readAgain")} size="xl">
-        <Stack>
+        <Form
+          label={t("datasets.readAgainDo")}
+          onSubmit={() => change.mutate({ params: { path: { dataset_id: dataset.id } }, body: body as never })}
+          request={change}
+          onCancel={close}
+        >
           <ReadingFields
             reading={reading}
             onChange={setReading}
             found={texts(dataset.found)}
             columns={dataset.report.columns ?? []}
           />
-          {change.error && <ErrorNote error={change.error} />}
-          <Group justify="flex-end">
-            <Button variant="default" onClick={close}>
-              {t("common.cancel")}
-            </Button>
-            <Button
-              loading={change.isPending}
-              onClick={() => change.mutate({ params: { path: { dataset_id: dataset.id } }, body: body as never })}
-            >
-              {t("datasets.readAgainDo")}
-            </Button>
-          </Group>
-        </Stack>
+        </Form>
       </Modal>
     </>
   );

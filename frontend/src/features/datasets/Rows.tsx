@@ -1,10 +1,10 @@
-import { Group, SegmentedControl, Select, Table } from "@mantine/core";
+import { Group, SegmentedControl, Select } from "@mantine/core";
 import { keepPreviousData } from "@tanstack/react-query";
 import { useTranslation } from "react-i18next";
 import { api } from "@/api/client";
 import type { Dataset } from "@/api/types";
-import { Loaded } from "@/components/Loaded";
-import { PAGE_SIZE, Pager, useListAddress } from "@/components/listing";
+import { DataTable } from "@/components/DataTable";
+import { Listed, PAGE_SIZE, useListAddress } from "@/components/listing";
 import { Section } from "@/components/Section";
 import { count } from "@/lib/format";
 import { SPLITS } from "./report";
@@ -12,7 +12,8 @@ import { SPLITS } from "./report";
 /** The canonical rows that a job will train on, page by page. */
 export function Rows({ dataset }: { dataset: Dataset }) {
   const { t } = useTranslation();
-  const { get, set, page } = useListAddress();
+  const address = useListAddress();
+  const { get, set, page } = address;
   const splits = SPLITS.filter((name) => dataset.splits.some((entry) => entry.split === name));
   const split = splits.find((name) => name === get("split")) ?? splits[0] ?? "train";
   const label = get("label") || undefined;
@@ -43,43 +44,31 @@ export function Rows({ dataset }: { dataset: Dataset }) {
           searchable
         />
       </Group>
-      <Loaded query={query} lines={8}>
-        {(list) => (
-          <>
-            <Table.ScrollContainer minWidth={420}>
-              <Table striped aria-label={t("datasets.rowsTitle")}>
-                <Table.Thead>
-                  <Table.Tr>
-                    <Table.Th className="number" w={70}>
-                      {t("datasets.row")}
-                    </Table.Th>
-                    <Table.Th>{t("datasets.roles.text")}</Table.Th>
-                    {dataset.text_pair && <Table.Th>{t("datasets.roles.pair")}</Table.Th>}
-                    <Table.Th>{t("datasets.class")}</Table.Th>
-                  </Table.Tr>
-                </Table.Thead>
-                <Table.Tbody>
-                  {list.results.map((row) => (
-                    <Table.Tr key={row.row}>
-                      <Table.Td className="number">{count(row.row)}</Table.Td>
-                      <Table.Td className="breakable">
-                        <div className="clamp">{row.text}</div>
-                      </Table.Td>
-                      {dataset.text_pair && (
-                        <Table.Td className="breakable">
-                          <div className="clamp">{row.text_pair}</div>
-                        </Table.Td>
-                      )}
-                      <Table.Td>{row.label}</Table.Td>
-                    </Table.Tr>
-                  ))}
-                </Table.Tbody>
-              </Table>
-            </Table.ScrollContainer>
-            <Pager count={list.count} page={page} onPage={(next) => set("page", String(next))} />
-          </>
+      <Listed address={address} query={query} filtered lines={8}>
+        {(rows) => (
+          <DataTable
+            label={t("datasets.rowsTitle")}
+            rows={rows}
+            columns={[
+              { name: t("datasets.row"), className: "number", props: { w: 70 }, cell: ({ row }) => count(row) },
+              {
+                name: t("datasets.roles.text"),
+                className: "breakable",
+                cell: ({ text }) => <div className="clamp">{text}</div>,
+              },
+              dataset.text_pair && {
+                name: t("datasets.roles.pair"),
+                className: "breakable",
+                cell: ({ text_pair }) => <div className="clamp">{text_pair}</div>,
+              },
+              { name: t("datasets.class"), cell: ({ label }) => label },
+            ]}
+            keyOf={({ row }) => row}
+            minWidth={420}
+            striped
+          />
         )}
-      </Loaded>
+      </Listed>
     </Section>
   );
 }

@@ -1,9 +1,10 @@
-import { Alert, Anchor, Button, Group, SimpleGrid, Stack, Table, Text } from "@mantine/core";
+import { Alert, Anchor, Button, Group, SimpleGrid, Stack, Text } from "@mantine/core";
 import { useTranslation } from "react-i18next";
 import { Link, useParams } from "react-router";
 import { api, reload } from "@/api/client";
 import type { Job } from "@/api/types";
 import { Confirm } from "@/components/Confirm";
+import { DataTable } from "@/components/DataTable";
 import { ErrorNote } from "@/components/ErrorNote";
 import { Loaded } from "@/components/Loaded";
 import { Page } from "@/components/Page";
@@ -177,18 +178,15 @@ function Details({ job }: { job: Job }) {
   return (
     <Section title={t("jobs.details")}>
       <SimpleGrid cols={{ base: 1, md: 2 }}>
-        <Table aria-label={t("jobs.details")}>
-          <Table.Tbody>
-            {facts.map(([name, value]) => (
-              <Table.Tr key={name}>
-                <Table.Th scope="row" fw={400} c="dimmed" w="38%">
-                  {name}
-                </Table.Th>
-                <Table.Td className="breakable">{value}</Table.Td>
-              </Table.Tr>
-            ))}
-          </Table.Tbody>
-        </Table>
+        <DataTable
+          label={t("jobs.details")}
+          rows={facts}
+          columns={[
+            { name: "fact", head: null, isRowHead: true, props: { w: "38%", c: "dimmed" }, cell: ([name]) => name },
+            { name: "value", head: null, className: "breakable", cell: ([, value]) => value },
+          ]}
+          keyOf={([name]) => name}
+        />
         <PlanTable plan={job.plan} />
       </SimpleGrid>
     </Section>

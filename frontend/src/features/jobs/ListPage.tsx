@@ -1,29 +1,27 @@
-import { Anchor, Button, Progress, Table, Text } from "@mantine/core";
+import { Anchor, Button, Progress, Text } from "@mantine/core";
 import { keepPreviousData } from "@tanstack/react-query";
 import { useTranslation } from "react-i18next";
 import { Link, type LoaderFunctionArgs } from "react-router";
 import { api, queries } from "@/api/client";
 import type { Job } from "@/api/types";
-import { Empty } from "@/components/Empty";
-import { ListFilters } from "@/components/ListFilters";
-import { Loaded } from "@/components/Loaded";
-import { type ListAddress, listAddress, PAGE_SIZE, Pager, useListAddress } from "@/components/listing";
+import { type Columns, DataTable } from "@/components/DataTable";
+import { ListFilters, useStateChoice } from "@/components/ListFilters";
+import { type ListAddress, Listed, listAddress, listQuery, useListAddress } from "@/components/listing";
 import { Page } from "@/components/Page";
 import { Section } from "@/components/Section";
 import { StateBadge } from "@/components/StateBadge";
 import { dateTime, percent } from "@/lib/format";
 import { useWorkspace } from "@/session/session";
-import { phaseName, stepShare } from "./ProgressPanel";
+import { stepShare } from "./ProgressPanel";
+import { phaseName } from "./phases";
 
 const STATES = ["queued", "running", "paused", "cancelling", "succeeded", "failed", "cancelled"] as const;
 const MOVING = ["queued", "running", "cancelling"];
 const ORDERS = ["-created_at", "created_at", "name", "state", "-finished_at"] as const;
 
 /** What the list's address asks the server for. */
-function asked(workspace: string, { get, page }: ListAddress) {
-  const state = STATES.find((known) => known === get("state"));
-  const ordering = ORDERS.find((known) => known === get("ordering"));
-  return { workspace, state, ordering, search: get("search") || undefined, page, page_size: PAGE_SIZE };
+function asked(workspace: string, address: ListAddress) {
+  return { workspace, ...listQuery(address, { state: STATES }, ORDERS) };
 }
 
 /** This is the page behind the sign-in: its list is asked for before anything is drawn. */
@@ -38,8 +36,7 @@ export function Component() {
   const { slug, canEdit } = useWorkspace();
   const address = useListAddress();
   const wanted = asked(slug, address);
-  const { state, search, page } = wanted;
-  const filtered = Boolean(state || search);
+  const filtered = Boolean(wanted.state || wanted.search);
   const query = api.useQuery(
     "get",
     "/api/v1/jobs",
@@ -50,6 +47,25 @@ export function Component() {
         data?.results.some((job) => MOVING.includes(job.state)) ? 2000 : false,
     },
   );
+  const columns: Columns<Job> = [
+    {
+      name: t("jobs.name"),
+      cell: (job) => (
+        <>
+          <Anchor component={Link} to={`/w/${slug}/jobs/${job.id}`} className="breakable">
+            {job.name}
+          </Anchor>
+          <Text size="xs" c="dimmed" className="breakable">
+            {job.dataset.name} · {job.base_model.split("@")[0]}
+          </Text>
+        </>
+      ),
+    },
+    { name: t("common.state"), cell: ({ state }) => <StateBadge state={state} /> },
+    { name: t("jobs.progress"), props: { w: 220 }, cell: (job) => <Where job={job} /> },
+    { name: t("plan.sparsity"), className: "number", cell: ({ plan }) => percent(plan.sparsity) },
+    { name: t("common.created"), className: "nowrap", cell: ({ created_at }) => dateTime(created_at) },
+  ];
   const actions = (
     <>
       <Button component={Link} to={`/w/${slug}/jobs/compare`} variant="default">
@@ -65,73 +81,23 @@ export function Component() {
   return (
     <Page title={t("jobs.title")} actions={actions}>
       <Section title={t("jobs.all")}>
-        <ListFilters
+        <ListFilters address={address} choices={[useStateChoice(STATES)]} orders={ORDERS} />
+        <Listed
           address={address}
-          choices={[
-            {
-              name: "state",
-              label: t("common.state"),
-              any: t("common.anyState"),
-              options: STATES.map((value) => ({ value, label: t(`state.${value}`) })),
-            },
-          ]}
-          orders={ORDERS}
-        />
-        <Loaded query={query}>
-          {(list) =>
-            list.count === 0 ? (
-              <Empty
-                title={filtered ? t("common.noneMatches") : t("jobs.none")}
-                text={filtered ? t("common.noneMatchesText") : t("jobs.noneText")}
-              >
-                {!filtered && (
-                  <Button component={Link} to={`/w/${slug}/datasets`} variant="default">
-                    {t("jobs.toDatasets")}
-                  </Button>
-                )}
-              </Empty>
-            ) : (
-              <>
-                <Table.ScrollContainer minWidth={680}>
-                  <Table highlightOnHover>
-                    <Table.Thead>
-                      <Table.Tr>
-                        <Table.Th>{t("jobs.name")}</Table.Th>
-                        <Table.Th>{t("common.state")}</Table.Th>
-                        <Table.Th w={220}>{t("jobs.progress")}</Table.Th>
-                        <Table.Th className="number">{t("plan.sparsity")}</Table.Th>
-                        <Table.Th className="nowrap">{t("common.created")}</Table.Th>
-                      </Table.Tr>
-                    </Table.Thead>
-                    <Table.Tbody>
-                      {list.results.map((job) => (
-                        <Table.Tr key={job.id}>
-                          <Table.Td>
-                            <Anchor component={Link} to={`/w/${slug}/jobs/${job.id}`} className="breakable">
-                              {job.name}
-                            </Anchor>
-                            <Text size="xs" c="dimmed" className="breakable">
-                              {job.dataset.name} · {job.base_model.split("@")[0]}
-                            </Text>
-                          </Table.Td>
-                          <Table.Td>
-                            <StateBadge state={job.state} />
-                          </Table.Td>
-                          <Table.Td>
-                            <Where job={job} />
-                          </Table.Td>
-                          <Table.Td className="number">{percent(job.plan.sparsity)}</Table.Td>
-                          <Table.Td className="nowrap">{dateTime(job.created_at)}</Table.Td>
-                        </Table.Tr>
-                      ))}
-                    </Table.Tbody>
-                  </Table>
-                </Table.ScrollContainer>
-                <Pager count={list.count} page={page} onPage={(next) => address.set("page", String(next))} />
-              </>
-            )
-          }
-        </Loaded>
+          query={query}
+          filtered={filtered}
+          none={{
+            title: t("jobs.none"),
+            text: t("jobs.noneText"),
+            children: (
+              <Button component={Link} to={`/w/${slug}/datasets`} variant="default">
+                {t("jobs.toDatasets")}
+              </Button>
+            ),
+          }}
+        >
+          {(rows) => <DataTable rows={rows} columns={columns} keyOf={({ id }) => id} minWidth={680} highlightOnHover />}
+        </Listed>
       </Section>
     </Page>
   );

@@ -4,7 +4,7 @@ import { useTranslation } from "react-i18next";
 import type { JobEvent } from "@/api/types";
 import { Section } from "@/components/Section";
 import { bytes, clockTime, count } from "@/lib/format";
-import { phaseName } from "./ProgressPanel";
+import { phaseName } from "./phases";
 import type { LogLine } from "./record";
 
 const SHOWN = 200;

@@ -1,7 +1,7 @@
 import { Box, Group, Stack, Text } from "@mantine/core";
 import { useTranslation } from "react-i18next";
 import { duration } from "@/lib/format";
-import { phaseName } from "./ProgressPanel";
+import { phaseName } from "./phases";
 import type { PhaseSpan } from "./record";
 
 const SHADES = ["cyan-9", "cyan-7", "cyan-8", "cyan-6"];

@@ -6,6 +6,7 @@ import { Section } from "@/components/Section";
 import { Stats } from "@/components/Stat";
 import { count, duration, percent, real } from "@/lib/format";
 import { PhaseTimeline } from "./PhaseTimeline";
+import { phaseName } from "./phases";
 import type { JobRecord } from "./record";
 
 /** Where the job is: its phases with their times, the current one's steps, and how long it will take. */
@@ -62,22 +63,12 @@ export function ProgressPanel({ job, record }: { job: Job; record: JobRecord }) 
   );
 }
 
-type Translate = TFunction;
-
 /** How much of the phase that counts steps is done; null while nothing is counted. */
 export function stepShare({ step, total_steps }: Job["progress"]): number | null {
   return step != null && total_steps ? step / total_steps : null;
 }
 
-const PHASES = ["prepare", "dense", "train", "merge", "export", "verify", "report", "publish"] as const;
-
-/** A phase that this page does not know yet is shown under its own name. */
-export function phaseName(t: Translate, phase: string): string {
-  const known = PHASES.find((name) => name === phase);
-  return known ? t(`phase.${known}`) : phase;
-}
-
 /** "accuracy" -> "Accuracy (validation)": training is scored on the validation split. */
-export function scoreName(t: Translate, name: string): string {
+export function scoreName(t: TFunction, name: string): string {
   return name ? t(`metric.${name}` as "metric.accuracy", { defaultValue: name }) : t("jobs.score");
 }

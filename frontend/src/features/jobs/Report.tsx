@@ -2,14 +2,13 @@ import { Anchor, Group, Text } from "@mantine/core";
 import { useTranslation } from "react-i18next";
 import { Link } from "react-router";
 import { api } from "@/api/client";
-import type { Job } from "@/api/types";
+import type { Job, Report as RunReport } from "@/api/types";
 import { Loaded } from "@/components/Loaded";
 import { Section } from "@/components/Section";
 import { duration } from "@/lib/format";
-import { nodeAt, numberOf } from "@/lib/tree";
-import { phaseName } from "./ProgressPanel";
-import { MeasuresTable } from "./report/MeasuresTable";
-import { measuresOf } from "./report/read";
+import { MeasuresTable } from "./measures/MeasuresTable";
+import { measuresOf } from "./measures/measures";
+import { phaseName } from "./phases";
 
 export function useReport(id: string, enabled = true) {
   return api.useQuery(
@@ -51,12 +50,9 @@ export function Report({ job }: { job: Job }) {
 }
 
 /** How long each phase took. */
-export function Seconds({ report }: { report: unknown }) {
+export function Seconds({ report }: { report: RunReport }) {
   const { t } = useTranslation();
-  const phases = Object.entries(nodeAt(report, "seconds")).flatMap(([phase, value]) => {
-    const seconds = numberOf(value);
-    return seconds === null ? [] : [{ phase, seconds }];
-  });
+  const phases = Object.entries(report.seconds ?? {}).map(([phase, seconds]) => ({ phase, seconds: seconds ?? 0 }));
   if (phases.length === 0) return null;
   return (
     <Group>

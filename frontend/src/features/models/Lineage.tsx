@@ -1,4 +1,4 @@
-import { Anchor, Badge, Group, Text, Timeline } from "@mantine/core";
+import { Anchor, Group, Text, Timeline } from "@mantine/core";
 import type { ReactNode } from "react";
 import { useTranslation } from "react-i18next";
 import { Link } from "react-router";
@@ -6,6 +6,7 @@ import { api } from "@/api/client";
 import type { Model, Version } from "@/api/types";
 import { Section } from "@/components/Section";
 import { StateBadge } from "@/components/StateBadge";
+import { AliasBadges } from "./AliasBadges";
 
 /** What a manifest's lineage says of a data set, a model or a job: each may be missing in one that was imported. */
 interface Named {
@@ -81,13 +82,7 @@ export function Lineage({ model, version, workspace }: { model: Model; version: 
         )}
         <Timeline.Item title={t("models.lineageVersion", { repo: model.repo, number: version.number })}>
           {hash(t("models.commit"), version.commit)}
-          <Group gap={4}>
-            {version.aliases.map((alias) => (
-              <Badge key={alias} variant="light" tt="none">
-                {alias}
-              </Badge>
-            ))}
-          </Group>
+          <AliasBadges names={version.aliases} />
         </Timeline.Item>
         <Timeline.Item title={t("models.lineageNodes")}>
           {placed.length === 0 ? (

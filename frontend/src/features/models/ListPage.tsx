@@ -1,17 +1,17 @@
-import { Anchor, Badge, Group, SegmentedControl, Table, Text } from "@mantine/core";
+import { Anchor, SegmentedControl, Text } from "@mantine/core";
 import { keepPreviousData } from "@tanstack/react-query";
 import { useTranslation } from "react-i18next";
 import { Link } from "react-router";
 import { api } from "@/api/client";
-import type { VersionRow } from "@/api/types";
-import { Empty } from "@/components/Empty";
+import type { ModelRow, VersionRow } from "@/api/types";
+import { type Columns, DataTable } from "@/components/DataTable";
 import { ListFilters } from "@/components/ListFilters";
-import { Loaded } from "@/components/Loaded";
-import { PAGE_SIZE, Pager, useListAddress } from "@/components/listing";
+import { Listed, listQuery, useListAddress } from "@/components/listing";
 import { Page } from "@/components/Page";
 import { Section } from "@/components/Section";
 import { bytes, dateTime, percent, real } from "@/lib/format";
 import { useWorkspace } from "@/session/session";
+import { AliasBadges } from "./AliasBadges";
 import { isShare } from "./quality";
 
 const ORDERS = ["-created_at", "created_at", "name"] as const;
@@ -39,28 +39,49 @@ export function Component() {
   const { t } = useTranslation();
   const { slug } = useWorkspace();
   const address = useListAddress();
-  const { get, set, page } = address;
+  const { get, set } = address;
   const kind = get("kind") === "base" ? "base" : "sparse";
-  const ordering = ORDERS.find((known) => known === get("ordering"));
-  const search = get("search");
+  // Base models belong to the installation, so they are shown in every workspace.
+  const asked = { workspace: kind === "base" ? undefined : slug, kind, ...listQuery(address, {}, ORDERS) } as const;
   const query = api.useQuery(
     "get",
     "/api/v1/models",
-    {
-      params: {
-        query: {
-          // Base models belong to the installation, so they are shown in every workspace.
-          workspace: kind === "base" ? undefined : slug,
-          kind,
-          ordering,
-          search: search || undefined,
-          page,
-          page_size: PAGE_SIZE,
-        },
-      },
-    },
+    { params: { query: asked } },
     { placeholderData: keepPreviousData },
   );
+  const sparse = kind === "sparse";
+  const columns: Columns<ModelRow> = [
+    {
+      name: t("models.name"),
+      cell: ({ repo }) => (
+        <Anchor component={Link} to={`/w/${slug}/models/${repo}`} className="breakable">
+          {repo}
+        </Anchor>
+      ),
+    },
+    {
+      name: t("models.latest"),
+      className: "figure",
+      cell: ({ latest }) => (latest ? `v${latest.number}` : "–"),
+    },
+    sparse && {
+      name: t("models.quality"),
+      className: "number",
+      cell: ({ latest }) => <Headline of={latest?.headline} />,
+    },
+    sparse && {
+      name: t("plan.sparsity"),
+      className: "number",
+      cell: ({ latest }) => percent(latest?.headline?.sparsity),
+    },
+    sparse && { name: t("models.compact"), className: "number", cell: ({ latest }) => bytes(latest?.bytes.compact) },
+    { name: t("models.dense"), className: "number", cell: ({ latest }) => bytes(latest?.bytes.dense) },
+    {
+      name: t("models.aliases"),
+      cell: ({ aliases }) => <AliasBadges names={aliases.map(({ name, version }) => `${name} → v${version}`)} />,
+    },
+    { name: t("common.created"), className: "nowrap", cell: ({ created_at }) => dateTime(created_at) },
+  ];
   return (
     <Page title={t("models.title")}>
       <Section title={t("models.all")}>
@@ -72,72 +93,22 @@ export function Component() {
             onChange={(value) => set("kind", value === "sparse" ? "" : value)}
           />
         </ListFilters>
-        <Loaded query={query}>
-          {(list) =>
-            list.count === 0 ? (
-              <Empty
-                title={search ? t("common.noneMatches") : t("models.none")}
-                text={search ? t("common.noneMatchesText") : t(`models.noneText.${kind}`)}
-              />
-            ) : (
-              <>
-                <Table.ScrollContainer minWidth={kind === "sparse" ? 860 : 620}>
-                  <Table highlightOnHover>
-                    <Table.Thead>
-                      <Table.Tr>
-                        <Table.Th>{t("models.name")}</Table.Th>
-                        <Table.Th>{t("models.latest")}</Table.Th>
-                        {kind === "sparse" && (
-                          <>
-                            <Table.Th className="number">{t("models.quality")}</Table.Th>
-                            <Table.Th className="number">{t("plan.sparsity")}</Table.Th>
-                            <Table.Th className="number">{t("models.compact")}</Table.Th>
-                          </>
-                        )}
-                        <Table.Th className="number">{t("models.dense")}</Table.Th>
-                        <Table.Th>{t("models.aliases")}</Table.Th>
-                        <Table.Th className="nowrap">{t("common.created")}</Table.Th>
-                      </Table.Tr>
-                    </Table.Thead>
-                    <Table.Tbody>
-                      {list.results.map((model) => (
-                        <Table.Tr key={model.repo}>
-                          <Table.Td>
-                            <Anchor component={Link} to={`/w/${slug}/models/${model.repo}`} className="breakable">
-                              {model.repo}
-                            </Anchor>
-                          </Table.Td>
-                          <Table.Td className="figure">{model.latest ? `v${model.latest.number}` : "–"}</Table.Td>
-                          {kind === "sparse" && (
-                            <>
-                              <Table.Td className="number">
-                                <Headline of={model.latest?.headline} />
-                              </Table.Td>
-                              <Table.Td className="number">{percent(model.latest?.headline?.sparsity)}</Table.Td>
-                              <Table.Td className="number">{bytes(model.latest?.bytes.compact)}</Table.Td>
-                            </>
-                          )}
-                          <Table.Td className="number">{bytes(model.latest?.bytes.dense)}</Table.Td>
-                          <Table.Td>
-                            <Group gap={4}>
-                              {model.aliases.map((alias) => (
-                                <Badge key={alias.name} variant="light" tt="none">
-                                  {alias.name} → v{alias.version}
-                                </Badge>
-                              ))}
-                            </Group>
-                          </Table.Td>
-                          <Table.Td className="nowrap">{dateTime(model.created_at)}</Table.Td>
-                        </Table.Tr>
-                      ))}
-                    </Table.Tbody>
-                  </Table>
-                </Table.ScrollContainer>
-                <Pager count={list.count} page={page} onPage={(next) => set("page", String(next))} />
-              </>
-            )
-          }
-        </Loaded>
+        <Listed
+          address={address}
+          query={query}
+          filtered={Boolean(asked.search)}
+          none={{ title: t("models.none"), text: t(`models.noneText.${kind}`) }}
+        >
+          {(rows) => (
+            <DataTable
+              rows={rows}
+              columns={columns}
+              keyOf={({ repo }) => repo}
+              minWidth={sparse ? 860 : 620}
+              highlightOnHover
+            />
+          )}
+        </Listed>
       </Section>
     </Page>
   );

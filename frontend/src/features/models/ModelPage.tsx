@@ -1,10 +1,11 @@
-import { Anchor, Badge, Button, Group, Select, Table, Text } from "@mantine/core";
+import { Anchor, Badge, Button, Group, Select, Text } from "@mantine/core";
 import { lazy, type ReactNode, Suspense } from "react";
 import { useTranslation } from "react-i18next";
 import { Link, useNavigate, useParams, useSearchParams } from "react-router";
 import { api, reload } from "@/api/client";
 import type { Model, Version, VersionRow } from "@/api/types";
 import { Confirm } from "@/components/Confirm";
+import { type Columns, DataTable } from "@/components/DataTable";
 import { Empty } from "@/components/Empty";
 import { Loaded } from "@/components/Loaded";
 import { Page } from "@/components/Page";
@@ -13,6 +14,7 @@ import { Snippets } from "@/components/Snippets";
 import { askSnippets } from "@/lib/asking";
 import { bytes, dateTime } from "@/lib/format";
 import { useWorkspace } from "@/session/session";
+import { AliasBadges } from "./AliasBadges";
 import { Aliases } from "./Aliases";
 import { Deploy } from "./Deploy";
 import { Lineage } from "./Lineage";
@@ -50,6 +52,25 @@ function ModelView({ model, versions }: { model: Model; versions: VersionRow[] }
       await reload("/api/v1/models");
     },
   });
+  const versionColumns: Columns<VersionRow> = [
+    { name: t("models.version"), className: "figure", cell: ({ number }) => `v${number}` },
+    { name: t("models.commit"), className: "mono", cell: ({ commit }) => commit.slice(0, 12) },
+    { name: t("models.aliases"), cell: ({ aliases }) => <AliasBadges names={aliases} /> },
+    { name: t("models.compact"), className: "number", cell: (entry) => bytes(entry.bytes.compact) },
+    { name: t("models.dense"), className: "number", cell: (entry) => bytes(entry.bytes.dense) },
+    {
+      name: t("models.from"),
+      cell: ({ job_id, created_by }) =>
+        job_id && own ? (
+          <Anchor component={Link} to={`/w/${slug}/jobs/${job_id}`} size="sm">
+            {t("models.job")}
+          </Anchor>
+        ) : (
+          (created_by ?? "–")
+        ),
+    },
+    { name: t("common.created"), className: "nowrap", cell: ({ created_at }) => dateTime(created_at) },
+  ];
   const actions = (
     <>
       {canEdit && version && model.kind === "sparse" && <Deploy model={model} />}
@@ -84,50 +105,14 @@ function ModelView({ model, versions }: { model: Model; versions: VersionRow[] }
             {(whole) => <Overview model={model} version={whole} workspace={slug} />}
           </Whole>
           <Section title={t("models.versions")}>
-            <Table.ScrollContainer minWidth={620}>
-              <Table highlightOnHover aria-label={t("models.versions")}>
-                <Table.Thead>
-                  <Table.Tr>
-                    <Table.Th>{t("models.version")}</Table.Th>
-                    <Table.Th>{t("models.commit")}</Table.Th>
-                    <Table.Th>{t("models.aliases")}</Table.Th>
-                    <Table.Th className="number">{t("models.compact")}</Table.Th>
-                    <Table.Th className="number">{t("models.dense")}</Table.Th>
-                    <Table.Th>{t("models.from")}</Table.Th>
-                    <Table.Th className="nowrap">{t("common.created")}</Table.Th>
-                  </Table.Tr>
-                </Table.Thead>
-                <Table.Tbody>
-                  {versions.map((entry) => (
-                    <Table.Tr key={entry.number}>
-                      <Table.Td className="figure">v{entry.number}</Table.Td>
-                      <Table.Td className="mono">{entry.commit.slice(0, 12)}</Table.Td>
-                      <Table.Td>
-                        <Group gap={4}>
-                          {entry.aliases.map((alias) => (
-                            <Badge key={alias} variant="light" tt="none">
-                              {alias}
-                            </Badge>
-                          ))}
-                        </Group>
-                      </Table.Td>
-                      <Table.Td className="number">{bytes(entry.bytes.compact)}</Table.Td>
-                      <Table.Td className="number">{bytes(entry.bytes.dense)}</Table.Td>
-                      <Table.Td>
-                        {entry.job_id && own ? (
-                          <Anchor component={Link} to={`/w/${slug}/jobs/${entry.job_id}`} size="sm">
-                            {t("models.job")}
-                          </Anchor>
-                        ) : (
-                          (entry.created_by ?? "–")
-                        )}
-                      </Table.Td>
-                      <Table.Td className="nowrap">{dateTime(entry.created_at)}</Table.Td>
-                    </Table.Tr>
-                  ))}
-                </Table.Tbody>
-              </Table>
-            </Table.ScrollContainer>
+            <DataTable
+              label={t("models.versions")}
+              rows={versions}
+              columns={versionColumns}
+              keyOf={({ number }) => number}
+              minWidth={620}
+              highlightOnHover
+            />
           </Section>
           {own && <Aliases model={model} versions={versions} />}
           {versions.length > 1 && (
@@ -192,35 +177,29 @@ function VersionDetail({ model, version }: { model: Model; version: Version }) {
         <Text size="sm" className="mono breakable">
           {t("models.commit")} {version.commit}
         </Text>
-        <Table.ScrollContainer minWidth={520}>
-          <Table aria-label={t("models.files", { number: version.number })}>
-            <Table.Thead>
-              <Table.Tr>
-                <Table.Th>{t("models.file")}</Table.Th>
-                <Table.Th className="number">{t("models.size")}</Table.Th>
-                <Table.Th>sha256</Table.Th>
-              </Table.Tr>
-            </Table.Thead>
-            <Table.Tbody>
-              {version.files.map((file) => (
-                <Table.Tr key={file.path}>
-                  <Table.Td>
-                    <Anchor
-                      href={`${files}/files/${file.path.split("/").map(encodeURIComponent).join("/")}`}
-                      download
-                      size="sm"
-                      className="breakable"
-                    >
-                      {file.path}
-                    </Anchor>
-                  </Table.Td>
-                  <Table.Td className="number">{bytes(file.size)}</Table.Td>
-                  <Table.Td className="mono breakable">{file.sha256}</Table.Td>
-                </Table.Tr>
-              ))}
-            </Table.Tbody>
-          </Table>
-        </Table.ScrollContainer>
+        <DataTable
+          label={t("models.files", { number: version.number })}
+          rows={version.files}
+          columns={[
+            {
+              name: t("models.file"),
+              cell: ({ path }) => (
+                <Anchor
+                  href={`${files}/files/${path.split("/").map(encodeURIComponent).join("/")}`}
+                  download
+                  size="sm"
+                  className="breakable"
+                >
+                  {path}
+                </Anchor>
+              ),
+            },
+            { name: t("models.size"), className: "number", cell: ({ size }) => bytes(size) },
+            { name: "sha256", className: "mono breakable", cell: ({ sha256 }) => sha256 },
+          ]}
+          keyOf={({ path }) => path}
+          minWidth={520}
+        />
       </Section>
       <Section title={t("models.use")}>
         <Snippets

@@ -1,11 +1,11 @@
 import { Anchor, Text } from "@mantine/core";
 import { useTranslation } from "react-i18next";
 import { Link } from "react-router";
-import type { Model, Version } from "@/api/types";
+import type { Model, Report, Version } from "@/api/types";
 import { Section } from "@/components/Section";
 import { type Figure, Stats } from "@/components/Stat";
 import { bytes, percent, real } from "@/lib/format";
-import { at, nodeAt, numberOf, textOf } from "@/lib/tree";
+import { nodeAt, numberOf, textOf } from "@/lib/tree";
 import { qualityOf } from "./quality";
 
 const MOST = 12;
@@ -16,7 +16,7 @@ export function Overview({ model, version, workspace }: { model: Model; version:
   const root = `/w/${workspace}`;
   const own = model.workspace === workspace;
   const quality = qualityOf(version.report);
-  const sparsity = numberOf(at(version.report, "sparsity", "reached"));
+  const sparsity = numberOf((version.report as Report).sparsity?.reached);
   const dataset = nodeAt(version.manifest, "lineage", "dataset");
   const { dense, compact } = version.bytes;
   const figures: Figure[] = [];

@@ -1,10 +1,13 @@
 import { describe, expect, it } from "vitest";
+import type { Report } from "@/api/types";
 import { qualityOf } from "./quality";
+
+const of = (report: object) => qualityOf(report as Report);
 
 describe("what a version is worth", () => {
   it("is its primary metric on the test rows, or else on validation", () => {
     const validation = { accuracy: 0.92, spearman: 0.8, interval: [0.87, 0.96] };
-    expect(qualityOf({ metrics: { validation, test: null } })).toEqual({
+    expect(of({ metrics: { validation, test: null } })).toEqual({
       metric: "accuracy",
       split: "validation",
       value: 0.92,
@@ -12,12 +15,12 @@ describe("what a version is worth", () => {
       share: true,
     });
     const test = { spearman: 0.7, intervals: { spearman: [0.6, 0.8] } };
-    expect(qualityOf({ primary: "spearman", metrics: { validation, test } })).toMatchObject({
+    expect(of({ primary: "spearman", metrics: { validation, test } })).toMatchObject({
       split: "test",
       value: 0.7,
       interval: [0.6, 0.8],
       share: false,
     });
-    expect(qualityOf({ base_model: {} })).toBeNull();
+    expect(of({ base_model: {} })).toBeNull();
   });
 });

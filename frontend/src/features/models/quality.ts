@@ -1,4 +1,5 @@
-import { at, intervalOf, nodeAt, numberOf, textOf } from "@/lib/tree";
+import type { Report } from "@/api/types";
+import { intervalOf, numberOf } from "@/lib/tree";
 
 export interface Quality {
   metric: string;
@@ -14,13 +15,13 @@ export interface Quality {
 export const isShare = (metric: string) => /accuracy|f1/.test(metric);
 
 /** The primary metric of a version's report, of the test rows where there are some. */
-export function qualityOf(report: unknown): Quality | null {
-  const metric = textOf(at(report, "primary")) || "accuracy";
+export function qualityOf({ primary, metrics }: Report): Quality | null {
+  const metric = primary || "accuracy";
   for (const split of ["test", "validation"] as const) {
-    const found = nodeAt(report, "metrics", split);
-    const value = numberOf(found[metric]);
+    const found = metrics?.[split];
+    const value = numberOf(found?.[metric]);
     if (value === null) continue;
-    const interval = intervalOf(at(found, "intervals", metric) ?? found.interval);
+    const interval = intervalOf(found?.intervals?.[metric] ?? found?.interval);
     return { metric, split, value, interval, share: isShare(metric) };
   }
   return null;

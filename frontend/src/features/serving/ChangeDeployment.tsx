@@ -1,18 +1,16 @@
-import { Button, Group, Modal, Stack } from "@mantine/core";
+import { Button, Modal } from "@mantine/core";
 import { useDisclosure } from "@mantine/hooks";
-import { type FormEvent, useState } from "react";
 import { useTranslation } from "react-i18next";
 import { api, reload } from "@/api/client";
 import type { Deployment } from "@/api/types";
 import { type DeploymentChoice, DeploymentFields } from "@/components/DeploymentFields";
-import { ErrorNote } from "@/components/ErrorNote";
+import { Form, useForm } from "@/components/Form";
 
 /** Another revision, or more or fewer nodes. */
 export function ChangeDeployment({ deployment }: { deployment: Deployment }) {
   const { t } = useTranslation();
   const [opened, { open, close }] = useDisclosure(false);
   const { revision, replicas } = deployment;
-  const [choice, setChoice] = useState<DeploymentChoice>({ revision, replicas });
   const [namespace = "", name = ""] = deployment.model.split("/");
   const path = { namespace, name };
   const model = api.useQuery("get", "/api/v1/models/{namespace}/{name}", { params: { path } }, { enabled: opened });
@@ -35,37 +33,21 @@ export function ChangeDeployment({ deployment }: { deployment: Deployment }) {
     ),
     ...(versions.data?.results ?? []).map(({ number }) => [`v${number}`, t("models.fixed", { number })] as const),
   ]);
-  const submit = (event: FormEvent) => {
-    event.preventDefault();
+  const fields = useForm<DeploymentChoice>({ revision, replicas }, change.error);
+  const submit = () =>
     change.mutate({
       params: { path: { deployment_id: deployment.id } },
-      body: { revision: choice.revision, replicas: Number(choice.replicas) },
+      body: { revision: fields.values.revision, replicas: Number(fields.values.replicas) },
     });
-  };
   return (
     <>
       <Button variant="default" size="xs" onClick={open}>
         {t("serving.change")}
       </Button>
       <Modal opened={opened} onClose={close} title={t("serving.changeTitle", { name: deployment.name })} centered>
-        <form onSubmit={submit}>
-          <Stack>
-            <DeploymentFields
-              value={choice}
-              onChange={setChoice}
-              revisions={[...options].map(([value, label]) => ({ value, label }))}
-            />
-            {change.error && <ErrorNote error={change.error} />}
-            <Group justify="flex-end">
-              <Button variant="default" onClick={close}>
-                {t("common.cancel")}
-              </Button>
-              <Button type="submit" loading={change.isPending}>
-                {t("serving.change")}
-              </Button>
-            </Group>
-          </Stack>
-        </form>
+        <Form label={t("serving.change")} onSubmit={submit} request={change} onCancel={close}>
+          <DeploymentFields fields={fields} revisions={[...options].map(([value, label]) => ({ value, label }))} />
+        </Form>
       </Modal>
     </>
   );

@@ -1,14 +1,13 @@
-import { Anchor, Button, Table, Text } from "@mantine/core";
+import { Anchor, Button, Text } from "@mantine/core";
 import { keepPreviousData } from "@tanstack/react-query";
 import { useTranslation } from "react-i18next";
 import { Link } from "react-router";
 import { api, reload } from "@/api/client";
 import type { Node } from "@/api/types";
 import { Confirm } from "@/components/Confirm";
-import { Empty } from "@/components/Empty";
-import { ListFilters } from "@/components/ListFilters";
-import { Loaded } from "@/components/Loaded";
-import { PAGE_SIZE, Pager, useListAddress } from "@/components/listing";
+import { type Columns, DataTable } from "@/components/DataTable";
+import { ListFilters, useStateChoice } from "@/components/ListFilters";
+import { Listed, listQuery, useListAddress } from "@/components/listing";
 import { Section } from "@/components/Section";
 import { StateBadge } from "@/components/StateBadge";
 import { bytes, dateTime, percent, real } from "@/lib/format";
@@ -25,13 +24,8 @@ export function Nodes() {
   const { t } = useTranslation();
   const { slug, isOwner } = useWorkspace();
   const address = useListAddress("nodes-");
-  const { get, page, set } = address;
-  const kind = KINDS.find((known) => known === get("kind"));
-  const state = STATES.find((known) => known === get("state"));
-  const ordering = ORDERS.find((known) => known === get("ordering"));
-  const search = get("search") || undefined;
-  const online = state && state === "online";
-  const asked = { usable_in: slug, kind, online, ordering, search, page, page_size: PAGE_SIZE };
+  const { state, ...others } = listQuery(address, { kind: KINDS, state: STATES }, ORDERS);
+  const asked = { usable_in: slug, online: state && state === "online", ...others };
   const query = api.useQuery(
     "get",
     "/api/v1/nodes",
@@ -41,6 +35,43 @@ export function Nodes() {
   const forget = api.useMutation("delete", "/api/v1/nodes/{node_id}", {
     onSuccess: () => reload("/api/v1/deployments", "/api/v1/nodes"),
   });
+  const columns: Columns<Node> = [
+    {
+      name: t("serving.node"),
+      className: "breakable",
+      cell: ({ name, url }) => (
+        <>
+          {name}
+          {url && (
+            <Text size="xs" c="dimmed" className="mono" style={{ whiteSpace: "nowrap" }}>
+              {url}
+            </Text>
+          )}
+        </>
+      ),
+    },
+    { name: t("serving.kind"), className: "nowrap", cell: ({ kind }) => t(`serving.kinds.${kind}`) },
+    { name: t("common.state"), cell: ({ online }) => <StateBadge state={online ? "online" : "offline"} /> },
+    { name: t("serving.does"), className: "breakable", cell: (node) => <Does node={node} /> },
+    { name: t("serving.hardware"), cell: (node) => <Hardware node={node} /> },
+    { name: t("serving.seen"), className: "nowrap", cell: ({ last_seen_at }) => dateTime(last_seen_at) },
+    {
+      name: "",
+      className: "number",
+      cell: ({ id, name, online }) =>
+        isOwner &&
+        !online && (
+          <Confirm
+            label={t("serving.forget")}
+            question={t("serving.forgetQuestion", { name })}
+            act={() => forget.mutateAsync({ params: { path: { node_id: id } } })}
+            busy={forget.isPending}
+            error={forget.error}
+            size="compact-sm"
+          />
+        ),
+    },
+  ];
   return (
     <Section title={t("serving.nodes")} note={t("serving.nodesNote")}>
       <ListFilters
@@ -52,86 +83,28 @@ export function Nodes() {
             any: t("serving.anyKind"),
             options: KINDS.map((value) => ({ value, label: t(`serving.kinds.${value}`) })),
           },
-          {
-            name: "state",
-            label: t("common.state"),
-            any: t("common.anyState"),
-            options: STATES.map((value) => ({ value, label: t(`state.${value}`) })),
-          },
+          useStateChoice(STATES),
         ]}
         orders={ORDERS}
       />
-      <Loaded query={query}>
-        {(list) =>
-          list.count === 0 ? (
-            kind || state || search ? (
-              <Empty title={t("common.noneMatches")} text={t("common.noneMatchesText")} />
-            ) : (
-              <Empty title={t("serving.noNodes")} text={t("serving.noNodesText")}>
-                <Button component={Link} to={`/w/${slug}/settings`} variant="default">
-                  {t("serving.toSettings")}
-                </Button>
-              </Empty>
-            )
-          ) : (
-            <>
-              <Table.ScrollContainer minWidth={860}>
-                <Table aria-label={t("serving.nodes")}>
-                  <Table.Thead>
-                    <Table.Tr>
-                      <Table.Th>{t("serving.node")}</Table.Th>
-                      <Table.Th>{t("serving.kind")}</Table.Th>
-                      <Table.Th>{t("common.state")}</Table.Th>
-                      <Table.Th>{t("serving.does")}</Table.Th>
-                      <Table.Th>{t("serving.hardware")}</Table.Th>
-                      <Table.Th className="nowrap">{t("serving.seen")}</Table.Th>
-                      <Table.Td />
-                    </Table.Tr>
-                  </Table.Thead>
-                  <Table.Tbody>
-                    {list.results.map((node) => (
-                      <Table.Tr key={node.id}>
-                        <Table.Td className="breakable">
-                          {node.name}
-                          {node.url && (
-                            <Text size="xs" c="dimmed" className="mono" style={{ whiteSpace: "nowrap" }}>
-                              {node.url}
-                            </Text>
-                          )}
-                        </Table.Td>
-                        <Table.Td className="nowrap">{t(`serving.kinds.${node.kind}`)}</Table.Td>
-                        <Table.Td>
-                          <StateBadge state={node.online ? "online" : "offline"} />
-                        </Table.Td>
-                        <Table.Td className="breakable">
-                          <Does node={node} />
-                        </Table.Td>
-                        <Table.Td>
-                          <Hardware node={node} />
-                        </Table.Td>
-                        <Table.Td className="nowrap">{dateTime(node.last_seen_at)}</Table.Td>
-                        <Table.Td className="number">
-                          {isOwner && !node.online && (
-                            <Confirm
-                              label={t("serving.forget")}
-                              question={t("serving.forgetQuestion", { name: node.name })}
-                              act={() => forget.mutateAsync({ params: { path: { node_id: node.id } } })}
-                              busy={forget.isPending}
-                              error={forget.error}
-                              size="compact-sm"
-                            />
-                          )}
-                        </Table.Td>
-                      </Table.Tr>
-                    ))}
-                  </Table.Tbody>
-                </Table>
-              </Table.ScrollContainer>
-              <Pager count={list.count} page={page} onPage={(next) => set("page", String(next))} />
-            </>
-          )
-        }
-      </Loaded>
+      <Listed
+        address={address}
+        query={query}
+        filtered={Boolean(others.kind || state || others.search)}
+        none={{
+          title: t("serving.noNodes"),
+          text: t("serving.noNodesText"),
+          children: (
+            <Button component={Link} to={`/w/${slug}/settings`} variant="default">
+              {t("serving.toSettings")}
+            </Button>
+          ),
+        }}
+      >
+        {(rows) => (
+          <DataTable label={t("serving.nodes")} rows={rows} columns={columns} keyOf={({ id }) => id} minWidth={860} />
+        )}
+      </Listed>
     </Section>
   );
 }

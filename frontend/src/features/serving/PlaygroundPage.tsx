@@ -1,11 +1,12 @@
-import { Alert, Button, Group, Progress, Select, SimpleGrid, Stack, Table, Text, Textarea } from "@mantine/core";
-import { type FormEvent, useState } from "react";
+import { Alert, Button, Select, SimpleGrid, Text, Textarea } from "@mantine/core";
 import { useTranslation } from "react-i18next";
 import { Link } from "react-router";
 import { api } from "@/api/client";
 import type { Deployment, PlaygroundAnswer } from "@/api/types";
+import { barColumn, DataTable } from "@/components/DataTable";
 import { Empty } from "@/components/Empty";
 import { ErrorNote } from "@/components/ErrorNote";
+import { Form, useForm } from "@/components/Form";
 import { Loaded } from "@/components/Loaded";
 import { useListAddress } from "@/components/listing";
 import { Page } from "@/components/Page";
@@ -16,6 +17,7 @@ import { useWorkspace } from "@/session/session";
 import { ranked } from "./rollout";
 
 const MOST = 15;
+const TEXT = { maxLength: 20_000, autosize: true, maxRows: 12 };
 
 export function Component() {
   const { t } = useTranslation();
@@ -48,16 +50,15 @@ export function Component() {
 function Playground({ deployments }: { deployments: Deployment[] }) {
   const { t } = useTranslation();
   const { get, set } = useListAddress();
-  const [text, setText] = useState("");
-  const [pair, setPair] = useState("");
+  const fields = useForm({ text: "", text_pair: "" }, null);
   const chosen = deployments.find(({ id }) => id === get("deployment")) ?? deployments[0];
   const beside = deployments.find(({ id }) => id === get("beside") && id !== chosen?.id);
   const path = "/api/v1/deployments/{deployment_id}/predict";
   const ask = api.useMutation("post", path);
   const askBeside = api.useMutation("post", path);
-  const submit = (event: FormEvent) => {
-    event.preventDefault();
-    const body = { inputs: [{ text, ...(pair ? { text_pair: pair } : {}) }] };
+  const submit = () => {
+    const { text, text_pair } = fields.values;
+    const body = { inputs: [{ text, ...(text_pair ? { text_pair } : {}) }] };
     if (chosen) ask.mutate({ params: { path: { deployment_id: chosen.id } }, body });
     if (beside) askBeside.mutate({ params: { path: { deployment_id: beside.id } }, body });
     else askBeside.reset();
@@ -69,55 +70,41 @@ function Playground({ deployments }: { deployments: Deployment[] }) {
   return (
     <>
       <Section title={t("playground.question")}>
-        <form onSubmit={submit}>
-          <Stack gap="sm">
-            <SimpleGrid cols={{ base: 1, sm: 2 }}>
+        <Form
+          label={t("playground.ask")}
+          onSubmit={submit}
+          request={{ isPending: ask.isPending || askBeside.isPending, error: null }}
+        >
+          <SimpleGrid cols={{ base: 1, sm: 2 }}>
+            <Select
+              label={t("playground.deployment")}
+              data={options}
+              value={chosen?.id ?? null}
+              onChange={(id) => set("deployment", id ?? "")}
+              allowDeselect={false}
+            />
+            {options.length > 1 && (
               <Select
-                label={t("playground.deployment")}
-                data={options}
-                value={chosen?.id ?? null}
-                onChange={(id) => set("deployment", id ?? "")}
-                allowDeselect={false}
+                label={t("playground.beside")}
+                description={t("playground.besideNote")}
+                placeholder={t("playground.noBeside")}
+                data={options.filter(({ value }) => value !== chosen?.id)}
+                value={beside?.id ?? null}
+                onChange={(id) => set("beside", id ?? "")}
+                clearable
               />
-              {options.length > 1 && (
-                <Select
-                  label={t("playground.beside")}
-                  description={t("playground.besideNote")}
-                  placeholder={t("playground.noBeside")}
-                  data={options.filter(({ value }) => value !== chosen?.id)}
-                  value={beside?.id ?? null}
-                  onChange={(id) => set("beside", id ?? "")}
-                  clearable
-                />
-              )}
-            </SimpleGrid>
-            {chosen && !chosen.ready && <Alert color="yellow">{t("playground.notReady")}</Alert>}
-            <Textarea
-              label={t("playground.text")}
-              value={text}
-              onChange={(event) => setText(event.currentTarget.value)}
-              maxLength={20_000}
-              minRows={2}
-              autosize
-              maxRows={12}
-              required
-            />
-            <Textarea
-              label={t("playground.pair")}
-              description={t("playground.pairNote")}
-              value={pair}
-              onChange={(event) => setPair(event.currentTarget.value)}
-              maxLength={20_000}
-              autosize
-              maxRows={12}
-            />
-            <Group>
-              <Button type="submit" loading={ask.isPending || askBeside.isPending}>
-                {t("playground.ask")}
-              </Button>
-            </Group>
-          </Stack>
-        </form>
+            )}
+          </SimpleGrid>
+          {chosen && !chosen.ready && <Alert color="yellow">{t("playground.notReady")}</Alert>}
+          <Textarea label={t("playground.text")} {...fields.text("text")} {...TEXT} minRows={2} />
+          <Textarea
+            label={t("playground.pair")}
+            description={t("playground.pairNote")}
+            {...fields.text("text_pair")}
+            {...TEXT}
+            required={false}
+          />
+        </Form>
       </Section>
       <div aria-live="polite" className="live">
         <SimpleGrid cols={{ base: 1, md: beside ? 2 : 1 }}>
@@ -161,26 +148,18 @@ function AnswerView({ answer, error }: { answer: PlaygroundAnswer | undefined; e
         </Text>
       )}
       {shares.length > 0 && (
-        <Table verticalSpacing={3} aria-label={t("playground.probabilities")} data-testid="probabilities">
-          <Table.Thead>
-            <Table.Tr>
-              <Table.Th>{t("playground.label")}</Table.Th>
-              <Table.Th w="45%" visibleFrom="xs" aria-hidden="true" />
-              <Table.Th className="number">{t("playground.probability")}</Table.Th>
-            </Table.Tr>
-          </Table.Thead>
-          <Table.Tbody>
-            {shares.slice(0, MOST).map(([label, share]) => (
-              <Table.Tr key={label}>
-                <Table.Td className="breakable">{label}</Table.Td>
-                <Table.Td visibleFrom="xs" aria-hidden="true">
-                  <Progress value={100 * share} size="md" radius="xs" />
-                </Table.Td>
-                <Table.Td className="number">{percent(share)}</Table.Td>
-              </Table.Tr>
-            ))}
-          </Table.Tbody>
-        </Table>
+        <DataTable
+          label={t("playground.probabilities")}
+          data-testid="probabilities"
+          rows={shares.slice(0, MOST)}
+          columns={[
+            { name: t("playground.label"), className: "breakable", cell: ([label]) => label },
+            barColumn(([, share]: [string, number]) => share),
+            { name: t("playground.probability"), className: "number", cell: ([, share]) => percent(share) },
+          ]}
+          keyOf={([label]) => label}
+          verticalSpacing={3}
+        />
       )}
       {shares.length > MOST && (
         <Text size="xs" c="dimmed">

@@ -1,15 +1,14 @@
-import { Accordion, Alert, Anchor, Button, Group, Progress, Stack, Table, Text } from "@mantine/core";
+import { Accordion, Alert, Anchor, Button, Group, Progress, Stack, Text } from "@mantine/core";
 import { keepPreviousData } from "@tanstack/react-query";
 import { useTranslation } from "react-i18next";
 import { Link } from "react-router";
 import { api, reload } from "@/api/client";
 import type { Deployment } from "@/api/types";
 import { Confirm } from "@/components/Confirm";
-import { Empty } from "@/components/Empty";
+import { DataTable } from "@/components/DataTable";
 import { ErrorNote } from "@/components/ErrorNote";
 import { ListFilters } from "@/components/ListFilters";
-import { Loaded } from "@/components/Loaded";
-import { PAGE_SIZE, Pager, useListAddress } from "@/components/listing";
+import { Listed, listQuery, useListAddress } from "@/components/listing";
 import { Page } from "@/components/Page";
 import { Section } from "@/components/Section";
 import { Snippets } from "@/components/Snippets";
@@ -27,39 +26,39 @@ export function Component() {
   const { t } = useTranslation();
   const { slug } = useWorkspace();
   const address = useListAddress();
-  const { get, page, set } = address;
-  const ordering = ORDERS.find((known) => known === get("ordering"));
-  const search = get("search");
+  const asked = { workspace: slug, ...listQuery(address, {}, ORDERS) };
   const deployments = api.useQuery(
     "get",
     "/api/v1/deployments",
-    { params: { query: { workspace: slug, ordering, search: search || undefined, page, page_size: PAGE_SIZE } } },
+    { params: { query: asked } },
     { placeholderData: keepPreviousData, refetchInterval: 3000 },
   );
   return (
     <Page title={t("serving.title")}>
       <Section title={t("serving.deployments")} note={t("serving.deploymentsNote")}>
         <ListFilters address={address} orders={ORDERS} />
-        <Loaded query={deployments}>
-          {(list) =>
-            list.count === 0 && search ? (
-              <Empty title={t("common.noneMatches")} text={t("common.noneMatchesText")} />
-            ) : list.count === 0 ? (
-              <Empty title={t("serving.none")} text={t("serving.noneText")}>
-                <Button component={Link} to={`/w/${slug}/models`} variant="default">
-                  {t("serving.toModels")}
-                </Button>
-              </Empty>
-            ) : (
-              <Stack gap="lg">
-                {list.results.map((deployment) => (
-                  <DeploymentView key={deployment.id} deployment={deployment} />
-                ))}
-                <Pager count={list.count} page={page} onPage={(next) => set("page", String(next))} />
-              </Stack>
-            )
-          }
-        </Loaded>
+        <Listed
+          address={address}
+          query={deployments}
+          filtered={Boolean(asked.search)}
+          none={{
+            title: t("serving.none"),
+            text: t("serving.noneText"),
+            children: (
+              <Button component={Link} to={`/w/${slug}/models`} variant="default">
+                {t("serving.toModels")}
+              </Button>
+            ),
+          }}
+        >
+          {(rows) => (
+            <Stack gap="lg">
+              {rows.map((deployment) => (
+                <DeploymentView key={deployment.id} deployment={deployment} />
+              ))}
+            </Stack>
+          )}
+        </Listed>
       </Section>
       <Nodes />
     </Page>
@@ -69,12 +68,9 @@ export function Component() {
 function DeploymentView({ deployment }: { deployment: Deployment }) {
   const { t } = useTranslation();
   const { slug, canEdit } = useWorkspace();
-  const remove = api.useMutation("delete", "/api/v1/deployments/{deployment_id}", {
-    onSuccess: () => reload("/api/v1/deployments", "/api/v1/nodes"),
-  });
-  const confirm = api.useMutation("patch", "/api/v1/deployments/{deployment_id}", {
-    onSuccess: () => reload("/api/v1/deployments", "/api/v1/nodes"),
-  });
+  const after = { onSuccess: () => reload("/api/v1/deployments", "/api/v1/nodes") };
+  const remove = api.useMutation("delete", "/api/v1/deployments/{deployment_id}", after);
+  const confirm = api.useMutation("patch", "/api/v1/deployments/{deployment_id}", after);
   const name = `${deployment.workspace}/${deployment.name}`;
   const { ready, of } = rollout(deployment);
   const rolledOut = deployment.wanted
@@ -149,33 +145,31 @@ function DeploymentView({ deployment }: { deployment: Deployment }) {
       {deployment.placements.length === 0 ? (
         <Text size="sm">{t("serving.unplaced")}</Text>
       ) : (
-        <Table.ScrollContainer minWidth={520}>
-          <Table aria-label={t("serving.placements", { name })}>
-            <Table.Thead>
-              <Table.Tr>
-                <Table.Th>{t("serving.node")}</Table.Th>
-                <Table.Th>{t("common.state")}</Table.Th>
-                <Table.Th>{t("serving.version")}</Table.Th>
-                <Table.Th>{t("serving.address")}</Table.Th>
-                <Table.Th className="nowrap">{t("serving.since")}</Table.Th>
-              </Table.Tr>
-            </Table.Thead>
-            <Table.Tbody>
-              {deployment.placements.map((placement) => (
-                <Table.Tr key={placement.node}>
-                  <Table.Td>{placement.node}</Table.Td>
-                  <Table.Td>
-                    <StateBadge state={placement.online ? placement.state : "offline"} />
-                    {placement.message && <Text size="xs">{placement.message}</Text>}
-                  </Table.Td>
-                  <Table.Td className="figure">{placement.version == null ? "–" : `v${placement.version}`}</Table.Td>
-                  <Table.Td className="mono breakable">{placement.url}</Table.Td>
-                  <Table.Td className="nowrap">{dateTime(placement.changed_at)}</Table.Td>
-                </Table.Tr>
-              ))}
-            </Table.Tbody>
-          </Table>
-        </Table.ScrollContainer>
+        <DataTable
+          label={t("serving.placements", { name })}
+          rows={deployment.placements}
+          columns={[
+            { name: t("serving.node"), cell: ({ node }) => node },
+            {
+              name: t("common.state"),
+              cell: ({ online, state, message }) => (
+                <>
+                  <StateBadge state={online ? state : "offline"} />
+                  {message && <Text size="xs">{message}</Text>}
+                </>
+              ),
+            },
+            {
+              name: t("serving.version"),
+              className: "figure",
+              cell: ({ version }) => (version == null ? "–" : `v${version}`),
+            },
+            { name: t("serving.address"), className: "mono breakable", cell: ({ url }) => url },
+            { name: t("serving.since"), className: "nowrap", cell: ({ changed_at }) => dateTime(changed_at) },
+          ]}
+          keyOf={({ node }) => node}
+          minWidth={520}
+        />
       )}
       {deployment.ready && (
         <Accordion variant="contained">

@@ -1,11 +1,10 @@
-import { Code, Group, Table, Text, TextInput } from "@mantine/core";
+import { Code, Group, Text, TextInput } from "@mantine/core";
 import { useDebouncedCallback } from "@mantine/hooks";
 import { keepPreviousData } from "@tanstack/react-query";
 import { useTranslation } from "react-i18next";
 import { api } from "@/api/client";
-import { Empty } from "@/components/Empty";
-import { Loaded } from "@/components/Loaded";
-import { PAGE_SIZE, Pager, useListAddress } from "@/components/listing";
+import { DataTable } from "@/components/DataTable";
+import { Listed, PAGE_SIZE, useListAddress } from "@/components/listing";
 import { Section } from "@/components/Section";
 import { dateTime } from "@/lib/format";
 import { useWorkspace } from "@/session/session";
@@ -16,10 +15,10 @@ const FILTERS = ["action", "actor", "object_type", "object_id"] as const;
 export function Audit() {
   const { t } = useTranslation();
   const { slug } = useWorkspace();
-  const { get, set, page } = useListAddress();
+  const address = useListAddress();
+  const { get, set, page } = address;
   const setSoon = useDebouncedCallback(set, 400);
   const filters = Object.fromEntries(FILTERS.map((name) => [name, get(name) || undefined]));
-  const filtered = FILTERS.some((name) => get(name));
   const query = api.useQuery(
     "get",
     "/api/v1/audit",
@@ -41,51 +40,44 @@ export function Audit() {
           />
         ))}
       </Group>
-      <Loaded query={query} lines={8}>
-        {(list) =>
-          list.count === 0 ? (
-            <Empty
-              title={filtered ? t("common.noneMatches") : t("audit.none")}
-              text={filtered ? t("common.noneMatchesText") : t("audit.noneText")}
-            />
-          ) : (
-            <>
-              <Table.ScrollContainer minWidth={680}>
-                <Table striped aria-label={t("audit.title")}>
-                  <Table.Thead>
-                    <Table.Tr>
-                      <Table.Th className="nowrap">{t("audit.at")}</Table.Th>
-                      <Table.Th>{t("audit.actor")}</Table.Th>
-                      <Table.Th>{t("audit.action")}</Table.Th>
-                      <Table.Th>{t("audit.object")}</Table.Th>
-                      <Table.Th>{t("audit.data")}</Table.Th>
-                    </Table.Tr>
-                  </Table.Thead>
-                  <Table.Tbody>
-                    {list.results.map((event) => (
-                      <Table.Tr key={event.id}>
-                        <Table.Td className="nowrap">{dateTime(event.at)}</Table.Td>
-                        <Table.Td className="nowrap">{event.actor}</Table.Td>
-                        <Table.Td className="mono">{event.action}</Table.Td>
-                        <Table.Td>
-                          {event.object_type}
-                          <Text size="xs" c="dimmed" className="mono breakable">
-                            {event.object_id}
-                          </Text>
-                        </Table.Td>
-                        <Table.Td className="breakable">
-                          {Object.keys(event.data).length > 0 && <Code>{JSON.stringify(event.data)}</Code>}
-                        </Table.Td>
-                      </Table.Tr>
-                    ))}
-                  </Table.Tbody>
-                </Table>
-              </Table.ScrollContainer>
-              <Pager count={list.count} page={page} onPage={(next) => set("page", String(next))} />
-            </>
-          )
-        }
-      </Loaded>
+      <Listed
+        address={address}
+        query={query}
+        filtered={FILTERS.some((name) => get(name))}
+        none={{ title: t("audit.none"), text: t("audit.noneText") }}
+        lines={8}
+      >
+        {(rows) => (
+          <DataTable
+            label={t("audit.title")}
+            rows={rows}
+            columns={[
+              { name: t("audit.at"), className: "nowrap", cell: ({ at }) => dateTime(at) },
+              { name: t("audit.actor"), className: "nowrap", cell: ({ actor }) => actor },
+              { name: t("audit.action"), className: "mono", cell: ({ action }) => action },
+              {
+                name: t("audit.object"),
+                cell: ({ object_type, object_id }) => (
+                  <>
+                    {object_type}
+                    <Text size="xs" c="dimmed" className="mono breakable">
+                      {object_id}
+                    </Text>
+                  </>
+                ),
+              },
+              {
+                name: t("audit.data"),
+                className: "breakable",
+                cell: ({ data }) => Object.keys(data).length > 0 && <Code>{JSON.stringify(data)}</Code>,
+              },
+            ]}
+            keyOf={({ id }) => id}
+            minWidth={680}
+            striped
+          />
+        )}
+      </Listed>
     </Section>
   );
 }

@@ -1,6 +1,6 @@
-import { Table } from "@mantine/core";
 import { useTranslation } from "react-i18next";
 import { api } from "@/api/client";
+import { DataTable } from "@/components/DataTable";
 import { Loaded } from "@/components/Loaded";
 import { Section } from "@/components/Section";
 import { bytes, count } from "@/lib/format";
@@ -25,18 +25,15 @@ export function Limits() {
             [t("limits.public_models"), limits.public_models ? t("common.yes") : t("common.no")],
           ];
           return (
-            <Table aria-label={t("limits.title")}>
-              <Table.Tbody>
-                {rows.map(([name, value]) => (
-                  <Table.Tr key={name}>
-                    <Table.Th scope="row" fw={400}>
-                      {name}
-                    </Table.Th>
-                    <Table.Td className="number">{value}</Table.Td>
-                  </Table.Tr>
-                ))}
-              </Table.Tbody>
-            </Table>
+            <DataTable
+              label={t("limits.title")}
+              rows={rows}
+              columns={[
+                { name: "limit", head: null, isRowHead: true, cell: ([name]) => name },
+                { name: "value", head: null, className: "number", cell: ([, value]) => value },
+              ]}
+              keyOf={([name]) => name}
+            />
           );
         }}
       </Loaded>

@@ -1,15 +1,14 @@
-import { Button, Group, Select, Stack, Table, TextInput } from "@mantine/core";
+import { Select, Text, TextInput } from "@mantine/core";
 import { keepPreviousData } from "@tanstack/react-query";
-import { type FormEvent, useState } from "react";
 import { useTranslation } from "react-i18next";
 import { api, reload } from "@/api/client";
 import type { Member } from "@/api/types";
 import { Confirm } from "@/components/Confirm";
-import { Empty } from "@/components/Empty";
+import { type Columns, DataTable } from "@/components/DataTable";
 import { ErrorNote } from "@/components/ErrorNote";
+import { Form, useForm } from "@/components/Form";
 import { ListFilters } from "@/components/ListFilters";
-import { Loaded } from "@/components/Loaded";
-import { PAGE_SIZE, Pager, useListAddress } from "@/components/listing";
+import { Listed, listQuery, useListAddress } from "@/components/listing";
 import { Section } from "@/components/Section";
 import { dateTime } from "@/lib/format";
 import { useMe, useWorkspace } from "@/session/session";
@@ -25,17 +24,30 @@ export function Members() {
   const { slug, isOwner } = useWorkspace();
   const { me } = useMe();
   const address = useListAddress();
-  const { get, page, set } = address;
-  const role = ROLES.find((known) => known === get("role"));
-  const ordering = ORDERS.find((known) => known === get("ordering"));
-  const search = get("search") || undefined;
+  const asked = listQuery(address, { role: ROLES }, ORDERS);
   const query = api.useQuery(
     "get",
     "/api/v1/workspaces/{slug}/members",
-    { params: { path: { slug }, query: { role, ordering, search, page, page_size: PAGE_SIZE } } },
+    { params: { path: { slug }, query: asked } },
     { placeholderData: keepPreviousData },
   );
   const options = useRoleOptions();
+  const columns: Columns<Member> = [
+    { name: t("accounts.username"), className: "breakable", cell: ({ username }) => username },
+    {
+      name: t("members.role"),
+      cell: (member) => (isOwner ? <ChangeRole member={member} /> : t(`members.roles.${member.role}`)),
+    },
+    { name: t("members.since"), className: "nowrap", cell: ({ created_at }) => dateTime(created_at) },
+    {
+      name: "",
+      className: "number",
+      cell: ({ username }) => {
+        const mine = username === me?.user?.username;
+        return (isOwner || mine) && <Remove username={username} mine={mine} />;
+      },
+    },
+  ];
   return (
     <>
       <Section title={t("members.title")} note={t("members.note")}>
@@ -45,36 +57,17 @@ export function Members() {
           choices={[{ name: "role", label: t("members.roleShown"), any: t("members.anyRole"), options }]}
           orders={ORDERS}
         />
-        <Loaded query={query}>
-          {(list) => (
-            <>
-              <Table.ScrollContainer minWidth={520}>
-                <Table aria-label={t("members.title")}>
-                  <Table.Thead>
-                    <Table.Tr>
-                      <Table.Th>{t("accounts.username")}</Table.Th>
-                      <Table.Th>{t("members.role")}</Table.Th>
-                      <Table.Th className="nowrap">{t("members.since")}</Table.Th>
-                      <Table.Td />
-                    </Table.Tr>
-                  </Table.Thead>
-                  <Table.Tbody>
-                    {list.results.map((member) => (
-                      <MemberRow
-                        key={member.username}
-                        member={member}
-                        mine={member.username === me?.user?.username}
-                        canChange={isOwner}
-                      />
-                    ))}
-                  </Table.Tbody>
-                </Table>
-              </Table.ScrollContainer>
-              {list.count === 0 && <Empty title={t("common.noneMatches")} text={t("common.noneMatchesText")} />}
-              <Pager count={list.count} page={page} onPage={(next) => set("page", String(next))} />
-            </>
+        <Listed address={address} query={query} filtered>
+          {(rows) => (
+            <DataTable
+              label={t("members.title")}
+              rows={rows}
+              columns={columns}
+              keyOf={({ username }) => username}
+              minWidth={520}
+            />
           )}
-        </Loaded>
+        </Listed>
       </Section>
       {me?.user?.is_superuser && <NewAccount />}
     </>
@@ -90,92 +83,67 @@ function AddMember() {
   const { t } = useTranslation();
   const { slug } = useWorkspace();
   const options = useRoleOptions();
-  const [username, setUsername] = useState("");
-  const [role, setRole] = useState<Role>("editor");
   const add = api.useMutation("post", "/api/v1/workspaces/{slug}/members", {
-    onSuccess: () => {
-      setUsername("");
-      return reload("/api/v1/workspaces");
-    },
+    onSuccess: () => reload("/api/v1/workspaces"),
   });
-  const submit = (event: FormEvent) => {
-    event.preventDefault();
-    add.mutate({ params: { path: { slug } }, body: { username, role } });
-  };
+  const { values, text, choice, clear } = useForm<{ username: string; role: Role }>(
+    { username: "", role: "editor" },
+    add.error,
+  );
   return (
-    <form onSubmit={submit}>
-      <Stack gap="xs">
-        <Group align="flex-start">
-          <TextInput
-            label={t("members.newName")}
-            value={username}
-            required
-            autoComplete="off"
-            onChange={(event) => setUsername(event.currentTarget.value)}
-          />
-          <Select
-            label={t("members.role")}
-            description={t(`members.may.${role}`)}
-            inputWrapperOrder={["label", "input", "description"]}
-            data={options}
-            value={role}
-            onChange={(value) => setRole(ROLES.find((known) => known === value) ?? "viewer")}
-            allowDeselect={false}
-          />
-          {/* Beside the fields, below their labels. */}
-          <Button type="submit" loading={add.isPending} mt={25}>
-            {t("members.add")}
-          </Button>
-        </Group>
-        {add.error && <ErrorNote error={add.error} />}
-      </Stack>
-    </form>
+    <Form
+      label={t("members.add")}
+      onSubmit={() => add.mutate({ params: { path: { slug } }, body: values }, { onSuccess: () => clear("username") })}
+      request={add}
+      inline
+      note={
+        <Text size="sm" c="dimmed">
+          {t(`members.may.${values.role}`)}
+        </Text>
+      }
+    >
+      <TextInput label={t("members.newName")} autoComplete="off" {...text("username")} />
+      <Select label={t("members.role")} data={options} {...choice("role")} />
+    </Form>
   );
 }
 
-function MemberRow({ member, mine, canChange }: { member: Member; mine: boolean; canChange: boolean }) {
+const AFTER = { onSuccess: () => reload("/api/v1/workspaces", "/api/v1/me") };
+
+function ChangeRole({ member: { username, role } }: { member: Member }) {
   const { t } = useTranslation();
   const { slug } = useWorkspace();
   const options = useRoleOptions();
-  const params = { path: { slug, username: member.username } };
-  const after = { onSuccess: () => reload("/api/v1/workspaces", "/api/v1/me") };
-  const change = api.useMutation("patch", "/api/v1/workspaces/{slug}/members/{username}", after);
-  const remove = api.useMutation("delete", "/api/v1/workspaces/{slug}/members/{username}", after);
+  const change = api.useMutation("patch", "/api/v1/workspaces/{slug}/members/{username}", AFTER);
   return (
-    <Table.Tr>
-      <Table.Td className="breakable">{member.username}</Table.Td>
-      <Table.Td>
-        {canChange ? (
-          <Select
-            aria-label={t("members.roleOf", { name: member.username })}
-            size="xs"
-            data={options}
-            value={member.role}
-            onChange={(role) => change.mutate({ params, body: { role: role as Role } })}
-            allowDeselect={false}
-            disabled={change.isPending}
-            w={140}
-          />
-        ) : (
-          t(`members.roles.${member.role}`)
-        )}
-        {change.error && <ErrorNote error={change.error} />}
-      </Table.Td>
-      <Table.Td className="nowrap">{dateTime(member.created_at)}</Table.Td>
-      <Table.Td className="number">
-        {(canChange || mine) && (
-          <Confirm
-            label={mine ? t("members.leave") : t("members.remove")}
-            question={
-              mine ? t("members.leaveQuestion", { slug }) : t("members.removeQuestion", { name: member.username, slug })
-            }
-            act={() => remove.mutateAsync({ params })}
-            busy={remove.isPending}
-            error={remove.error}
-            size="compact-sm"
-          />
-        )}
-      </Table.Td>
-    </Table.Tr>
+    <>
+      <Select
+        aria-label={t("members.roleOf", { name: username })}
+        size="xs"
+        data={options}
+        value={role}
+        onChange={(next) => change.mutate({ params: { path: { slug, username } }, body: { role: next as Role } })}
+        allowDeselect={false}
+        disabled={change.isPending}
+        w={140}
+      />
+      {change.error && <ErrorNote error={change.error} />}
+    </>
+  );
+}
+
+function Remove({ username, mine }: { username: string; mine: boolean }) {
+  const { t } = useTranslation();
+  const { slug } = useWorkspace();
+  const remove = api.useMutation("delete", "/api/v1/workspaces/{slug}/members/{username}", AFTER);
+  return (
+    <Confirm
+      label={mine ? t("members.leave") : t("members.remove")}
+      question={mine ? t("members.leaveQuestion", { slug }) : t("members.removeQuestion", { name: username, slug })}
+      act={() => remove.mutateAsync({ params: { path: { slug, username } } })}
+      busy={remove.isPending}
+      error={remove.error}
+      size="compact-sm"
+    />
   );
 }

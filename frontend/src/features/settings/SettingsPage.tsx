@@ -1,17 +1,16 @@
-import { Alert, Button, Group, Select, Stack, Table, Tabs, Text, TextInput } from "@mantine/core";
+import { Alert, Select, Stack, Tabs, Text, TextInput } from "@mantine/core";
 import { keepPreviousData } from "@tanstack/react-query";
-import { type FormEvent, useState } from "react";
+import { useState } from "react";
 import { useTranslation } from "react-i18next";
 import { useSearchParams } from "react-router";
 import { api, reload } from "@/api/client";
 import type { IssuedToken, Token } from "@/api/types";
 import { Confirm } from "@/components/Confirm";
 import { CopyBlock } from "@/components/CopyBlock";
-import { Empty } from "@/components/Empty";
-import { ErrorNote } from "@/components/ErrorNote";
+import { type Columns, DataTable } from "@/components/DataTable";
+import { Form, useForm } from "@/components/Form";
 import { ListFilters } from "@/components/ListFilters";
-import { Loaded } from "@/components/Loaded";
-import { PAGE_SIZE, Pager, useListAddress } from "@/components/listing";
+import { Listed, listQuery, useListAddress } from "@/components/listing";
 import { Page } from "@/components/Page";
 import { Section } from "@/components/Section";
 import { dateTime } from "@/lib/format";
@@ -65,16 +64,28 @@ function Tokens() {
   const { slug } = useWorkspace();
   const [issued, setIssued] = useState<IssuedToken | null>(null);
   const address = useListAddress();
-  const { get, page, set } = address;
-  const kind = TOKEN_KINDS.find((known) => known === get("kind"));
-  const ordering = ORDERS.find((known) => known === get("ordering"));
-  const search = get("search") || undefined;
+  const asked = { usable_in: slug, ...listQuery(address, { kind: TOKEN_KINDS }, ORDERS) };
   const tokens = api.useQuery(
     "get",
     "/api/v1/tokens",
-    { params: { query: { usable_in: slug, kind, ordering, search, page, page_size: PAGE_SIZE } } },
+    { params: { query: asked } },
     { placeholderData: keepPreviousData },
   );
+  const columns: Columns<Token> = [
+    { name: t("settings.name"), className: "breakable", cell: ({ name }) => name },
+    { name: t("settings.kind"), cell: ({ kind }) => t(`settings.kinds.${kind}`) },
+    { name: t("settings.prefix"), className: "mono", cell: ({ prefix }) => `${prefix}…` },
+    {
+      name: t("settings.role"),
+      cell: ({ kind, role }) => (kind === "user" ? t(`settings.roles.${role}`) : "–"),
+    },
+    {
+      name: t("settings.used"),
+      className: "nowrap",
+      cell: ({ last_used_at }) => (last_used_at ? dateTime(last_used_at) : t("settings.never")),
+    },
+    { name: "", className: "number", cell: (token) => <Revoke token={token} /> },
+  ];
   return (
     <>
       <Section title={t("settings.tokens")} note={t("settings.tokensNote")}>
@@ -102,39 +113,22 @@ function Tokens() {
           ]}
           orders={ORDERS}
         />
-        <Loaded query={tokens}>
-          {(list) =>
-            list.count === 0 ? (
-              <Empty
-                title={kind || search ? t("common.noneMatches") : t("settings.none")}
-                text={kind || search ? t("common.noneMatchesText") : t("settings.noneText")}
-              />
-            ) : (
-              <>
-                <Table.ScrollContainer minWidth={620}>
-                  <Table aria-label={t("settings.tokens")}>
-                    <Table.Thead>
-                      <Table.Tr>
-                        <Table.Th>{t("settings.name")}</Table.Th>
-                        <Table.Th>{t("settings.kind")}</Table.Th>
-                        <Table.Th>{t("settings.prefix")}</Table.Th>
-                        <Table.Th>{t("settings.role")}</Table.Th>
-                        <Table.Th className="nowrap">{t("settings.used")}</Table.Th>
-                        <Table.Td />
-                      </Table.Tr>
-                    </Table.Thead>
-                    <Table.Tbody>
-                      {list.results.map((token) => (
-                        <TokenRow key={token.id} token={token} />
-                      ))}
-                    </Table.Tbody>
-                  </Table>
-                </Table.ScrollContainer>
-                <Pager count={list.count} page={page} onPage={(next) => set("page", String(next))} />
-              </>
-            )
-          }
-        </Loaded>
+        <Listed
+          address={address}
+          query={tokens}
+          filtered={Boolean(asked.kind || asked.search)}
+          none={{ title: t("settings.none"), text: t("settings.noneText") }}
+        >
+          {(rows) => (
+            <DataTable
+              label={t("settings.tokens")}
+              rows={rows}
+              columns={columns}
+              keyOf={({ id }) => id}
+              minWidth={620}
+            />
+          )}
+        </Listed>
       </Section>
       <PasswordForm />
     </>
@@ -144,84 +138,69 @@ function Tokens() {
 function NewToken({ onIssued }: { onIssued: (token: IssuedToken) => void }) {
   const { t } = useTranslation();
   const { slug, isOwner, canEdit } = useWorkspace();
-  const [name, setName] = useState("");
-  const [kind, setKind] = useState<(typeof TOKEN_KINDS)[number]>("user");
-  const [role, setRole] = useState<"viewer" | "editor" | "owner">("viewer");
   const create = api.useMutation("post", "/api/v1/tokens", {
-    onSuccess: async (token) => {
-      onIssued(token);
-      setName("");
-      await reload("/api/v1/tokens");
-    },
+    onSuccess: () => reload("/api/v1/tokens"),
   });
-  const submit = (event: FormEvent) => {
-    event.preventDefault();
-    create.mutate({ body: { name, kind, workspace: slug, ...(kind === "user" ? { role } : {}) } });
-  };
+  const { values, text, choice, clear } = useForm<{
+    name: string;
+    kind: (typeof TOKEN_KINDS)[number];
+    role: Token["role"];
+  }>({ name: "", kind: "user", role: "viewer" }, create.error);
+  const { name, kind, role } = values;
+  const submit = () =>
+    create.mutate(
+      { body: { name, kind, workspace: slug, ...(kind === "user" ? { role } : {}) } },
+      {
+        onSuccess: (token) => {
+          onIssued(token);
+          clear("name");
+        },
+      },
+    );
   const roles = (["viewer", "editor", "owner"] as const).slice(0, isOwner ? 3 : canEdit ? 2 : 1);
   return (
-    <form onSubmit={submit}>
-      <Stack gap="xs">
-        <Group align="flex-end">
-          <TextInput
-            label={t("settings.name")}
-            value={name}
-            maxLength={100}
-            required
-            onChange={(event) => setName(event.currentTarget.value)}
-          />
-          <Select
-            label={t("settings.kind")}
-            data={TOKEN_KINDS.filter((value) => isOwner || !NODE_KINDS.includes(value)).map((value) => ({
-              value,
-              label: t(`settings.kinds.${value}`),
-            }))}
-            value={kind}
-            onChange={(value) => setKind(TOKEN_KINDS.find((known) => known === value) ?? "user")}
-            allowDeselect={false}
-          />
-          {kind === "user" && (
-            <Select
-              label={t("settings.role")}
-              data={roles.map((value) => ({ value, label: t(`settings.roles.${value}`) }))}
-              value={role}
-              onChange={(value) => setRole(roles.find((known) => known === value) ?? "viewer")}
-              allowDeselect={false}
-            />
-          )}
-          <Button type="submit" loading={create.isPending}>
-            {t("settings.create")}
-          </Button>
-        </Group>
+    <Form
+      label={t("settings.create")}
+      onSubmit={submit}
+      request={create}
+      inline
+      note={
         <Text size="sm" c="dimmed">
           {t(`settings.kindNotes.${kind}`)}
         </Text>
-        {create.error && <ErrorNote error={create.error} />}
-      </Stack>
-    </form>
+      }
+    >
+      <TextInput label={t("settings.name")} maxLength={100} {...text("name")} />
+      <Select
+        label={t("settings.kind")}
+        data={TOKEN_KINDS.filter((value) => isOwner || !NODE_KINDS.includes(value)).map((value) => ({
+          value,
+          label: t(`settings.kinds.${value}`),
+        }))}
+        {...choice("kind")}
+      />
+      {kind === "user" && (
+        <Select
+          label={t("settings.role")}
+          data={roles.map((value) => ({ value, label: t(`settings.roles.${value}`) }))}
+          {...choice("role")}
+        />
+      )}
+    </Form>
   );
 }
 
-function TokenRow({ token }: { token: Token }) {
+function Revoke({ token: { id, name } }: { token: Token }) {
   const { t } = useTranslation();
   const revoke = api.useMutation("delete", "/api/v1/tokens/{token_id}", { onSuccess: () => reload("/api/v1/tokens") });
   return (
-    <Table.Tr>
-      <Table.Td className="breakable">{token.name}</Table.Td>
-      <Table.Td>{t(`settings.kinds.${token.kind}`)}</Table.Td>
-      <Table.Td className="mono">{token.prefix}…</Table.Td>
-      <Table.Td>{token.kind === "user" ? t(`settings.roles.${token.role}`) : "–"}</Table.Td>
-      <Table.Td className="nowrap">{token.last_used_at ? dateTime(token.last_used_at) : t("settings.never")}</Table.Td>
-      <Table.Td className="number">
-        <Confirm
-          label={t("settings.revoke")}
-          question={t("settings.revokeQuestion", { name: token.name })}
-          act={() => revoke.mutateAsync({ params: { path: { token_id: token.id } } })}
-          busy={revoke.isPending}
-          error={revoke.error}
-          size="compact-sm"
-        />
-      </Table.Td>
-    </Table.Tr>
+    <Confirm
+      label={t("settings.revoke")}
+      question={t("settings.revokeQuestion", { name })}
+      act={() => revoke.mutateAsync({ params: { path: { token_id: id } } })}
+      busy={revoke.isPending}
+      error={revoke.error}
+      size="compact-sm"
+    />
   );
 }

@@ -1,11 +1,12 @@
-import { Anchor, Button, MultiSelect, Select, SimpleGrid, Table, Text } from "@mantine/core";
+import { Anchor, Button, MultiSelect, Select, SimpleGrid, Text } from "@mantine/core";
 import { useDebouncedValue } from "@mantine/hooks";
 import { useQueries } from "@tanstack/react-query";
-import { useMemo, useState } from "react";
+import { type ReactNode, useMemo, useState } from "react";
 import { useTranslation } from "react-i18next";
 import { Link } from "react-router";
 import { api } from "@/api/client";
-import type { Job } from "@/api/types";
+import type { Job, Report } from "@/api/types";
+import { DataTable } from "@/components/DataTable";
 import { Empty } from "@/components/Empty";
 import { ErrorNote } from "@/components/ErrorNote";
 import { useListAddress } from "@/components/listing";
@@ -13,14 +14,15 @@ import { OverlayChart } from "@/components/OverlayChart";
 import { Page } from "@/components/Page";
 import { Section } from "@/components/Section";
 import { StateBadge } from "@/components/StateBadge";
-import { measureName, shown, spanOf } from "@/features/jobs/report/MeasuresTable";
-import { type Measure, measuresOf } from "@/features/jobs/report/read";
+import { Figure, measureName, shown } from "@/features/jobs/measures/MeasuresTable";
+import { type Measure, measuresOf } from "@/features/jobs/measures/measures";
+import { columnNames, pointAt, pointOf, priceOf } from "@/features/jobs/measures/points";
+import { QualityPicture } from "@/features/jobs/measures/QualityPicture";
 import { recordQuery } from "@/features/jobs/useJobRecord";
 import { dateTime, percent, real } from "@/lib/format";
 import { numberOf } from "@/lib/tree";
 import { useWorkspace } from "@/session/session";
-import { columnNames, differing, linesOf, pointAt, pointOf, priceOf } from "./compare";
-import { QualityPicture } from "./QualityPicture";
+import { differing, linesOf } from "./compare";
 import { SweepFile } from "./SweepFile";
 
 const MOST = 8;
@@ -153,7 +155,7 @@ function Comparison({ jobs }: { jobs: Job[] }) {
 }
 
 /** Quality over the values of a setting that the jobs were given on purpose. */
-function Sweep({ jobs, names, reports }: { jobs: Job[]; names: string[]; reports: unknown[] }) {
+function Sweep({ jobs, names, reports }: { jobs: Job[]; names: string[]; reports: (Report | undefined)[] }) {
   const { t } = useTranslation();
   const { get, set } = useListAddress();
   const swept = differing(jobs).filter(({ values }) => values.every((value) => typeof value === "number"));
@@ -180,15 +182,47 @@ function Sweep({ jobs, names, reports }: { jobs: Job[]; names: string[]; reports
   );
 }
 
-function Heads({ jobs, names }: { jobs: Job[]; names: string[] }) {
+interface JobsTableProps {
+  label: string;
+  /** Above the rows' names. */
+  first: string;
+  mono?: boolean;
+  /** A name, and what each job has there. */
+  rows: { name: string; cells: ReactNode[] }[];
+  jobs: Job[];
+  names: string[];
+}
+
+/** A column for each job. */
+function JobsTable({ label, first, mono, rows, jobs, names }: JobsTableProps) {
   const { slug } = useWorkspace();
-  return jobs.map((job, at) => (
-    <Table.Th key={job.id} className="number">
-      <Anchor component={Link} to={`/w/${slug}/jobs/${job.id}`} size="sm" className="wraps">
-        {names[at]}
-      </Anchor>
-    </Table.Th>
-  ));
+  return (
+    <DataTable
+      label={label}
+      rows={rows}
+      columns={[
+        {
+          name: first,
+          isRowHead: true,
+          className: mono ? "mono breakable" : "",
+          props: { miw: 120 },
+          cell: ({ name }) => name,
+        },
+        ...jobs.map(({ id }, at) => ({
+          name: id,
+          head: (
+            <Anchor component={Link} to={`/w/${slug}/jobs/${id}`} size="sm" className="wraps">
+              {names[at]}
+            </Anchor>
+          ),
+          className: "number",
+          cell: ({ cells }: JobsTableProps["rows"][number]) => cells[at],
+        })),
+      ]}
+      keyOf={({ name }) => name}
+      minWidth={120 + 100 * jobs.length}
+    />
+  );
 }
 
 function Results({ jobs, names, measures }: { jobs: Job[]; names: string[]; measures: Measure[][] }) {
@@ -202,51 +236,27 @@ function Results({ jobs, names, measures }: { jobs: Job[]; names: string[]; meas
       lines.set(name, line);
     }
   });
+  const shownOf = (measure: Measure | undefined) => (
+    <>
+      <Figure unit={measure?.unit} value={measure?.sparse} />
+      {measure?.dense && measure.name !== "sparsity" && (
+        <Text size="xs" c="dimmed">
+          {t("compare.dense", { value: shown(measure.unit, measure.dense.value) })}
+        </Text>
+      )}
+    </>
+  );
   return (
-    <Table.ScrollContainer minWidth={120 + 100 * jobs.length}>
-      <Table aria-label={t("compare.results")}>
-        <Table.Thead>
-          <Table.Tr>
-            <Table.Th miw={120}>{t("report.measure")}</Table.Th>
-            <Heads jobs={jobs} names={names} />
-          </Table.Tr>
-        </Table.Thead>
-        <Table.Tbody>
-          <Table.Tr>
-            <Table.Th scope="row" fw={400}>
-              {t("common.state")}
-            </Table.Th>
-            {jobs.map((job) => (
-              <Table.Td key={job.id} className="number">
-                <StateBadge state={job.state} />
-              </Table.Td>
-            ))}
-          </Table.Tr>
-          {[...lines].map(([name, line]) => (
-            <Table.Tr key={name}>
-              <Table.Th scope="row" fw={400}>
-                {name}
-              </Table.Th>
-              {line.map((measure, at) => (
-                <Table.Td key={jobs[at]?.id} className="number">
-                  {measure?.sparse ? shown(measure.unit, measure.sparse.value) : "–"}
-                  {measure?.sparse?.interval && (
-                    <Text size="xs" c="dimmed" className="interval">
-                      {spanOf(measure.sparse, measure.unit)}
-                    </Text>
-                  )}
-                  {measure?.dense && measure.name !== "sparsity" && (
-                    <Text size="xs" c="dimmed">
-                      {t("compare.dense", { value: shown(measure.unit, measure.dense.value) })}
-                    </Text>
-                  )}
-                </Table.Td>
-              ))}
-            </Table.Tr>
-          ))}
-        </Table.Tbody>
-      </Table>
-    </Table.ScrollContainer>
+    <JobsTable
+      label={t("compare.results")}
+      first={t("report.measure")}
+      rows={[
+        { name: t("common.state"), cells: jobs.map(({ id, state }) => <StateBadge key={id} state={state} />) },
+        ...[...lines].map(([name, line]) => ({ name, cells: line.map(shownOf) })),
+      ]}
+      jobs={jobs}
+      names={names}
+    />
   );
 }
 
@@ -261,29 +271,16 @@ function Differences({ jobs, names }: { jobs: Job[]; names: string[] }) {
     );
   }
   return (
-    <Table.ScrollContainer minWidth={120 + 100 * jobs.length}>
-      <Table aria-label={t("compare.differences")}>
-        <Table.Thead>
-          <Table.Tr>
-            <Table.Th miw={120}>{t("compare.setting")}</Table.Th>
-            <Heads jobs={jobs} names={names} />
-          </Table.Tr>
-        </Table.Thead>
-        <Table.Tbody>
-          {rows.map(({ name, values }) => (
-            <Table.Tr key={name}>
-              <Table.Th scope="row" fw={400} className="mono breakable">
-                {name}
-              </Table.Th>
-              {values.map((value, at) => (
-                <Table.Td key={jobs[at]?.id} className="number">
-                  {value == null ? "–" : String(value)}
-                </Table.Td>
-              ))}
-            </Table.Tr>
-          ))}
-        </Table.Tbody>
-      </Table>
-    </Table.ScrollContainer>
+    <JobsTable
+      label={t("compare.differences")}
+      first={t("compare.setting")}
+      mono
+      rows={rows.map(({ name, values }) => ({
+        name,
+        cells: values.map((value) => (value == null ? "–" : String(value))),
+      }))}
+      jobs={jobs}
+      names={names}
+    />
   );
 }

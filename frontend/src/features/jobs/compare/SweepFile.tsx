@@ -1,10 +1,11 @@
-import { Button, FileButton, Table, Text } from "@mantine/core";
+import { Button, FileButton, Text } from "@mantine/core";
 import { useRef, useState } from "react";
 import { useTranslation } from "react-i18next";
+import { DataTable } from "@/components/DataTable";
 import { Section } from "@/components/Section";
 import { StateBadge } from "@/components/StateBadge";
-import { metricName, shown } from "@/features/jobs/report/MeasuresTable";
-import { unitOf } from "@/features/jobs/report/read";
+import { Figure, metricName } from "@/features/jobs/measures/MeasuresTable";
+import { unitOf } from "@/features/jobs/measures/measures";
 import { bytes, percent } from "@/lib/format";
 import { type SweepResult, sweepOf } from "./sweep";
 
@@ -49,50 +50,40 @@ function Trials({ sweep: { metric, names, trials } }: { sweep: SweepResult }) {
   const unit = unitOf(metric);
   return (
     <>
-      <Table.ScrollContainer minWidth={360 + 110 * names.length}>
-        <Table aria-label={t("sweep.title")}>
-          <Table.Thead>
-            <Table.Tr>
-              {names.map((name) => (
-                <Table.Th key={name} className="mono">
-                  {name}
-                </Table.Th>
-              ))}
-              <Table.Th>{t("common.state")}</Table.Th>
-              <Table.Th className="number">{t("sweep.share")}</Table.Th>
-              <Table.Th className="number">{metricName(t, metric)}</Table.Th>
-              <Table.Th className="number">{t("plan.sparsity")}</Table.Th>
-              <Table.Th className="number">{t("compare.bytes")}</Table.Th>
-            </Table.Tr>
-          </Table.Thead>
-          <Table.Tbody>
-            {trials.map((trial) => (
-              <Table.Tr key={trial.id} fw={trial.best ? 600 : undefined}>
-                {names.map((name) => (
-                  <Table.Td key={name} className="figure">
-                    {String(trial.values[name] ?? "–")}
-                  </Table.Td>
-                ))}
-                <Table.Td>
-                  <StateBadge state={trial.best ? "best" : trial.state} />
-                  {trial.error && <Text size="xs">{trial.error}</Text>}
-                </Table.Td>
-                <Table.Td className="number">{trial.share === null ? "–" : percent(trial.share, 0)}</Table.Td>
-                <Table.Td className="number">
-                  {trial.metric === null ? "–" : shown(unit, trial.metric)}
-                  {trial.interval && (
-                    <Text size="xs" c="dimmed" fw={400} className="interval">
-                      {shown(unit, trial.interval[0])} … {shown(unit, trial.interval[1])}
-                    </Text>
-                  )}
-                </Table.Td>
-                <Table.Td className="number">{trial.sparsity === null ? "–" : percent(trial.sparsity)}</Table.Td>
-                <Table.Td className="number">{trial.bytes === null ? "–" : bytes(trial.bytes)}</Table.Td>
-              </Table.Tr>
-            ))}
-          </Table.Tbody>
-        </Table>
-      </Table.ScrollContainer>
+      <DataTable
+        label={t("sweep.title")}
+        rows={trials}
+        columns={[
+          ...names.map((name) => ({
+            name,
+            head: <span className="mono">{name}</span>,
+            className: "figure",
+            cell: ({ values }: SweepResult["trials"][number]) => String(values[name] ?? "–"),
+          })),
+          {
+            name: t("common.state"),
+            cell: ({ best, state, error }) => (
+              <>
+                <StateBadge state={best ? "best" : state} />
+                {error && <Text size="xs">{error}</Text>}
+              </>
+            ),
+          },
+          { name: t("sweep.share"), className: "number", cell: ({ share }) => percent(share, 0) },
+          {
+            name: metricName(t, metric),
+            className: "number",
+            cell: ({ metric: value, interval }) => (
+              <Figure unit={unit} value={value === null ? null : { value, interval }} />
+            ),
+          },
+          { name: t("plan.sparsity"), className: "number", cell: ({ sparsity }) => percent(sparsity) },
+          { name: t("compare.bytes"), className: "number", cell: (trial) => bytes(trial.bytes) },
+        ]}
+        keyOf={({ id }) => id}
+        isStrong={({ best }) => best}
+        minWidth={360 + 110 * names.length}
+      />
       <Text size="xs" c="dimmed">
         {t("sweep.order")}
       </Text>

@@ -1,8 +1,9 @@
 import { describe, expect, it } from "vitest";
 import type { Job } from "@/api/types";
+import { beaten, columnNames, pointAt, pointOf } from "@/features/jobs/measures/points";
 import { EMPTY } from "@/features/jobs/record";
 import { SETTINGS } from "@/features/jobs/settings";
-import { beaten, columnNames, differing, linesOf, pointAt, pointOf } from "./compare";
+import { differing, linesOf } from "./compare";
 
 const job = (name: string, settings: object, sparsity = 0.9) =>
   ({

@@ -1,6 +1,7 @@
-import { SimpleGrid, Table } from "@mantine/core";
+import { SimpleGrid } from "@mantine/core";
 import { useCallback, useMemo } from "react";
 import { useTranslation } from "react-i18next";
+import { DataTable } from "@/components/DataTable";
 import { Picture } from "@/components/Picture";
 import { Section } from "@/components/Section";
 import { type Colors, drawCells, fitted, write } from "@/lib/draw";
@@ -73,26 +74,17 @@ export function ConfusionSection({ confusion }: { confusion: Confusion }) {
           point={point}
         />
         {pairs.length > 0 && (
-          <Table.ScrollContainer minWidth={280}>
-            <Table aria-label={t("report.mostConfused")}>
-              <Table.Thead>
-                <Table.Tr>
-                  <Table.Th>{t("report.gold")}</Table.Th>
-                  <Table.Th>{t("report.predicted")}</Table.Th>
-                  <Table.Th className="number">{t("report.rows")}</Table.Th>
-                </Table.Tr>
-              </Table.Thead>
-              <Table.Tbody>
-                {pairs.map(({ gold, said, n }) => (
-                  <Table.Tr key={`${gold} ${said}`}>
-                    <Table.Td className="breakable">{labels[gold]}</Table.Td>
-                    <Table.Td className="breakable">{labels[said]}</Table.Td>
-                    <Table.Td className="number">{count(n)}</Table.Td>
-                  </Table.Tr>
-                ))}
-              </Table.Tbody>
-            </Table>
-          </Table.ScrollContainer>
+          <DataTable
+            label={t("report.mostConfused")}
+            rows={pairs}
+            columns={[
+              { name: t("report.gold"), className: "breakable", cell: ({ gold }) => labels[gold] },
+              { name: t("report.predicted"), className: "breakable", cell: ({ said }) => labels[said] },
+              { name: t("report.rows"), className: "number", cell: ({ n }) => count(n) },
+            ]}
+            keyOf={({ gold, said }) => `${gold} ${said}`}
+            minWidth={280}
+          />
         )}
       </SimpleGrid>
     </Section>

@@ -1,20 +1,21 @@
-import { Anchor, Button, Group, Table, Text } from "@mantine/core";
+import { Anchor, Button, Group } from "@mantine/core";
 import { useQueries } from "@tanstack/react-query";
 import { useTranslation } from "react-i18next";
 import { Link } from "react-router";
 import { api } from "@/api/client";
-import type { Job } from "@/api/types";
+import type { Job, Report } from "@/api/types";
+import { DataTable } from "@/components/DataTable";
 import { Section } from "@/components/Section";
-import { columnNames, type Point, pointOf, priceOf, primaryOf } from "@/features/jobs/compare/compare";
-import { QualityPicture } from "@/features/jobs/compare/QualityPicture";
-import { shown, spanOf } from "./MeasuresTable";
-import type { Measure, Value } from "./read";
+import { Figure } from "@/features/jobs/measures/MeasuresTable";
+import type { Measure } from "@/features/jobs/measures/measures";
+import { columnNames, type Point, pointOf, priceOf, primaryOf } from "@/features/jobs/measures/points";
+import { QualityPicture } from "@/features/jobs/measures/QualityPicture";
 
 /** As many as can be compared on one page. */
 const MOST = 8;
 
 /** This run among the others on the same rows and base model: other sparsities, and the methods it is judged by. */
-export function OthersSection({ job, report }: { job: Job; report: unknown }) {
+export function OthersSection({ job, report }: { job: Job; report: Report }) {
   const { t } = useTranslation();
   const list = api.useQuery("get", "/api/v1/jobs", {
     params: { query: { workspace: job.workspace, dataset: job.dataset.id, state: "succeeded", page_size: 50 } },
@@ -38,7 +39,7 @@ export function OthersSection({ job, report }: { job: Job; report: unknown }) {
       ),
   });
   const names = columnNames(jobs);
-  const reports = [report, ...others.map(({ data }): unknown => data)];
+  const reports = [report, ...others.map(({ data }) => data)];
   const own = primaryOf(report);
   const dense: Point[] = own?.dense
     ? [{ label: t("report.dense"), cost: 0, value: own.dense.value, measure: own }]
@@ -48,6 +49,35 @@ export function OthersSection({ job, report }: { job: Job; report: unknown }) {
   );
   if (!own) return null;
   const root = `/w/${job.workspace}/jobs`;
+  const of = (measure: Measure | undefined, which: "dense" | "sparse") => ({
+    unit: measure?.unit,
+    value: measure?.[which],
+  });
+  const rows = [
+    {
+      id: "dense",
+      name: t("report.dense"),
+      method: null,
+      sparsity: of(priceOf(report, "sparsity"), "dense"),
+      quality: of(own, "dense"),
+      size: of(priceOf(report, "bytes"), "dense"),
+    },
+    ...jobs.map(({ id, settings }, at) => ({
+      id,
+      name:
+        id === job.id ? (
+          names[at]
+        ) : (
+          <Anchor component={Link} to={`${root}/${id}/report`} size="sm" className="breakable">
+            {names[at]}
+          </Anchor>
+        ),
+      method: settings.method ?? "pst",
+      sparsity: of(priceOf(reports[at], "sparsity"), "sparse"),
+      quality: of(primaryOf(reports[at]), "sparse"),
+      size: of(priceOf(reports[at], "bytes"), "sparse"),
+    })),
+  ];
   return (
     <Section
       title={t("report.others")}
@@ -71,61 +101,25 @@ export function OthersSection({ job, report }: { job: Job; report: unknown }) {
       }
     >
       <QualityPicture points={points} against={t("plan.sparsity")} price="share" wish="more" />
-      <Table.ScrollContainer minWidth={480}>
-        <Table aria-label={t("report.others")}>
-          <Table.Thead>
-            <Table.Tr>
-              <Table.Th>{t("jobs.name")}</Table.Th>
-              <Table.Th>{t("jobs.method")}</Table.Th>
-              <Table.Th className="number">{t("plan.sparsity")}</Table.Th>
-              <Table.Th className="number">{points[0] && t("report.quality")}</Table.Th>
-              <Table.Th className="number">{t("report.measures.bytes")}</Table.Th>
-            </Table.Tr>
-          </Table.Thead>
-          <Table.Tbody>
-            <Table.Tr>
-              <Table.Th scope="row" fw={400}>
-                {t("report.dense")}
-              </Table.Th>
-              <Table.Td>–</Table.Td>
-              <Table.Td className="number">{shown("share", 0)}</Table.Td>
-              <Cell measure={own} value={own.dense} />
-              <Cell measure={priceOf(report, "bytes")} value={priceOf(report, "bytes")?.dense} />
-            </Table.Tr>
-            {jobs.map((other, at) => (
-              <Table.Tr key={other.id} fw={other.id === job.id ? 600 : undefined}>
-                <Table.Th scope="row" fw="inherit">
-                  {other.id === job.id ? (
-                    names[at]
-                  ) : (
-                    <Anchor component={Link} to={`${root}/${other.id}/report`} size="sm" className="breakable">
-                      {names[at]}
-                    </Anchor>
-                  )}
-                </Table.Th>
-                <Table.Td>{t(`method.${other.settings.method ?? "pst"}`)}</Table.Td>
-                <Cell measure={priceOf(reports[at], "sparsity")} value={priceOf(reports[at], "sparsity")?.sparse} />
-                <Cell measure={primaryOf(reports[at])} value={primaryOf(reports[at])?.sparse} />
-                <Cell measure={priceOf(reports[at], "bytes")} value={priceOf(reports[at], "bytes")?.sparse} />
-              </Table.Tr>
-            ))}
-          </Table.Tbody>
-        </Table>
-      </Table.ScrollContainer>
+      <DataTable
+        label={t("report.others")}
+        rows={rows}
+        columns={[
+          { name: t("jobs.name"), isRowHead: true, cell: ({ name }) => name },
+          { name: t("jobs.method"), cell: ({ method }) => (method ? t(`method.${method}`) : "–") },
+          { name: t("plan.sparsity"), className: "number", cell: ({ sparsity }) => <Figure {...sparsity} /> },
+          {
+            name: "quality",
+            head: points[0] && t("report.quality"),
+            className: "number",
+            cell: ({ quality }) => <Figure {...quality} />,
+          },
+          { name: t("report.measures.bytes"), className: "number", cell: ({ size }) => <Figure {...size} /> },
+        ]}
+        keyOf={({ id }) => id}
+        isStrong={({ id }) => id === job.id}
+        minWidth={480}
+      />
     </Section>
-  );
-}
-
-function Cell({ measure, value }: { measure: Measure | undefined; value: Value | null | undefined }) {
-  const span = measure && value ? spanOf(value, measure.unit) : "";
-  return (
-    <Table.Td className="number">
-      {measure && value ? shown(measure.unit, value.value) : "–"}
-      {span && (
-        <Text size="xs" c="dimmed" fw={400} className="interval">
-          {span}
-        </Text>
-      )}
-    </Table.Td>
   );
 }

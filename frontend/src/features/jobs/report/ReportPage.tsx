@@ -3,19 +3,20 @@ import type { TFunction } from "i18next";
 import { useTranslation } from "react-i18next";
 import { useParams } from "react-router";
 import { api } from "@/api/client";
-import type { Job } from "@/api/types";
+import type { Job, Report } from "@/api/types";
 import { Loaded } from "@/components/Loaded";
 import { Page } from "@/components/Page";
 import { Section } from "@/components/Section";
+import { MeasuresTable, measureName } from "@/features/jobs/measures/MeasuresTable";
+import { type Measure, measuresOf } from "@/features/jobs/measures/measures";
 import { Seconds, useReport } from "@/features/jobs/Report";
 import { csv, fileName, saveText } from "@/lib/save";
-import { nodeAt, textOf } from "@/lib/tree";
+import { listOf } from "@/lib/tree";
 import { ConfusionSection } from "./ConfusionSection";
 import { HistogramPicture } from "./HistogramPicture";
 import { LayersSection } from "./LayersSection";
-import { MeasuresTable, measureName } from "./MeasuresTable";
 import { OthersSection } from "./OthersSection";
-import { confusionOf, distributionsOf, type Measure, matricesOf, measuresOf, samplesOf, wrongRowsOf } from "./read";
+import { confusionOf, distributionsOf, matricesOf } from "./read";
 import { SamplesSection } from "./SamplesSection";
 import { WrongRowsSection } from "./WrongRowsSection";
 
@@ -30,15 +31,15 @@ export function Component() {
   );
 }
 
-function ReportView({ job, report }: { job: Job; report: unknown }) {
+function ReportView({ job, report }: { job: Job; report: Report }) {
   const { t } = useTranslation();
   const root = `/w/${job.workspace}`;
   const measures = measuresOf(report);
   const matrices = matricesOf(report);
   const distributions = distributionsOf(report);
   const confusion = confusionOf(report);
-  const wrong = wrongRowsOf(report);
-  const samples = samplesOf(report);
+  const wrong = report.errors;
+  const samples = listOf(report.samples);
   const name = fileName(job.name);
   const actions = (
     <>
@@ -91,18 +92,18 @@ function ReportView({ job, report }: { job: Job; report: unknown }) {
           </Stack>
         </Section>
       )}
-      {wrong && <WrongRowsSection wrong={wrong} dataset={`${root}/datasets/${job.dataset.id}`} />}
+      {wrong && listOf(wrong.rows).length > 0 && (
+        <WrongRowsSection wrong={wrong} dataset={`${root}/datasets/${job.dataset.id}`} />
+      )}
     </Page>
   );
 }
 
 /** How the costs were taken, in the report's own words. */
-function Notes({ report }: { report: unknown }) {
-  const notes = [
-    textOf(nodeAt(report, "measures", "flops").formula),
-    textOf(nodeAt(report, "measures", "time").engine),
-    textOf(nodeAt(report, "measures", "time").note),
-  ].filter(Boolean);
+function Notes({ report }: { report: Report }) {
+  const notes = [report.measures?.flops?.formula, report.measures?.time?.engine, report.measures?.time?.note].filter(
+    Boolean,
+  );
   return notes.map((note) => (
     <p key={note} lang="en" style={{ margin: 0, fontSize: 12, color: "var(--mantine-color-dimmed)" }}>
       {note}

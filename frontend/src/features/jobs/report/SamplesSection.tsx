@@ -9,7 +9,7 @@ import type { Sample } from "./read";
 const SIZE = 5;
 
 /** What the model wrote: for each source its references, its own text, and the dense model's. */
-export function SamplesSection({ samples }: { samples: Sample[] }) {
+export function SamplesSection({ samples }: { samples: readonly Sample[] }) {
   const { t } = useTranslation();
   const { page, set } = useListAddress();
   const shown = Math.min(page, Math.ceil(samples.length / SIZE));
@@ -22,18 +22,18 @@ export function SamplesSection({ samples }: { samples: Sample[] }) {
           <Paper key={first + place} component="li" withBorder radius="md" p="sm">
             <Stack gap="sm">
               <Labelled label={t("report.source", { number: count(first + place + 1) })}>
-                <Written text={sample.source} />
+                <Written text={sample.source ?? ""} />
               </Labelled>
               <SimpleGrid cols={{ base: 1, sm: 2 }} spacing="sm">
                 <Labelled label={t("report.sparseWrote")}>
-                  <Written text={sample.text} />
+                  <Written text={sample.text ?? ""} />
                 </Labelled>
                 <Labelled label={t("report.denseWrote")}>
-                  <Written text={sample.dense} same={sample.dense === sample.text && sample.text !== ""} />
+                  <Written text={sample.dense ?? ""} same={sample.dense === sample.text && sample.text !== ""} />
                 </Labelled>
               </SimpleGrid>
-              <Labelled label={t("report.references", { count: sample.references.length })}>
-                {sample.references.map((text) => (
+              <Labelled label={t("report.references", { count: sample.references?.length ?? 0 })}>
+                {sample.references?.map((text) => (
                   <Written key={text} text={text} />
                 ))}
               </Labelled>

@@ -1,7 +1,8 @@
-import { Anchor, Button, Table, Text } from "@mantine/core";
+import { Anchor, Button, Text } from "@mantine/core";
 import { useState } from "react";
 import { useTranslation } from "react-i18next";
 import { Link } from "react-router";
+import { DataTable } from "@/components/DataTable";
 import { Section } from "@/components/Section";
 import { count, percent } from "@/lib/format";
 import type { WrongRows } from "./read";
@@ -12,7 +13,8 @@ const FIRST = 20;
 export function WrongRowsSection({ wrong, dataset }: { wrong: WrongRows; dataset: string }) {
   const { t } = useTranslation();
   const [all, setAll] = useState(false);
-  const rows = all ? wrong.rows : wrong.rows.slice(0, FIRST);
+  const found = wrong.rows ?? [];
+  const rows = all ? found : found.slice(0, FIRST);
   return (
     <Section
       title={t("report.wrong")}
@@ -23,47 +25,50 @@ export function WrongRowsSection({ wrong, dataset }: { wrong: WrongRows; dataset
         </Anchor>
       }
     >
-      <Table.ScrollContainer minWidth={760}>
-        <Table striped aria-label={t("report.wrong")}>
-          <Table.Thead>
-            <Table.Tr>
-              <Table.Th className="number">{t("report.row")}</Table.Th>
-              <Table.Th>{t("report.text")}</Table.Th>
-              <Table.Th miw={150}>{t("report.gold")}</Table.Th>
-              <Table.Th miw={150}>{t("report.predicted")}</Table.Th>
-              <Table.Th miw={150}>{t("report.denseSaid")}</Table.Th>
-            </Table.Tr>
-          </Table.Thead>
-          <Table.Tbody>
-            {rows.map((row) => (
-              <Table.Tr key={row.row}>
-                <Table.Td className="number">{count(row.row)}</Table.Td>
-                <Table.Td className="breakable">
-                  <div className="clamp">{row.text}</div>
-                  {row.pair && (
-                    <Text size="xs" c="dimmed" className="clamp">
-                      {row.pair}
-                    </Text>
-                  )}
-                </Table.Td>
-                <Table.Td className="breakable">{row.gold}</Table.Td>
-                <Table.Td className="breakable">
-                  {row.predicted}
-                  {row.probability !== null && (
-                    <Text size="xs" c="dimmed" className="figure">
-                      {percent(row.probability)}
-                    </Text>
-                  )}
-                </Table.Td>
-                <Table.Td className="breakable">{row.dense}</Table.Td>
-              </Table.Tr>
-            ))}
-          </Table.Tbody>
-        </Table>
-      </Table.ScrollContainer>
-      {!all && wrong.rows.length > FIRST && (
+      <DataTable
+        label={t("report.wrong")}
+        rows={rows}
+        columns={[
+          { name: t("report.row"), className: "number", cell: ({ row }) => count(row) },
+          {
+            name: t("report.text"),
+            className: "breakable",
+            cell: ({ text, text_pair: pair }) => (
+              <>
+                <div className="clamp">{text}</div>
+                {pair && (
+                  <Text size="xs" c="dimmed" className="clamp">
+                    {pair}
+                  </Text>
+                )}
+              </>
+            ),
+          },
+          { name: t("report.gold"), className: "breakable", props: { miw: 150 }, cell: ({ gold }) => gold },
+          {
+            name: t("report.predicted"),
+            className: "breakable",
+            props: { miw: 150 },
+            cell: ({ predicted, probability }) => (
+              <>
+                {predicted}
+                {probability != null && (
+                  <Text size="xs" c="dimmed" className="figure">
+                    {percent(probability)}
+                  </Text>
+                )}
+              </>
+            ),
+          },
+          { name: t("report.denseSaid"), className: "breakable", props: { miw: 150 }, cell: ({ dense }) => dense },
+        ]}
+        keyOf={({ row }, at) => row ?? at}
+        minWidth={760}
+        striped
+      />
+      {!all && found.length > FIRST && (
         <Button variant="subtle" size="xs" onClick={() => setAll(true)}>
-          {t("report.allWrong", { count: wrong.rows.length })}
+          {t("report.allWrong", { count: found.length })}
         </Button>
       )}
     </Section>

@@ -1,10 +1,9 @@
-import { Table, Text } from "@mantine/core";
+import { Text } from "@mantine/core";
 import type { TFunction } from "i18next";
 import { useTranslation } from "react-i18next";
+import { DataTable } from "@/components/DataTable";
 import { bytes, compact, percent, real } from "@/lib/format";
-import type { Measure, Unit, Value } from "./read";
-
-type Translate = TFunction;
+import type { Measure, Unit, Value } from "./measures";
 
 export function shown(unit: Unit, value: number): string {
   switch (unit) {
@@ -25,12 +24,12 @@ export function shown(unit: Unit, value: number): string {
   }
 }
 
-export function metricName(t: Translate, name: string): string {
+export function metricName(t: TFunction, name: string): string {
   return t(`metricName.${name}` as "metricName.accuracy", { defaultValue: name.replaceAll("_", " ") });
 }
 
 /** The measure's name in words, its holes filled. */
-export function measureName(t: Translate, { name, of }: Measure): string {
+export function measureName(t: TFunction, { name, of }: Measure): string {
   const words = {
     ...of,
     metric: metricName(t, String(of.metric ?? "")),
@@ -41,7 +40,7 @@ export function measureName(t: Translate, { name, of }: Measure): string {
 }
 
 /** How the sparse model differs: measured, or worked out from both values. */
-function change(t: Translate, measure: Measure): { text: string; interval: string } {
+function change(t: TFunction, measure: Measure): { text: string; interval: string } {
   const { dense, sparse, difference, unit, differenceUnit } = measure;
   if (difference) return { text: points(t, measure, difference.value), interval: spanOf(difference, differenceUnit) };
   if (!dense || !sparse || measure.name === "sparsity") return { text: "", interval: "" };
@@ -53,14 +52,14 @@ function change(t: Translate, measure: Measure): { text: string; interval: strin
   };
 }
 
-function points(t: Translate, { unit }: Measure, difference: number): string {
+function points(t: TFunction, { unit }: Measure, difference: number): string {
   return unit === "share"
     ? t("report.points", { value: signed(100 * difference) })
     : `${difference < 0 ? "−" : "+"}${real(Math.abs(difference))}`;
 }
 
 /** The interval of a value, in words; empty where there is none. */
-export function spanOf({ interval }: Value, unit: Unit): string {
+function spanOf({ interval }: Value, unit: Unit): string {
   const whole = (value: number) => shown(unit, value).replaceAll(" ", "\u00a0"); // no line begins with a unit
   return interval ? `${whole(interval[0])} … ${whole(interval[1])}` : "";
 }
@@ -69,46 +68,51 @@ export function spanOf({ interval }: Value, unit: Unit): string {
 export function MeasuresTable({ measures, title }: { measures: Measure[]; title: string }) {
   const { t } = useTranslation();
   return (
-    <Table.ScrollContainer minWidth={300}>
-      <Table aria-label={title} data-testid="report">
-        <Table.Thead>
-          <Table.Tr>
-            <Table.Th>{t("report.measure")}</Table.Th>
-            <Table.Th className="number">{t("report.dense")}</Table.Th>
-            <Table.Th className="number">{t("report.sparse")}</Table.Th>
-            <Table.Th className="number">{t("report.change")}</Table.Th>
-          </Table.Tr>
-        </Table.Thead>
-        <Table.Tbody>
-          {measures.map((measure) => {
-            const name = measureName(t, measure);
-            const changed = change(t, measure);
+    <DataTable
+      label={title}
+      data-testid="report"
+      rows={measures}
+      columns={[
+        { name: t("report.measure"), isRowHead: true, cell: (measure) => measureName(t, measure) },
+        {
+          name: t("report.dense"),
+          className: "number",
+          cell: ({ unit, dense }) => <Figure unit={unit} value={dense} />,
+        },
+        {
+          name: t("report.sparse"),
+          className: "number",
+          strong: true,
+          cell: ({ unit, sparse }) => <Figure unit={unit} value={sparse} />,
+        },
+        {
+          name: t("report.change"),
+          className: "number",
+          cell: (measure) => {
+            const { text, interval } = change(t, measure);
             return (
-              <Table.Tr key={name}>
-                <Table.Th scope="row" fw={400}>
-                  {name}
-                </Table.Th>
-                <Figure unit={measure.unit} value={measure.dense} />
-                <Figure unit={measure.unit} value={measure.sparse} strong />
-                <Table.Td className="number">
-                  {changed.text}
-                  <Interval text={changed.interval} />
-                </Table.Td>
-              </Table.Tr>
+              <>
+                {text}
+                <Interval text={interval} />
+              </>
             );
-          })}
-        </Table.Tbody>
-      </Table>
-    </Table.ScrollContainer>
+          },
+        },
+      ]}
+      keyOf={(measure) => measureName(t, measure)}
+      minWidth={300}
+    />
   );
 }
 
-function Figure({ value, unit, strong = false }: { value: Value | null; unit: Unit; strong?: boolean }) {
+/** A value, and below it the interval that it has. */
+export function Figure({ value, unit = "number" }: { value: Value | null | undefined; unit?: Unit }) {
+  if (!value) return "–";
   return (
-    <Table.Td className="number" fw={strong ? 600 : undefined}>
-      {value ? shown(unit, value.value) : "–"}
-      {value && <Interval text={spanOf(value, unit)} />}
-    </Table.Td>
+    <>
+      {shown(unit, value.value)}
+      <Interval text={spanOf(value, unit)} />
+    </>
   );
 }
 

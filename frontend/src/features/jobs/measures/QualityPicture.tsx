@@ -1,10 +1,10 @@
 import { useCallback, useMemo } from "react";
 import { useTranslation } from "react-i18next";
 import { Picture } from "@/components/Picture";
-import { metricName, shown } from "@/features/jobs/report/MeasuresTable";
-import type { Unit } from "@/features/jobs/report/read";
 import { type Colors, fitted, front, ticks, write } from "@/lib/draw";
-import { beaten, type Point } from "./compare";
+import { metricName, shown } from "./MeasuresTable";
+import type { Unit } from "./measures";
+import { beaten, type Point } from "./points";
 
 const HEIGHT = 280;
 const LEFT = 62;
