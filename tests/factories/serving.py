@@ -70,6 +70,7 @@ def profile(gain: float = 1.0) -> dict[str, Any]:
     shares = [0.0, 0.5, 0.9, 0.99]
     return {
         "measured_at": "2026-11-24T10:00:00Z",
+        "sparse": None,
         "times": {
             "engine": "expanding",
             "device": "EPYC",

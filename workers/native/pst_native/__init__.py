@@ -11,6 +11,7 @@ from ctypes import POINTER, Structure, c_bool, c_char_p, c_float, c_int, c_int32
 from enum import IntEnum
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 LIBRARY = Path(__file__).with_name("libpst_native.so")
 
@@ -171,6 +172,12 @@ class Weight:
         if getattr(self, "address", None):
             library().sw_free(self.address)
             self.address = None
+
+    def __deepcopy__(self, memo: object) -> Weight:
+        return self  # it never changes
+
+    def __reduce__(self) -> Any:
+        raise TypeError("a packed weight is this process's own and can't be pickled")
 
     @property
     def bytes(self) -> int:

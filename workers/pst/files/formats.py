@@ -219,6 +219,10 @@ class Compact(Mapping[str, Tensor]):
     def __len__(self) -> int:
         return len(self._entries)
 
+    def in_parts(self) -> list[str]:
+        """The tensors that the file does not hold as they are, under their own names."""
+        return [name for name, entry in self._entries.items() if entry["encoding"] != "dense" or "stored" in entry]
+
     def __getitem__(self, name: str) -> Tensor:
         if name not in self._entries:
             raise KeyError(name)
