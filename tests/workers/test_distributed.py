@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import pytest
 
 from pst_client import hardware
 from pst_worker.child import Child, command
-from pst_worker.distributed import concluded, torchrun_arguments
+from pst_worker.distributed import concluded, first_to_end, torchrun_arguments
 from pst_worker.run import DIED, REFUSED, STOPPED, describe, outcome_name
 from tests.workers.conftest import ROOT, eventually
 
@@ -117,6 +118,12 @@ def test_two_processes_under_torchrun(script: str, tmp_path: Path, monkeypatch: 
     else:
         assert outcome["outcome"] == "died"
         assert outcome["error"].startswith("Process 2 of 2 ended. The training process was killed (signal 9)")
+
+
+def test_a_process_that_aborts_because_its_peer_is_gone_is_not_the_one_that_is_named() -> None:
+    assert first_to_end({0: (-signal.SIGABRT, 1.0), 1: (-signal.SIGKILL, 1.1)}) == (1, -signal.SIGKILL)
+    assert first_to_end({0: (1, 2.0), 1: (-signal.SIGKILL, 1.0)}) == (1, -signal.SIGKILL)
+    assert first_to_end({0: (-signal.SIGABRT, 2.0), 1: (-signal.SIGABRT, 1.0)}) == (1, -signal.SIGABRT)
 
 
 def test_a_full_disk_is_said_in_one_sentence() -> None:

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import json
 import os
+import signal
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -38,11 +40,17 @@ def run(folder: Path, events: int, processes: int) -> int:
     try:
         main(torchrun_arguments(folder, events, processes, os.getpid()))
     except ChildFailedError as error:
-        failed, failure = error.get_first_failure()
-        code = failure.exitcode
+        failed, code = first_to_end({rank: (item.exitcode, item.timestamp) for rank, item in error.failures.items()})
     except SignalException:
         pass  # processes that were told to stop say so themselves
     return end(folder, *concluded(folder, processes, failed, code))
+
+
+def first_to_end(failures: Mapping[int, tuple[int, float]]) -> tuple[int, int]:
+    """Rank and exit code of the process that ended first, of (exit code, time) by rank. Processes that lose a peer
+    abort, and torchrun may find them in the same moment as the peer: one that aborted is named last."""
+    rank = min(failures, key=lambda rank: (failures[rank][0] == -signal.SIGABRT, failures[rank][1]))
+    return rank, failures[rank][0]
 
 
 def concluded(folder: Path, processes: int, failed: int, code: int) -> tuple[int, dict[str, Any]]:
