@@ -17,6 +17,7 @@ from hub.core import storage
 from hub.core.errors import UserError
 from hub.registry.files import check_paths
 from hub.registry.models import Blob, ModelKind, ModelVersion
+from hub.registry.services.exports import check_export
 from hub.registry.services.models import ensure_model
 from hub.registry.services.versions import VerifiedFiles, publish, store_blob, verify
 from jobs import transitions
@@ -132,7 +133,10 @@ def finish(*, actor: Actor, job_id: UUID, token: str, report: Finish) -> dict[st
     """End the attempt; a success publishes the version in the same transaction. The same Finish under the same lease
     gets the same answer again, so that a worker may repeat it. Returns ``{"state", "version", "commit"}``."""
     new = _first_told(actor=actor, job_id=job_id, token=token, report=report)
-    files = verify(report.files) if new else VerifiedFiles(())  # before any row is locked: it takes time
+    files = VerifiedFiles(())
+    if new and report.outcome == "succeeded":  # before any row is locked: it takes time
+        files = verify(report.files)
+        check_export(files=files, report=report.report)
     return _finish(actor=actor, job_id=job_id, token=token, report=report, files=files)
 
 
@@ -219,8 +223,6 @@ def _succeed(*, job: Job, report: Finish, files: VerifiedFiles, by: str) -> None
 
 
 def _publish(*, job: Job, report: Finish, files: VerifiedFiles) -> ModelVersion:
-    if not files:
-        raise UserError(Message("A job that succeeded has files; list them."))
     _check_uploaded(job=job, files=files)
     model = ensure_model(workspace=job.workspace, name=job.model_name, kind=ModelKind.SPARSE, user=job.created_by)
     base = BaseModel(version=job.base_model, public=job.public_model).reference()

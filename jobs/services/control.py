@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from uuid import UUID
 
+from django.conf import settings
 from django.db import transaction
 from django.utils import timezone
 
@@ -49,9 +50,9 @@ def resume(*, actor: Actor, job_id: UUID) -> Job:
 
 @transaction.atomic
 def retry(*, actor: Actor, job_id: UUID) -> Job:
-    """Queue a failed job again, with one more attempt, from its last checkpoint. Raises Conflict unless it failed."""
+    """Queue a failed job again, with as many attempts as a new one, from its last checkpoint. Else Conflict."""
     job = _locked(actor=actor, job_id=job_id)
-    job.max_attempts = max(job.max_attempts, job.failures) + 1
+    job.max_attempts = job.failures + settings.JOB_MAX_ATTEMPTS
     job.error, job.error_said, job.error_detail = "", None, ""
     job.finished_at = None
     job.queued_at = timezone.now()

@@ -18,6 +18,7 @@ from tests.browser.conftest import Tab, sign_in
 from tests.factories.accounts import person
 from tests.factories.jobs import base_model, queued_job, worker
 from tests.factories.serving import serving_node
+from tests.workers.scripted.made import whole
 
 pytestmark = pytest.mark.browser
 
@@ -205,7 +206,7 @@ def test_a_job_is_watched_to_its_model_and_deployed(tab: Tab) -> None:
     tab.check("job-running-dark")
     page.get_by_role("button", name="Switch to light").click()
 
-    finish = gpu.success(job) | {"report": REPORT}
+    finish = gpu.success(job) | {"report": whole(REPORT)}
     assert gpu.finish(job, finish).status_code == 200
     report = page.get_by_test_id("report")
     expect(report.get_by_text("92.0 %")).to_be_visible()

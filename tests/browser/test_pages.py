@@ -21,6 +21,7 @@ from tests.browser.conftest import Tab, sign_in
 from tests.factories.accounts import Person, person
 from tests.factories.jobs import base_model, queued_job, ready_dataset, worker
 from tests.factories.serving import Answering, profile, serving_node
+from tests.workers.scripted.made import whole
 
 pytestmark = pytest.mark.browser
 
@@ -214,7 +215,7 @@ def finished_job(owner: Person, name: str, *, accuracy: float, size: int, **chan
         event | {"seq": seq + at, "at": (begin + timedelta(seconds=at)).isoformat()} for at, event in enumerate(events)
     ]
     assert gpu.events(job, *stamped).status_code == 200
-    assert gpu.finish(job, gpu.success(job) | {"report": report(accuracy, size)}).status_code == 200
+    assert gpu.finish(job, gpu.success(job) | {"report": whole(report(accuracy, size))}).status_code == 200
     return job
 
 

@@ -22,6 +22,7 @@ from hub.serving.models import Node, NodeKind
 from jobs.models import Job
 from pst_client.contract import LEASE_HEADER, FileRef
 from tests.factories.accounts import Person, bearer, node_secret
+from tests.workers.scripted.made import REPORT, export
 
 BERT = {
     "model_type": "bert",
@@ -154,11 +155,9 @@ class Worker:
 
     def success(self, job: Job) -> dict[str, Any]:
         """Upload a version's files and return the Finish that publishes them."""
-        files = [
-            self.uploaded(job, "config.json", json.dumps(BERT).encode()),
-            self.uploaded(job, "model.safetensors", b"weights of " + str(job.id).encode()),
-        ]
-        return {"outcome": "succeeded", "files": files, "report": {"accuracy": 0.9}}
+        made = export(str(job.id), BERT)
+        files = [self.uploaded(job, path, content) for path, content in made.items()]
+        return {"outcome": "succeeded", "files": files, "report": REPORT}
 
     def finish(self, job: Job, body: dict[str, Any]) -> Response:
         return self.post(job, "finish", body)

@@ -11,6 +11,7 @@ from hub.accounts.models import AuditEvent, Role, Webhook, WebhookDelivery
 from jobs.models import Job, JobEvent
 from tests.factories.accounts import Person, person
 from tests.factories.jobs import Worker, event, queued_job, worker
+from tests.workers.scripted.made import whole
 
 pytestmark = pytest.mark.django_db
 
@@ -134,6 +135,20 @@ def test_retry_goes_on_from_the_checkpoint(owner: Person) -> None:
     assert gpu.finish(job, gpu.success(job)).json()["state"] == "succeeded"
 
 
+def test_a_job_that_is_tried_again_has_as_many_attempts_as_a_new_one(owner: Person) -> None:
+    job, gpu = running(owner)
+    death = {"outcome": "failed", "error": "Killed.", "retriable": True}
+    for _ in range(2):
+        for state in ("queued", "failed"):
+            assert gpu.finish(job, death).json()["state"] == state
+            if state == "queued":
+                gpu.claim(job)
+        act(owner, job, "retry")
+        gpu.claim(job)
+    job.refresh_from_db()
+    assert (job.failures, job.max_attempts) == (4, 6)
+
+
 def test_actions_are_in_the_audit_log(owner: Person) -> None:
     job = queued_job(owner)
     for what in ("pause", "pause", "resume", "cancel"):
@@ -220,9 +235,9 @@ def test_report(owner: Person) -> None:
     job, gpu = running(owner)
     answer = owner.client.get(f"/api/v1/jobs/{job.id}/report")
     assert (answer.status_code, answer.json()["error"]["code"]) == (404, "no_report")
-    gpu.finish(job, gpu.success(job) | {"report": {"metrics": {"test": {"accuracy": 0.87}}}})
+    gpu.finish(job, gpu.success(job) | {"report": (report := whole({"primary": "f1"}))})
     assert owner.client.get(f"/api/v1/jobs/{job.id}").json()["report_available"] is True
-    assert owner.client.get(f"/api/v1/jobs/{job.id}/report").json() == {"metrics": {"test": {"accuracy": 0.87}}}
+    assert owner.client.get(f"/api/v1/jobs/{job.id}/report").json() == report
 
 
 def test_webhooks_hear_of_the_end(owner: Person) -> None:

@@ -403,7 +403,7 @@ def test_jobs_of_one_model_make_versions_of_it(owner: Person) -> None:
         lambda body: body | {"files": [body["files"][0] | {"size": 1}]},
         lambda body: body | {"files": [body["files"][0] | {"sha256": "0" * 64}]},
         lambda body: body | {"outcome": "splendid"},
-        lambda body: body | {"report": {"loss": 10**40}},
+        lambda body: body | {"report": body["report"] | {"loss": 10**40}},
         lambda body: {},
     ],
 )

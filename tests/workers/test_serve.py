@@ -28,6 +28,7 @@ from pst_serve.settings import Settings
 from pst_serve.store import AlreadyRunning, Store
 from tests.factories.accounts import Person, predict_secret
 from tests.workers.conftest import Start, eventually, publish_folder
+from tests.workers.scripted.made import export
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -38,7 +39,7 @@ class SlowModel:
     task, labels = "classification", ("a", "b")
 
     def __init__(self, folder: Path) -> None:
-        self.text = (folder / "weights.txt").read_text()
+        self.text = (folder / "vocab.txt").read_text()
         self.batches: list[int] = []
 
     def predict(self, inputs: Sequence[Input]) -> list[list[float]]:
@@ -63,7 +64,10 @@ class SlowEngine:
 
 def publish_text(owner: Person, folder: Path, text: str) -> ModelVersion:
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "weights.txt").write_text(text)
+    for path, content in export(text).items():
+        (folder / path).parent.mkdir(exist_ok=True)
+        (folder / path).write_bytes(content)
+    (folder / "vocab.txt").write_text(text)
     return publish_folder(folder, workspace=owner.workspace, name="intents", kind=ModelKind.SPARSE)
 
 
@@ -188,13 +192,13 @@ def test_a_version_that_can_not_be_loaded_leaves_the_old_one_serving(
 
 def test_a_file_that_differs_from_the_manifest_is_never_loaded(served: Served, owner: Person, tmp_path: Path) -> None:
     version = publish_text(owner, tmp_path / "model", "one")
-    blob = version.files.get(path="weights.txt").blob_id
+    blob = version.files.get(path="vocab.txt").blob_id
     stored = Path(default_storage.path(blob_name(blob)))
     stored.chmod(0o644)
     stored.write_text("six")
     deployment = deploy(owner, "v1")
     eventually(lambda: Placement.objects.get(deployment_id=deployment).state == "failed", what="the failure")
-    assert "weights.txt does not have the sha256" in Placement.objects.get(deployment_id=deployment).message
+    assert "vocab.txt does not have the sha256" in Placement.objects.get(deployment_id=deployment).message
     assert served.engine.loaded == []
     # Mended on the platform, it is pulled afresh.
     stored.write_text("one")

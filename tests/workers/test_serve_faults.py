@@ -260,11 +260,15 @@ def test_a_flood_of_wrong_tokens_does_not_push_callers_out(monkeypatch: pytest.M
     assert authenticator.known("sw_p_0") is None
 
 
+FILES = ["config.json", "model.safetensors"]
+
+
 def version(content: bytes = b"good") -> tuple[bytes, str]:
-    """A manifest of one file, and its commit."""
-    file = {"path": "w", "sha256": hashlib.sha256(content).hexdigest(), "size": len(content)}
+    """A manifest of two files, and its commit."""
+    sha256 = hashlib.sha256(content).hexdigest()
+    files = [{"path": path, "sha256": sha256, "size": len(content)} for path in FILES]
     text = json.dumps(
-        {"format": "sparsewright.manifest/1", "repo": "acme/x", "version": 1, "files": [file], "lineage": {}}
+        {"format": "sparsewright.manifest/1", "repo": "acme/x", "version": 1, "files": files, "lineage": {}}
     ).encode()
     return text, hashlib.sha256(text).hexdigest()[:40]
 
@@ -276,9 +280,8 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
 
     def pull(self: Store, repo: str, commit: str, folder: Path, patterns: list[str]) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / ("manifest.json" if patterns == [manifest.MANIFEST] else "w")).write_bytes(
-            text if patterns == [manifest.MANIFEST] else b"good"
-        )
+        for path in patterns:
+            (folder / path).write_bytes(text if path == manifest.MANIFEST else b"good")
 
     monkeypatch.setattr(Store, "_pull", pull)
     made.open()
@@ -286,16 +289,16 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
     made.close()
 
 
-@pytest.mark.parametrize("damage", ["w", "manifest.json"])
+@pytest.mark.parametrize("damage", ["model.safetensors", "manifest.json"])
 def test_a_version_that_rotted_on_the_disk_is_pulled_again(store: Store, tmp_path: Path, damage: str) -> None:
     _, commit = version()
     folder, _ = store.fetch("acme/x", commit, lambda: None)
     (folder / damage).write_bytes(b"bad!")
     again, listed = store.fetch("acme/x", commit, lambda: None)
-    assert again == folder and listed.version == 1 and (folder / "w").read_bytes() == b"good"
+    assert again == folder and listed.version == 1 and (folder / "model.safetensors").read_bytes() == b"good"
 
 
-@pytest.mark.parametrize("damage", ["w", "manifest.json"])
+@pytest.mark.parametrize("damage", ["model.safetensors", "manifest.json"])
 def test_a_pull_that_arrives_damaged_leaves_nothing_for_the_next_try(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: str
 ) -> None:
@@ -399,3 +402,30 @@ def test_the_process_with_a_wrong_token_ends_with_a_sentence(start: Start, node_
     assert process.process.wait(60) == 1
     said = {"unknown": "The token is unknown, expired or revoked.", "worker": "make one for a serving node."}[wrong]
     assert f"The platform refuses this serving node: {said}" in process.output() or said in process.output()
+
+
+@pytest.mark.parametrize(
+    ("paths", "sentence"),
+    [
+        ([*FILES, "evil.py"], "'evil.py' is no file of a model"),
+        ([*FILES, "sparse/deep/index.json"], "is no file of a model"),
+        (["model.safetensors"], "The model has no config.json"),
+        (["config.json", "tokenizer.json"], "The model has no weights"),
+    ],
+)
+def test_a_version_that_is_no_model_is_not_pulled(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, paths: list[str], sentence: str
+) -> None:
+    monkeypatch.setattr("tests.workers.test_serve_faults.FILES", paths)
+    text, commit = version()
+    asked: list[str] = []
+
+    def pull(self: Store, repo: str, commit: str, folder: Path, patterns: list[str]) -> None:
+        asked.extend(patterns)
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / manifest.MANIFEST).write_bytes(text)
+
+    monkeypatch.setattr(Store, "_pull", pull)
+    with pytest.raises(Damaged, match=sentence):
+        store.fetch("acme/x", commit, lambda: None)
+    assert asked == [manifest.MANIFEST] and list((tmp_path / "staging").iterdir()) == []

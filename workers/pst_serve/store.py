@@ -12,7 +12,7 @@ from pathlib import Path
 from huggingface_hub import snapshot_download
 from huggingface_hub.utils.tqdm import disable_progress_bars
 
-from pst_client import manifest
+from pst_client import layout, manifest
 from pst_client.contract import FileRef, Manifest
 from pst_client.errors import Damaged
 
@@ -72,6 +72,8 @@ class Store:
         try:
             self._pull(repo, commit, staging, [manifest.MANIFEST])
             listed = manifest.read(staging, commit=commit)
+            if problem := layout.problem([file.path for file in listed.files]):
+                raise Damaged(problem)
             self._pull(repo, commit, staging, [glob.escape(file.path) for file in needed(listed)])
             verifying()
             self._checked(staging, commit)

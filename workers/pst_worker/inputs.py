@@ -16,7 +16,7 @@ from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, Repo
 from huggingface_hub.utils.tqdm import disable_progress_bars
 
 from pst.messages import Message
-from pst_client import manifest
+from pst_client import layout, manifest
 from pst_client.client import Platform
 from pst_client.contract import Claim, JobSpec, ModelRef
 from pst_client.errors import PlatformError, Unreachable
@@ -85,6 +85,8 @@ def fetch_base_model(platform: Platform, model: ModelRef, cache: Path, *, job_to
         ) from error
     checked = folder / ".checked" / model.revision
     listed = manifest.read(found, commit=model.revision)
+    if problem := layout.problem([file.path for file in listed.files]):
+        raise PlatformError("base_model", problem)
     if not checked.exists():
         # Hashing gigabytes for every job would be waste: files of a commit are never written again.
         manifest.verify(found, listed.files)

@@ -9,7 +9,7 @@ from rest_framework import serializers
 
 from hub.core import storage
 from hub.registry.models import Alias, Model, ModelKind, ModelVersion
-from hub.registry.services.versions import CARD
+from pst_client.layout import CARD
 
 COMPACT = "sparse/"
 MAX_CARD_BYTES = 1024 * 1024

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fnmatch
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -18,15 +17,15 @@ from hub.core.streams import chunks
 from hub.registry import sentencepieces, tokenizers
 from hub.registry.entries import GENERATION, check_entries
 from hub.registry.files import MAX_JSON_BYTES, check_paths, parse_object
-from hub.registry.fit import Shapes, check_config, check_no_code, check_shapes
+from hub.registry.fit import check_config, check_no_code, check_shapes
 from hub.registry.models import ModelKind, ModelVersion
 from hub.registry.services.models import ensure_model
-from hub.registry.services.versions import CARD, CONFIG, REPORT, publish, store_blob, verify
+from hub.registry.services.versions import publish, store_blob, verify
 from hub.registry.weights import MAX_HEADER_BYTES, Weights, read_header
 from pst.messages import Message
 from pst_client.contract import FileRef
+from pst_client.layout import CARD, CONFIG, REPORT, TOKENIZERS, WEIGHTS, WEIGHTS_INDEX, allowed, matches, unsafe
 
-WEIGHTS = "model.safetensors"
 MAX_CONFIG_BYTES = 1024 * 1024
 TOKENIZER_FILES = {
     "vocab.txt",
@@ -37,40 +36,6 @@ TOKENIZER_FILES = {
     tokenizers.ADDED,
     *sentencepieces.FILES,
 }
-WEIGHTS_INDEX = "model.safetensors.index.json"
-ALLOWED = (
-    CONFIG,
-    "*.safetensors",
-    WEIGHTS_INDEX,
-    GENERATION,
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.txt",
-    "vocab.json",
-    "merges.txt",
-    "bpe.codes",
-    "tokenizer.model",
-    "spiece.model",
-    "sentencepiece.bpe.model",
-    "chat_template.jinja",
-    CARD,
-    "LICENSE*",
-    "NOTICE*",
-)
-"""Names of the files that a base model may have: config, weights, tokenizer, licence."""
-
-UNSAFE = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.pickle", "*.npy", "*.npz", "*.h5", "*.msgpack", "*.py")
-TOKENIZERS = ("tokenizer.json", "vocab.txt", "vocab.json", "tokenizer.model", "spiece.model", "*.bpe.model")
-
-
-def unsafe(name: str) -> bool:
-    return any(fnmatch.fnmatchcase(name.lower(), pattern) for pattern in UNSAFE)
-
-
-def allowed(name: str) -> bool:
-    return any(fnmatch.fnmatchcase(name, pattern) for pattern in ALLOWED)
 
 
 @dataclass(frozen=True)
@@ -148,7 +113,7 @@ def split_names(names: Iterable[str]) -> tuple[list[str], list[str]]:
         raise UserError(
             Message("There are no weights: send model.safetensors."), details=[{"file": "model.safetensors"}]
         )
-    if not any(fnmatch.fnmatchcase(name, pattern) for name in names for pattern in TOKENIZERS):
+    if not any(matches(name, TOKENIZERS) for name in names):
         raise UserError(
             Message("There is no tokenizer: send tokenizer.json, or the vocabulary."),
             details=[{"file": "tokenizer.json"}],
@@ -181,8 +146,8 @@ def _files_of_tensors(by_name: Mapping[str, Source]) -> dict[str, str] | None:
     return shards
 
 
-def _read_weights(by_name: Mapping[str, Source]) -> tuple[list[Weights], Shapes]:
-    """What the headers of all files say, and the shape of each tensor that is used. Raises UserError."""
+def read_weights(by_name: Mapping[str, Source]) -> tuple[dict[str, Weights], dict[str, str]]:
+    """What the header of each file says, and the file of each tensor that is used. Raises UserError."""
     places = _files_of_tensors(by_name)
     headers: dict[str, Weights] = {}
     left = MAX_HEADER_BYTES
@@ -192,8 +157,7 @@ def _read_weights(by_name: Mapping[str, Source]) -> tuple[list[Weights], Shapes]
             headers[name] = read_header(by_name[name].stream, size=by_name[name].size, name=name, most=left)
             left -= headers[name].header_bytes
     if places is None:
-        return list(headers.values()), headers[WEIGHTS].shapes
-    shapes = {}
+        return headers, dict.fromkeys(headers[WEIGHTS].shapes, WEIGHTS)
     for tensor, name in places.items():
         if name not in headers or tensor not in headers[name].shapes:
             raise UserError(
@@ -205,8 +169,7 @@ def _read_weights(by_name: Mapping[str, Source]) -> tuple[list[Weights], Shapes]
                 ),
                 details=[{"file": WEIGHTS_INDEX}],
             )
-        shapes[tensor] = headers[name].shapes[tensor]
-    return list(headers.values()), shapes
+    return headers, places
 
 
 def inspect(sources: list[Source]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -226,8 +189,9 @@ def inspect(sources: list[Source]) -> tuple[dict[str, Any], dict[str, Any]]:
             check_no_code(_read_json(source), name=name)
     check_config(config)
     check_entries(config, _read_json(by_name[GENERATION]) if GENERATION in by_name else {})
-    headers, shapes = _read_weights(by_name)
-    check_shapes(config, shapes)
+    by_file, places = read_weights(by_name)
+    headers = list(by_file.values())
+    check_shapes(config, {tensor: by_file[name].shapes[tensor] for tensor, name in places.items()})
     read = {name: _read(source) for name, source in by_name.items() if name in TOKENIZER_FILES}
     tokenizers.check(read, rows=config["vocab_size"])
     architectures = config.get("architectures")

@@ -31,12 +31,9 @@ from hub.registry.models import (
 )
 from pst.messages import Message
 from pst_client.contract import FileRef, Manifest
+from pst_client.layout import CARD, CONFIG, REPORT
+from pst_client.manifest import MANIFEST, SIGNATURE
 
-MANIFEST = "manifest.json"
-SIGNATURE = "manifest.sig"
-CARD = "README.md"
-REPORT = "report.json"
-CONFIG = "config.json"
 LATEST = "latest"
 NEWEST = ("main", LATEST)
 NUMBER = re.compile(r"v?([0-9]{1,9})")

@@ -11,7 +11,8 @@ from django.core.management.base import BaseCommand, CommandError
 
 from hub.accounts.services.workspaces import base_workspace
 from hub.core.errors import UserError
-from hub.registry.services.base_models import Source, add_base_model, unsafe
+from hub.registry.services.base_models import Source, add_base_model
+from pst_client.layout import unsafe
 
 
 class Command(BaseCommand):
