@@ -15,7 +15,7 @@ import httpx
 import pytest
 from starlette.testclient import TestClient
 
-from pst_client import manifest
+from pst_client import layout
 from pst_client.client import Platform
 from pst_client.errors import Damaged
 from pst_serve import authentication, batching
@@ -281,7 +281,7 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
     def pull(self: Store, repo: str, commit: str, folder: Path, patterns: list[str]) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         for path in patterns:
-            (folder / path).write_bytes(text if path == manifest.MANIFEST else b"good")
+            (folder / path).write_bytes(text if path == layout.MANIFEST else b"good")
 
     monkeypatch.setattr(Store, "_pull", pull)
     made.open()
@@ -423,9 +423,9 @@ def test_a_version_that_is_no_model_is_not_pulled(
     def pull(self: Store, repo: str, commit: str, folder: Path, patterns: list[str]) -> None:
         asked.extend(patterns)
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / manifest.MANIFEST).write_bytes(text)
+        (folder / layout.MANIFEST).write_bytes(text)
 
     monkeypatch.setattr(Store, "_pull", pull)
     with pytest.raises(Damaged, match=sentence):
         store.fetch("acme/x", commit, lambda: None)
-    assert asked == [manifest.MANIFEST] and list((tmp_path / "staging").iterdir()) == []
+    assert asked == [layout.MANIFEST] and list((tmp_path / "staging").iterdir()) == []

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pst_client import credentials, manifest, signature
+from pst_client import credentials, layout, manifest, signature
 from pst_client.api import Json, given
 from pst_client.client import Platform
 from pst_client.credentials import Credentials
@@ -196,7 +196,7 @@ def pull(options: Namespace, output: Output) -> int:
         commit = platform.models.commit(repo, revision or "main")
         # A folder of another version keeps its manifest until this one's is proven.
         partial = folder / ".pulling" / commit
-        for name in (manifest.MANIFEST, manifest.SIGNATURE):
+        for name in (layout.MANIFEST, layout.SIGNATURE):
             platform.models.download(repo, commit, name, partial / name)
         listed = manifest.read(partial, commit=commit)
         signature.check(partial, key=key)
@@ -209,7 +209,7 @@ def pull(options: Namespace, output: Output) -> int:
                 platform.models.download(
                     repo, commit, file.path, target, sha256=file.sha256, size=file.size, received=received
                 )
-    for name in (manifest.MANIFEST, manifest.SIGNATURE):
+    for name in (layout.MANIFEST, layout.SIGNATURE):
         (partial / name).replace(folder / name)
     partial.rmdir()
     partial.parent.rmdir()

@@ -6,8 +6,10 @@ from collections.abc import Collection
 from fnmatch import fnmatchcase
 
 from pst.messages import Message
-from pst_client.manifest import COMPACT
 
+MANIFEST, SIGNATURE = "manifest.json", "manifest.sig"
+COMPACT = "sparse"
+"""Folder of the compact file in a version."""
 CONFIG = "config.json"
 WEIGHTS, WEIGHTS_INDEX = "model.safetensors", "model.safetensors.index.json"
 COMPACT_INDEX = f"{COMPACT}/index.json"

@@ -16,11 +16,7 @@ from pst.messages import Message
 from pst_client.client import file_sha256
 from pst_client.contract import FileRef, Manifest
 from pst_client.errors import Damaged
-
-MANIFEST = "manifest.json"
-SIGNATURE = "manifest.sig"
-COMPACT = "sparse"
-"""Folder of the compact file in a version."""
+from pst_client.layout import COMPACT, MANIFEST
 
 
 def read(folder: Path, *, commit: str) -> Manifest:

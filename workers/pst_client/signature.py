@@ -14,7 +14,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from pst_client.errors import Damaged, PlatformError
-from pst_client.manifest import MANIFEST, SIGNATURE
+from pst_client.layout import MANIFEST, SIGNATURE
 
 
 def check(folder: Path, *, key: str) -> None:

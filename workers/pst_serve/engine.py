@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from pst_client.manifest import COMPACT
+from pst_client.layout import COMPACT
 
 if TYPE_CHECKING:
     from torch import device

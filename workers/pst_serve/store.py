@@ -70,7 +70,7 @@ class Store:
                 shutil.rmtree(final)
         staging = self._staging / commit
         try:
-            self._pull(repo, commit, staging, [manifest.MANIFEST])
+            self._pull(repo, commit, staging, [layout.MANIFEST])
             listed = manifest.read(staging, commit=commit)
             if problem := layout.problem([file.path for file in listed.files]):
                 raise Damaged(problem)

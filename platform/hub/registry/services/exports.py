@@ -20,7 +20,6 @@ from hub.registry.weights import MAX_HEADER_BYTES, read_header
 from pst.messages import Message
 from pst_client import layout
 from pst_client.contract import FileRef
-from pst_client.manifest import COMPACT, MANIFEST, SIGNATURE
 
 NO_CONFIGS = {layout.WEIGHTS_INDEX, layout.COMPACT_INDEX, "tokenizer.json", "vocab.json"}
 """JSON without anything that a library takes for an instruction."""
@@ -34,7 +33,7 @@ def check_export(*, files: VerifiedFiles, report: Mapping[str, Any] | None) -> N
     """Raise UserError, in one sentence, unless the files are an export with all its parts and nothing else."""
     check_paths(file.path for file in files)
     by_path = {file.path: file for file in files}
-    for path in (*layout.WRITTEN, MANIFEST, SIGNATURE):
+    for path in (*layout.WRITTEN, layout.MANIFEST, layout.SIGNATURE):
         if path in by_path:
             raise NoExport(Message("{written} is written by the platform; leave it out.", written=path))
     if problem := layout.problem(by_path):
@@ -90,7 +89,7 @@ def _check_compact(files: Mapping[str, FileRef]) -> None:
     held: set[str] = set()
     left = MAX_HEADER_BYTES
     for name in names:
-        path = f"{COMPACT}/{name}"
+        path = f"{layout.COMPACT}/{name}"
         if not name.endswith(".safetensors") or path not in files:
             raise NoExport(
                 Message("{name} names {missing}, which is missing.", name=layout.COMPACT_INDEX, missing=name[:200])
@@ -108,8 +107,8 @@ def _check_compact(files: Mapping[str, FileRef]) -> None:
                     tensor=repr(tensor[:200]),
                 )
             )
-    there = {path for path in files if path.startswith(f"{COMPACT}/") and path.endswith(".safetensors")}
-    _refuse_others(there - {f"{COMPACT}/{name}" for name in names})
+    there = {path for path in files if path.startswith(f"{layout.COMPACT}/") and path.endswith(".safetensors")}
+    _refuse_others(there - {f"{layout.COMPACT}/{name}" for name in names})
 
 
 def _refuse_others(paths: Iterable[str]) -> None:

@@ -31,8 +31,7 @@ from hub.registry.models import (
 )
 from pst.messages import Message
 from pst_client.contract import FileRef, Manifest
-from pst_client.layout import CARD, CONFIG, REPORT
-from pst_client.manifest import MANIFEST, SIGNATURE
+from pst_client.layout import CARD, CONFIG, MANIFEST, REPORT, SIGNATURE
 
 LATEST = "latest"
 NEWEST = ("main", LATEST)
