@@ -10,7 +10,14 @@ from pathlib import Path
 WEB = ("platform", "jobs")
 PRODUCT = (*WEB, "workers", "deploy")
 
-OF_THE_WORKERS = ("pst.config", "pst.messages", "pst.plan", "pst_client.contract", "pst_client.connections")
+OF_THE_WORKERS = (
+    "pst.config",
+    "pst.messages",
+    "pst.plan",
+    "pst_client.contract",
+    "pst_client.connections",
+    "pst_client.layout",
+)
 """What the web tier may import of the workers' code."""
 
 Finding = tuple[int, str]

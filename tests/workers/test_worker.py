@@ -78,7 +78,7 @@ def test_a_job_from_the_queue_to_a_published_version(start: Start, job: Job, que
     assert {"config.json", "sparse/index.json", "report.json", "manifest.json"} <= {
         file.path for file in job.version.files.all()
     }
-    assert job.report["metrics"]["validation"]["accuracy"] == 0.5
+    assert job.report["metrics"]["validation"]["accuracy"] == 0.9
     own = job.events.filter(attempt=1).order_by("seq")
     assert [event.seq for event in own] == list(range(1, len(own) + 1))
     phases = [event.data["phase"] for event in own if event.type == EventType.PHASE]
