@@ -217,7 +217,7 @@ def train(platform: Platform, stack: Stack, dataset: dict[str, Any], options: Op
     )
     with JobBars(console) as bars:
         for event in platform.jobs.follow(job["id"], interval=0.5):
-            bars.show(event)
+            bars.take(event)
             stack.check()
     job = platform.jobs.get(job["id"])
     if job["state"] != "succeeded":

@@ -18,59 +18,29 @@ from types import FrameType
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Column, Table
 from safetensors import SafetensorError
 
 from pst import report
 from pst.errors import PSTError, disk_is_full
+from pst.terminal import Bars
 
 STOPPED = 130
 MAX_COUNT = 100_000
 
 
-class _Display:
-    """Shows the events of a run on standard error."""
-
-    def __init__(self, console: Console, progress: Progress) -> None:
-        self.console, self.progress = console, progress
-        self.bar: TaskID | None = None
-
-    def __call__(self, event: dict[str, Any]) -> None:
-        kind = event["type"]
-        if kind == "phase":
-            self.console.print(f"[{event['index'] + 1}/{event['of']}] {event['phase']}", markup=False)
-            if self.bar is not None:
-                self.progress.remove_task(self.bar)
-                self.bar = None
-        elif kind == "progress":
-            if self.bar is None:
-                self.bar = self.progress.add_task("")
-            words = _figures(event)
-            self.progress.update(self.bar, completed=event["step"], total=event["total_steps"], description=words)
-        elif kind == "trial":
-            values = ", ".join(f"{name} {value}" for name, value in event["values"].items())
-            self.console.print(
-                f"run {event['index']} of {event['of']}, {event['share']:.3g} of the epochs: {values}",
-                markup=False,
-                style="bold",
-            )
-        elif kind == "log":
-            self.console.print(f"{event['level']}: {event['message']}", markup=False)
-
-
-def _figures(event: dict[str, Any]) -> str:
-    if "part" in event:
-        return str(event["part"])
-    words = f"loss {event['loss']:.3f}  sparsity {event['sparsity']:.1%}"
-    return words if event["metric"] is None else f"{words}  validation {event['metric']:.4g}"
-
-
 def _shown(work: Callable[[Callable[[dict[str, Any]], None]], dict[str, Any]]) -> dict[str, Any]:
-    console = Console(stderr=True)
-    columns = TextColumn("{task.completed}/{task.total}"), TextColumn("{task.description}"), TimeRemainingColumn()
-    with Progress(BarColumn(), *columns, console=console) as progress:
-        return work(_Display(console, progress))
+    """Do ``work(emit)`` and show its events on standard error."""
+    with Bars(Console(stderr=True)) as bars:
+
+        def emit(event: dict[str, Any]) -> None:
+            if event["type"] == "trial":
+                values = ", ".join(f"{name} {value}" for name, value in event["values"].items())
+                share = f"{event['share']:.3g} of the epochs"
+                bars.line(f"run {event['index']} of {event['of']}, {share}: {values}", style="bold")
+            bars.show(event["type"], event)
+
+        return work(emit)
 
 
 def _stoppable(

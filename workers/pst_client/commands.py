@@ -168,7 +168,7 @@ def _watch(platform: Platform, job_id: str, output: Output) -> int:
     try:
         with JobBars(output.err, silent=output.as_json) as bars:
             for event in platform.jobs.follow(job_id):
-                bars.show(event)
+                bars.take(event)
     except KeyboardInterrupt:
         output.note(f"The job goes on; watch it again with: pst watch {job_id}")
         raise

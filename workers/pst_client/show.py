@@ -9,12 +9,13 @@ from contextlib import contextmanager
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
 from rich.table import Table
 from rich.text import Text
 
+from pst.terminal import Bars
 from pst_client.api import Json
-from pst_client.contract import LogEvent, MetricEvent, PhaseEvent, ProgressData, ProgressEvent, StateEvent, read_event
+from pst_client.contract import StateEvent, read_event
 
 
 class Output:
@@ -95,54 +96,12 @@ def size(count: float | None) -> str:
     return f"{count:.2f} GB"
 
 
-class JobBars:
-    """A job's events as bars, one per phase that counts steps, and lines for what happens between."""
+class JobBars(Bars):
+    """A job's events, as the API gives them; those that only a newer version can read are passed over."""
 
-    def __init__(self, console: Console, *, silent: bool = False) -> None:
-        self._console = console
-        self._silent = silent
-        self._live = console.is_terminal and not silent
-        columns = TextColumn("{task.description:<8}"), BarColumn(bar_width=30), TextColumn("{task.fields[figures]}")
-        self._progress = Progress(*columns, console=console, disable=not self._live)
-        self._phase = ""
-        self._task: TaskID | None = None
-
-    def __enter__(self) -> JobBars:
-        self._progress.start()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._progress.stop()
-
-    def show(self, entry: Json) -> None:
-        """An entry as the API gives it; one that only a newer version can read is passed over."""
-        event = None if self._silent else read_event(entry)
-        if isinstance(event, ProgressEvent):
-            self._show_progress(event.data)
-        elif isinstance(event, PhaseEvent):
-            self._line(f"phase {event.data.phase}")
-        elif isinstance(event, StateEvent):
-            self._line(f"job {event.data.state.value} {event.data.message}".rstrip())
-        elif isinstance(event, MetricEvent) and event.data.value is not None and not self._live:
-            self._line(f"{event.data.phase} step {event.data.step}: {event.data.name} {event.data.value:.3f}")
-        elif isinstance(event, LogEvent) and event.data.level != "info":
-            self._line(f"{event.data.level}: {event.data.message}")
-
-    def _line(self, text: str) -> None:
-        self._console.print(text, markup=False)
-
-    def _show_progress(self, data: ProgressData) -> None:
-        if data.phase != self._phase or self._task is None:
-            self._phase = data.phase
-            self._task = self._progress.add_task(self._phase, figures="")
-        known = (
-            (data.loss, "loss {:.3f}"),
-            (data.sparsity, "sparsity {:.1%}"),
-            (data.metric, "validation {:.3f}"),
-            (data.eta_seconds, "{:.0f} s left"),
-        )
-        figures = [
-            f"{data.step}/{data.total_steps}",
-            *(text.format(value) for value, text in known if value is not None),
-        ]
-        self._progress.update(self._task, completed=data.step, total=data.total_steps, figures="  ".join(figures))
+    def take(self, entry: Json) -> None:
+        event = read_event(entry)
+        if isinstance(event, StateEvent):
+            self.line(f"job {event.data.state.value} {event.data.message}".rstrip())
+        elif event is not None:
+            self.show(event.type, event.data.model_dump())
