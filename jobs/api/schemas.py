@@ -112,6 +112,8 @@ class PlannedTime(BaseModel):
 class JobPlan(BaseModel):
     """The planner's answer. Everything but the sparsities is null in a job on a public model."""
 
+    # Not pst.plan.planner.Plan itself, of which every part is known, and whose time knows no node's name.
+
     groups: list[PlannedGroup]
     sparsity: float
     prunable_params: int | None = None

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pst.errors import PSTError
-from pst.model.data import Row, epoch_batches, length_sorted_batches, random_split, read_objects, stratified_split
+from pst.model.data import Row, epoch_batches, length_sorted_batches, read_objects, split_off
 
 
 @given(st.lists(st.integers(1, 60), min_size=1, max_size=200), st.integers(1, 40), st.integers(0, 5))
@@ -41,26 +41,28 @@ def test_evaluation_batches_cover_all_rows() -> None:
 
 def test_split_is_stratified_and_keeps_every_row() -> None:
     rows = [Row(f"r{i}", None, i % 3 if i < 90 else 3) for i in range(92)]
-    train, validation = stratified_split(rows, 0.2, 5)
-    assert Counter(row.label for row in validation) == {0: 6, 1: 6, 2: 6}
+    classes = [(int(row.label),) for row in rows]  # type: ignore[arg-type]
+    train, validation = split_off(rows, classes, 0.2, 5, single=True)
+    assert Counter(row.label for row in validation) == {0: 6, 1: 6, 2: 6, 3: 1}
     assert sorted(row.text for row in train + validation) == sorted(row.text for row in rows)
-    assert (train, validation) == stratified_split(rows, 0.2, 5)
-    assert stratified_split(rows, 0.2, 6)[1] != validation
+    assert (train, validation) == split_off(rows, classes, 0.2, 5, single=True)
+    assert split_off(rows, classes, 0.2, 6, single=True)[1] != validation
 
 
 def test_too_few_rows_to_split() -> None:
     with pytest.raises(PSTError, match="too few rows"):
-        stratified_split([Row("a", None, 0), Row("b", None, 1)], 0.2, 0)
+        split_off([Row("a", None, 0), Row("b", None, 1)], [(0,), (1,)], 0.2, 0, single=True)
 
 
-def test_a_random_split_keeps_rows_of_one_source_together() -> None:
+def test_a_split_keeps_rows_of_one_source_together() -> None:
     rows = [Row(f"source {i // 3}", None, references=(f"r{i}",)) for i in range(30)]
-    train, validation = random_split(rows, 0.2, 5)
+    none: list[tuple[int, ...]] = [() for _ in rows]
+    train, validation = split_off(rows, none, 0.2, 5, single=False)
     assert len(validation) == 6
     assert not {row.text for row in train} & {row.text for row in validation}
-    assert (train, validation) == random_split(rows, 0.2, 5)
+    assert (train, validation) == split_off(rows, none, 0.2, 5, single=False)
     with pytest.raises(PSTError, match="too few rows"):
-        random_split(rows[:3], 0.2, 5)
+        split_off(rows[:3], none[:3], 0.2, 5, single=False)
 
 
 def test_unusual_line_separators_stay_inside_a_text(tmp_path: Path) -> None:

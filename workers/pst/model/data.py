@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ import torch
 
 from pst.errors import PSTError
 from pst.messages import Message
+from pst.plan.holdout import held_out
 
 IGNORED = -100  # a gold label that adds nothing to a loss
 BUCKET_BATCHES = 16  # rows are sorted by length within this many batches: little padding, still a random order
@@ -24,7 +25,8 @@ Label = int | float | tuple[int, ...]
 
 @dataclass(frozen=True)
 class Row:
-    """One row of a data set, whatever the task.
+    """One row of a data set, whatever the task, as it is learned; the platform's own has classes by name and knows no
+    job's labels (:class:`hub.datasets.formats.rows.Row`).
 
     ``label`` is an index into the job's labels, a number (regression), or 0 or 1 for each label (multilabel). A row of
     generation has its source as ``text`` and the right answers as ``references``, the first of which is learned.
@@ -103,31 +105,12 @@ def text_of(place: str, value: Mapping[str, Any], name: str) -> str:
     return text
 
 
-def random_split(rows: Sequence[Row], share: float, seed: int) -> tuple[list[Row], list[Row]]:
-    """Split off ``share`` of the rows for validation; both parts keep the order. Rows of one source (text and pair)
-    stay together. Raises :class:`PSTError` when one part would be empty."""
-    sources: dict[tuple[str, str | None], list[int]] = defaultdict(list)
-    for index, row in enumerate(rows):
-        sources[row.text, row.text_pair].append(index)
-    members = list(sources.values())
-    order = torch.randperm(len(members), generator=torch.Generator().manual_seed(seed)).tolist()
-    held = {index for place in order[: round(len(members) * share)] for index in members[place]}
-    if not held or len(held) == len(rows):
-        raise PSTError(Message("There are too few rows to split off a validation set; give one, or more rows."))
-    return [row for i, row in enumerate(rows) if i not in held], [row for i, row in enumerate(rows) if i in held]
-
-
-def stratified_split(rows: Sequence[Row], share: float, seed: int) -> tuple[list[Row], list[Row]]:
-    """Split off ``share`` of each class for validation; both parts keep the order of the rows. A class with too few
-    rows stays in training. Raises :class:`PSTError` when nothing could be split off."""
-    generator = torch.Generator().manual_seed(seed)
-    members: dict[Any, list[int]] = defaultdict(list)
-    for index, row in enumerate(rows):
-        members[row.label].append(index)
-    held: set[int] = set()
-    for label in sorted(members):
-        order = torch.randperm(len(members[label]), generator=generator).tolist()
-        held.update(members[label][place] for place in order[: round(len(order) * share)])
+def split_off(
+    rows: Sequence[Row], classes: Sequence[Collection[int]], share: float, seed: int, *, single: bool
+) -> tuple[list[Row], list[Row]]:
+    """Split off validation rows (:func:`pst.plan.holdout.held_out`); both parts keep the order. Raises
+    :class:`PSTError` when one part would be empty."""
+    held = held_out([(row.text, row.text_pair) for row in rows], classes, share, seed, single=single)
     if not held:
         raise PSTError(
             Message("There are too few rows to split off a validation set; give one, or more rows for each label.")

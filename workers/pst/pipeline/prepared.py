@@ -13,7 +13,7 @@ from pst.config import FrozenWeights
 from pst.errors import PSTError
 from pst.files.packing import Like, nothing
 from pst.messages import Message
-from pst.model.data import Encoded, Row
+from pst.model.data import Encoded, Row, split_off
 from pst.model.loading import LazyModel, TensorLocation, load_tokenizer, matched_specs, read_config
 from pst.model.vocabulary import Vocabulary, trim
 from pst.pipeline.context import Run
@@ -74,7 +74,8 @@ def prepare(run: Run) -> Prepared:
     task = _task(run, base, model)
     train = task.read(spec.train)
     if spec.validation is None:
-        train, validation = task.split(train, VALIDATION_SHARE, settings.seed)
+        classes, single = [task.classes_of(row) for row in train], task.name == "classification"
+        train, validation = split_off(train, classes, VALIDATION_SHARE, settings.seed, single=single)
     else:
         validation = task.read(spec.validation)
     rows = {"train": train, "validation": task.held_out(validation)}

@@ -8,7 +8,7 @@ in a safetensors file: ``logits`` (n, l) for the tasks with a classifying head; 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, get_args
 
@@ -46,8 +46,8 @@ class Task(Protocol):
     def read(self, path: Path) -> list[Row]:
         """Rows of a JSON lines file. Raises :class:`PSTError` naming file and line."""
 
-    def split(self, rows: Sequence[Row], share: float, seed: int) -> tuple[list[Row], list[Row]]:
-        """Split off ``share`` of the rows for validation."""
+    def classes_of(self, row: Row) -> Collection[int]:
+        """The places of the row's labels; none where the task knows no classes."""
 
     def held_out(self, rows: Sequence[Row]) -> list[Row]:
         """The rows on which a model is measured: those of one source become one where a task knows references."""

@@ -9,7 +9,7 @@ Legend: z student logits, t teacher logits, both (n, l); y gold label indices (n
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import torch
@@ -20,7 +20,7 @@ from transformers import PreTrainedModel
 from pst.config import TaskName
 from pst.errors import PSTError
 from pst.messages import Message
-from pst.model.data import IGNORED, Encoded, Label, Row, stratified_split
+from pst.model.data import IGNORED, Encoded, Label, Row
 from pst.tasks import scores
 from pst.tasks.heads import HeadTask
 
@@ -40,8 +40,8 @@ class Classification(HeadTask):
     def gold(self, labels: Sequence[Label], count: int) -> Tensor:
         return torch.tensor([*labels, *[IGNORED] * (count - len(labels))])
 
-    def split(self, rows: Sequence[Row], share: float, seed: int) -> tuple[list[Row], list[Row]]:
-        return stratified_split(rows, share, seed)
+    def classes_of(self, row: Row) -> Collection[int]:
+        return (int(row.label),)  # type: ignore[arg-type]
 
     def check(self, train: Sequence[Row], validation: Sequence[Row]) -> list[str]:
         learned = {row.label for row in train}

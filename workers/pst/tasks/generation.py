@@ -11,7 +11,7 @@ Legend: n rows, t tokens of a padded row, v vocabulary; z student's, t teacher's
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from textwrap import shorten
@@ -26,7 +26,7 @@ from pst.config import TaskName, TrainSettings
 from pst.errors import FormatError, PSTError
 from pst.messages import Message
 from pst.model import memory
-from pst.model.data import IGNORED, Encoded, Row, length_sorted_batches, random_split, read_objects, text_of
+from pst.model.data import IGNORED, Encoded, Row, length_sorted_batches, read_objects, text_of
 from pst.model.loading import LazyModel, TensorLocation, open_model
 from pst.plan.families import ModelDescription
 from pst.tasks.scores import Measure, Measured
@@ -91,8 +91,8 @@ class Generation(Measured):
             rows.append(Row(source, None, references=tuple(dict.fromkeys([first, *references])), place=place))
         return rows
 
-    def split(self, rows: Sequence[Row], share: float, seed: int) -> tuple[list[Row], list[Row]]:
-        return random_split(rows, share, seed)
+    def classes_of(self, row: Row) -> Collection[int]:
+        return ()
 
     def held_out(self, rows: Sequence[Row]) -> list[Row]:
         """One row for each source, with the references of all its rows."""

@@ -5,7 +5,7 @@ Legend: n rows, l labels of the head, t tokens of a padded row; logits (n, l).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from transformers import PreTrainedModel
 from pst.config import TaskName, TrainSettings
 from pst.errors import FormatError, PSTError
 from pst.messages import Message
-from pst.model.data import Encoded, Label, Row, length_sorted_batches, random_split, read_objects, text_of
+from pst.model.data import Encoded, Label, Row, length_sorted_batches, read_objects, text_of
 from pst.model.loading import LazyModel, TensorLocation, open_model
 from pst.plan.families import ModelDescription
 from pst.tasks.scores import Measured
@@ -74,8 +74,8 @@ class HeadTask(Measured):
     def held_out(self, rows: Sequence[Row]) -> list[Row]:
         return list(rows)
 
-    def split(self, rows: Sequence[Row], share: float, seed: int) -> tuple[list[Row], list[Row]]:
-        return random_split(rows, share, seed)
+    def classes_of(self, row: Row) -> Collection[int]:
+        return ()
 
     def encode(self, rows: Sequence[Row]) -> list[Encoded]:
         """Tokenise with special tokens; rows longer than ``max_length`` tokens are cut, and one without any has one."""

@@ -10,7 +10,7 @@ Legend: z student logits, t teacher logits, y gold (0 or 1), all (n, l).
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import torch
@@ -45,6 +45,9 @@ class Multilabel(HeadTask):
                     Message("{place}: label {value} is not among the job's labels.", place=place, value=repr(label))
                 )
         return tuple(int(label in value) for label in self.labels)
+
+    def classes_of(self, row: Row) -> Collection[int]:
+        return [place for place, has in enumerate(row.label) if has]  # type: ignore[arg-type]
 
     def gold(self, labels: Sequence[Label], count: int) -> Tensor:
         padding = [(math.nan,) * len(self.labels)] * (count - len(labels))

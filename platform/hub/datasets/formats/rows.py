@@ -29,7 +29,9 @@ def seen(cell: object) -> str:
 
 
 class Row(NamedTuple):
-    """A row; of generation, ``text`` is the source, ``label`` the target, and ``references`` are more right answers."""
+    """A row as the user's file has it: with its line, and its classes by name; what a run reads of its JSON is another
+    (:class:`pst.model.data.Row`). Of generation, ``text`` is the source, ``label`` the target, and ``references`` are
+    more right answers."""
 
     line: int
     text: str
