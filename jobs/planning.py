@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import statistics
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 from uuid import UUID
 
@@ -128,7 +128,7 @@ def plan_of(
     try:
         found = planner.plan(
             ModelDescription(base.version.config, task, num_labels),
-            planner.Target(**target.model_dump(exclude={"on"})),
+            target,
             storage_dtype=settings.storage_dtype,
             settings=settings,
             timing=timing,
@@ -210,7 +210,7 @@ def workers_target(job: Job) -> Target:
     """What an attempt is told to reach. Times were planned with a node's profile, which no worker has: their plan."""
     target = Target.read(job.target)
     if target.max_latency_ms is None and target.min_speedup is None:
-        return target.model_copy(update={"on": None})
+        return replace(target, on=None)
     return Target(groups={item["name"]: item["sparsity"] for item in job.plan["groups"] if item["sparsity"]} or None)
 
 

@@ -47,7 +47,7 @@ def submit(
     Raises NotFound for a data set of another workspace, UserError where it is not ready or the target can't be planned,
     and Conflict where the model's name is taken by a base model, or the key was used for another submission.
     """
-    asked: dict[str, Any] = {"dataset": str(dataset_id), "base": base.label, "target": target.model_dump(mode="json")}
+    asked: dict[str, Any] = {"dataset": str(dataset_id), "base": base.label, "target": target.to_json()}
     # Without defaults, which another release may add or change.
     usual = asdict(TrainSettings())
     asked |= {
@@ -112,7 +112,7 @@ def submit(
         public_model=base.public,
         model_name=model_name,
         settings=asdict(settings),
-        target=target.model_dump(mode="json"),
+        target=target.to_json(),
         plan=plan or planning.uniform_plan(target, settings),
         idempotency_key=idempotency_key,
         submission_sha256=digest,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Any, Literal, Self, cast, get_args
@@ -16,12 +17,11 @@ from pydantic import (
     StringConstraints,
     TypeAdapter,
     ValidationError,
-    model_validator,
 )
 
 from pst import messages
-from pst.config import Phase, TaskName, TrainSettings
-from pst.plan import latency
+from pst.config import Phase, TaskName, TrainSettings, setting
+from pst.plan import latency, target
 
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 Commit = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{40}$")]
@@ -122,38 +122,35 @@ class Where(Message):
     tokens: int = Field(default=128, ge=1, le=8192, description="Tokens of each text.")
 
 
-class Target(Message):
+@dataclass(frozen=True, kw_only=True)
+class Target(target.Target):
     """A sparsity or a deployment budget; at least one is set. The planner turns it into a sparsity per group."""
 
-    sparsity: float | None = Field(
-        default=None, ge=0.5, le=0.99, description="Share of prunable weights that become zero."
-    )
-    max_nonzero_params: int | None = Field(default=None, gt=0, description="Nonzero parameters of the whole model.")
-    max_bytes: int | None = Field(default=None, gt=0, description="Bytes of the compact file.")
-    max_memory_bytes: int | None = Field(default=None, gt=0, description="Bytes of the model loaded by a serving node.")
-    groups: dict[str, Share] | None = Field(
-        default=None,
-        description="Instead of sparsity: a share for each group of matrices, or for all whose names begin so "
-        '("decoder"); groups that are left out stay dense.',
-    )
-    max_latency_ms: float | None = Field(
-        default=None, gt=0, le=1e7, description="Milliseconds of one forward pass where `on` says."
-    )
-    min_speedup: float | None = Field(
-        default=None, gt=1, le=1e4, description="Times as fast as the dense model where `on` says."
-    )
-    on: Where | None = Field(
-        default=None,
-        description="For max_latency_ms and min_speedup; with any target the plan predicts the time there.",
+    __pydantic_config__ = Message.model_config
+
+    # Bounded here, where the schema can say it.
+    groups: dict[str, Share] | None = setting(None, target.GROUPS)  # noqa: RUF009
+    on: Where | None = setting(  # noqa: RUF009
+        None, "For max_latency_ms and min_speedup; with any target the plan predicts the time there."
     )
 
-    @model_validator(mode="after")
-    def _says_where(self) -> Target:
+    def __post_init__(self) -> None:
         if self.on is None and (self.max_latency_ms is not None or self.min_speedup is not None):
             raise ValueError(
                 messages.Message("max_latency_ms and min_speedup need on: a serving node that has measured itself")
             )
-        return self
+
+    @classmethod
+    def read(cls, data: Any) -> Target:
+        """As :meth:`Message.read`."""
+        return TARGETS.validate_python(data, extra="ignore")
+
+    def to_json(self) -> dict[str, Any]:
+        found: dict[str, Any] = TARGETS.dump_python(self, mode="json")
+        return found
+
+
+TARGETS: TypeAdapter[Target] = TypeAdapter(Target)
 
 
 class JobSpec(Message):

@@ -54,7 +54,7 @@ def run_spec(spec: JobSpec, base: Path) -> dict[str, Any]:
         "labels": spec.dataset.labels,
         **{name: f"data/{name}.jsonl" if getattr(spec.dataset, name) else None for name in SPLITS},
         "settings": dataclasses.asdict(spec.settings),
-        "target": spec.target.model_dump(exclude_none=True),
+        "target": {name: part for name, part in spec.target.to_json().items() if part is not None},
         "plan": (spec.planned or spec.plan or None) if known else None,
     }
 

@@ -25,6 +25,7 @@ MOST_DETAILS = 100
 SENTENCES = {
     "missing": gettext_noop("Field required"),
     "extra_forbidden": gettext_noop("Extra inputs are not permitted"),
+    "unexpected_keyword_argument": gettext_noop("Extra inputs are not permitted"),
     "string_type": gettext_noop("Input should be a valid string"),
     "int_type": gettext_noop("Input should be a valid integer"),
     "int_parsing": gettext_noop("Input should be a valid integer, unable to parse string as an integer"),

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from pst.config import setting
 from pst.errors import BudgetError
 from pst.messages import Message
 
@@ -13,24 +14,31 @@ MIN_SPARSITY = 0.5
 MAX_SPARSITY = 0.99
 TIMES = ("max_latency_ms", "min_speedup")
 LIMITS = ("max_nonzero_params", "max_bytes", "max_memory_bytes", *TIMES)
+GROUPS = (
+    "Instead of sparsity: a share for each group of matrices, or for all whose names begin so "
+    '("decoder"); groups that are left out stay dense.'
+)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Target:
     """What the user asks for; every limit that is set must hold.
 
     ``sparsity`` is a share in 0.5..0.99 for all groups; ``groups`` instead gives a share in 0..0.99 by group, or by the
     beginning of groups' names up to a dot ("decoder"), and every other group stays dense. ``max_latency_ms`` and
-    ``min_speedup`` (against the dense model) are of one forward pass, and need a :class:`Timing`.
+    ``min_speedup`` (against the dense model) are of one forward pass, and need a :class:`Timing`. The platform's API
+    adds on which node they are (:class:`pst_client.contract.Target`).
     """
 
-    sparsity: float | None = None
-    max_nonzero_params: int | None = None
-    max_bytes: int | None = None
-    max_memory_bytes: int | None = None
-    groups: Mapping[str, float] | None = None
-    max_latency_ms: float | None = None
-    min_speedup: float | None = None
+    sparsity: float | None = setting(
+        None, "Share of prunable weights that become zero.", ge=MIN_SPARSITY, le=MAX_SPARSITY
+    )
+    max_nonzero_params: int | None = setting(None, "Nonzero parameters of the whole model.", gt=0)
+    max_bytes: int | None = setting(None, "Bytes of the compact file.", gt=0)
+    max_memory_bytes: int | None = setting(None, "Bytes of the model loaded by a serving node.", gt=0)
+    groups: Mapping[str, float] | None = setting(None, GROUPS)
+    max_latency_ms: float | None = setting(None, "Milliseconds of one forward pass where `on` says.", gt=0, le=1e7)
+    min_speedup: float | None = setting(None, "Times as fast as the dense model where `on` says.", gt=1, le=1e4)
 
 
 def amount(limit: str, value: float) -> Message:
