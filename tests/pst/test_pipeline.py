@@ -345,7 +345,9 @@ def test_cli_trains_the_other_methods(
     assert main(["train", str(folder)]) == 0
     report = json.loads((folder / "report.json").read_text())
     assert report["method"] == method
-    assert report["sparsity"]["reached"] == pytest.approx({"magnitude": 0.9, "dense": 0.0}[method], abs=1e-3)
+    assert report["sparsity"]["reached"] == pytest.approx(
+        {"magnitude": 0.9, "dense": 0.0}[method], abs=2e-3
+    )  # some weights are zero by themselves
     if method == "dense":
         assert report["agreement"] == 1.0
         assert report["dense"] == report["metrics"]
