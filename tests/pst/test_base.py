@@ -22,6 +22,8 @@ from tests.pst.tiny import CONFIGS, DECODERS, ENCODERS, TWO_STACKS, logits, save
 
 def tokenizer(folder: Path, **special: str) -> None:
     words = {"[UNK]": 0, "<end>": 1, "<pad>": 2, "word": 3}
+    if not (folder / "config.json").exists():
+        (folder / "config.json").write_text('{"vocab_size": 4}')
     PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
         tokenizer_object=Tokenizer(WordLevel(words, unk_token="[UNK]")), unk_token="[UNK]", **special
     ).save_pretrained(folder)

@@ -1,4 +1,4 @@
-"""The serving node when callers leave, models break, disks rot and the platform is away. No platform, no torch."""
+"""The serving node when callers leave, models break, disks rot and the platform is away. No platform."""
 
 from __future__ import annotations
 
@@ -8,13 +8,20 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 from starlette.testclient import TestClient
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import Whitespace
+from tokenizers.processors import TemplateProcessing
+from transformers import PreTrainedTokenizerFast
 
+from pst.errors import PSTError
 from pst_client import layout
 from pst_client.client import Platform
 from pst_client.errors import Damaged
@@ -23,10 +30,11 @@ from pst_serve.app import make_app
 from pst_serve.authentication import TokenAuthenticator
 from pst_serve.batching import Batcher, BrokenModel, Overloaded
 from pst_serve.cache import ModelCache, load
-from pst_serve.engine import Input
+from pst_serve.engine import BadInput, ExpandingEngine, Input
 from pst_serve.node import Node
 from pst_serve.settings import Settings
 from pst_serve.store import Store
+from tests.pst.tiny import save_folder
 from tests.workers.conftest import Start, eventually
 
 NODE_ID = "6f1c9c0e-52a0-4c43-b8a5-6f0f4f6f3f10"
@@ -161,6 +169,49 @@ def test_a_full_node_says_when_to_come_back(model: Counted, monkeypatch: pytest.
         answer = client.post(QUESTION, json={"inputs": ["a", "b"]}, headers=SECRET)
     assert (answer.status_code, answer.json()["error"]["code"]) == (429, "overloaded")
     assert int(answer.headers["Retry-After"]) >= 1
+
+
+def test_an_input_that_the_model_has_no_tokens_for_is_refused_alone(model: Counted) -> None:
+    well = model.answer
+    model.answer = lambda inputs: fail(BadInput())(inputs) if "bad" in {i.text for i in inputs} else well(inputs)
+    with TestClient(application(model)) as client, ThreadPoolExecutor(8) as pool:
+        texts = ["good", "bad"] * 4
+        answers = [*pool.map(lambda text: client.post(QUESTION, json={"inputs": [text]}, headers=SECRET), texts)]
+    assert [answer.status_code for answer in answers] == [200, 422] * 4
+    assert "leave that text out" in answers[1].json()["error"]["message"]
+
+
+@pytest.fixture
+def classifier(tmp_path: Path) -> Path:
+    """A model of 16 embeddings with a tokenizer of its own."""
+    folder = save_folder(tmp_path, "bert", vocab_size=16)
+    write_tokenizer(folder)
+    return folder
+
+
+def write_tokenizer(folder: Path, most: int = 15, start: int = 1) -> None:
+    """``most`` is the number of the last token, ``start`` that of the one that begins each text of several words."""
+    words = {"[UNK]": 0, "[CLS]": 1, "good": 2, "last": most}
+    made = Tokenizer(WordLevel(words, unk_token="[UNK]"))
+    made.pre_tokenizer = Whitespace()
+    made.post_processor = TemplateProcessing(single="[CLS] $A", special_tokens=[("[CLS]", start)])
+    PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
+        tokenizer_object=made, unk_token="[UNK]", pad_token="[UNK]", model_max_length=16
+    ).save_pretrained(folder)
+
+
+def test_a_version_with_more_tokens_than_embeddings_is_not_loaded(classifier: Path) -> None:
+    assert ExpandingEngine().load(classifier).predict([Input("good last")])
+    write_tokenizer(classifier, most=16)
+    with pytest.raises(PSTError, match="has 17 tokens, but the model has 16 embeddings"):
+        ExpandingEngine().load(classifier)
+
+
+def test_a_token_beyond_the_embeddings_never_reaches_the_model(classifier: Path) -> None:
+    write_tokenizer(classifier, start=999)
+    loaded = ExpandingEngine().load(classifier)
+    with pytest.raises(BadInput, match="leave that text out"):
+        loaded.predict([Input("good")])
 
 
 def test_what_a_caller_who_went_away_asked_is_not_computed(model: Counted) -> None:

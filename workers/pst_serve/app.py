@@ -33,7 +33,7 @@ from pst_client.contract import MOST_INPUTS, MOST_QUESTION_BYTES, PREDICT_PREFIX
 from pst_serve.authentication import AuthenticatorUnavailable, TokenAuthenticator, Unauthorized, WrongTokenKind
 from pst_serve.batching import Overloaded
 from pst_serve.cache import ModelCache, Version
-from pst_serve.engine import Answer, Input, LoadedModel
+from pst_serve.engine import Answer, BadInput, Input, LoadedModel
 
 LONGEST_TEXT = 20_000
 BODY_SECONDS = 30.0
@@ -116,7 +116,10 @@ def make_app(
             except Overloaded:
                 message = Message("More waits for an answer than this node holds; ask again in a moment.")
                 raise ApiError(429, "overloaded", message) from None
-            rows = await _while_there(request, asyncio.wrap_future(answer))
+            try:
+                rows = await _while_there(request, asyncio.wrap_future(answer))
+            except BadInput as error:
+                raise ApiError(422, "invalid", error.args[0]) from None
             if rows is None:
                 return Response(status_code=GONE)  # nobody reads it
             milliseconds = (time.perf_counter() - begin) * 1000

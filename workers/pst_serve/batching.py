@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 
-from pst_serve.engine import Answer, Input, LoadedModel
+from pst_serve.engine import Answer, BadInput, Input, LoadedModel
 
 log = logging.getLogger(__name__)
 
@@ -145,8 +145,8 @@ class Batcher:
             return
         try:
             rows = self._predict([item for _, inputs in pieces for item in inputs])
-        except BrokenModel as error:
-            if len(pieces) > 1:  # only whose input breaks the model gets the error
+        except (BadInput, BrokenModel) as error:
+            if len(pieces) > 1:  # only whose input is bad or breaks the model gets the error
                 for piece in pieces:
                     self._answer([piece])
                 return
@@ -163,6 +163,8 @@ class Batcher:
     def _predict(self, inputs: list[Input]) -> list[Answer]:
         try:
             rows = list(self.model.predict(inputs))
+        except BadInput:
+            raise
         except BaseException as error:  # the thread must live on, and an event loop takes no SystemExit as an answer
             raise BrokenModel(f"{type(error).__name__}: {error}") from error
         if len(rows) != len(inputs):

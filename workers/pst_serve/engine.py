@@ -12,8 +12,9 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
+from pst.messages import Message
 from pst_client.layout import COMPACT
 
 if TYPE_CHECKING:
@@ -39,6 +40,18 @@ class Input:
     text_pair: str | None = None
 
 
+class BadInput(ValueError):
+    """An input of which the tokenizer makes what the model does not have."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            Message(
+                "The tokenizer of this version can't turn a text into tokens that the model has; leave that text out, "
+                "or publish the model with its own tokenizer."
+            )
+        )
+
+
 class LoadedModel(Protocol):
     @property
     def task(self) -> str:
@@ -49,7 +62,7 @@ class LoadedModel(Protocol):
         """What the probabilities are of; none for generation."""
 
     def predict(self, inputs: Sequence[Input]) -> Sequence[Answer]:
-        """The answer to each input. Called by one thread at a time."""
+        """The answer to each input. Called by one thread at a time. Raises :class:`BadInput`."""
 
 
 class Engine(Protocol):
@@ -149,18 +162,26 @@ class _NativeModel:
         self.task, self.labels = str(model.task.name), tuple(model.task.labels)
 
     def predict(self, inputs: Sequence[Input]) -> list[Answer]:
-        return list(self._model.predict(_rows(inputs)))
+        try:
+            return list(self._model.predict(_rows(inputs)))
+        except ValueError as error:  # the engine checks each token's number
+            raise BadInput from error
 
 
 class _TorchModel:
     def __init__(self, model: PreTrainedModel, task: Task) -> None:
         self._model, self._task = model, task
         self.task, self.labels = str(task.name), tuple(task.labels)
+        embeddings: Any = model.get_input_embeddings()
+        self._tokens: int = embeddings.weight.shape[0]
 
     def predict(self, inputs: Sequence[Input]) -> list[Answer]:
         from pst import tasks
 
-        return list(self._task.answer(self._model, tasks.encode_each(self._task, _rows(inputs))))
+        encoded = tasks.encode_each(self._task, _rows(inputs))
+        if max((token for row in encoded for token in row.input_ids), default=0) >= self._tokens:
+            raise BadInput  # on a GPU such a number ends the whole process
+        return list(self._task.answer(self._model, encoded))
 
 
 def _rows(inputs: Sequence[Input]) -> list[Row]:

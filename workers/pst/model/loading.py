@@ -309,12 +309,22 @@ def quiet() -> Iterator[None]:
 def load_tokenizer(folder: Path) -> Any:
     """The base model's tokenizer; one without a padding token (GPT-2, LLaMA) pads with its end of the text.
 
-    Raises :class:`PSTError` when it can't be read, or has neither.
+    Raises :class:`PSTError` when it can't be read, has neither, or has more tokens than the model has embeddings.
     """
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
     except Exception as error:  # whatever its file holds, the libraries raise: KeyError, their own Exception
         raise PSTError(Message("The base model's tokenizer can't be loaded: {error}", error=error)) from error
+    rows, tokens = read_config(folder).get("vocab_size"), max(tokenizer.get_vocab().values(), default=-1) + 1
+    if isinstance(rows, int) and tokens > rows:
+        raise PSTError(
+            Message(
+                "The tokenizer has {tokens:,} tokens, but the model has {rows:,} embeddings; take the tokenizer that "
+                "belongs to the model, or enlarge the model's table.",
+                tokens=tokens,
+                rows=rows,
+            )
+        )
     if tokenizer.pad_token_id is None:
         if tokenizer.eos_token is None:
             raise PSTError(Message("The base model's tokenizer has neither a padding token nor an end of the text."))
