@@ -26,7 +26,7 @@ from hub.core.queue import enqueue
 from hub.core.work import TURN, Work
 
 REAPER = "jobs.reap"
-CONCURRENCY = {parts.PLATFORM: 2, parts.DATASETS: 2, parts.WEBHOOKS: 8}
+CONCURRENCY = {parts.PLATFORM: 2, parts.DATASETS: 2, parts.WEBHOOKS: 16}
 STUCK_SECONDS = 120.0
 """A reaper that has not run for so long is stuck, or its beat is gone."""
 FIRST_PAUSE_SECONDS = 0.5

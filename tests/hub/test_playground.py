@@ -7,10 +7,14 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from django.core.cache import cache
 from rest_framework.test import APIClient
 
+from config.front import THREADS
 from hub.accounts.addresses import RefusedAddress, resolve
 from hub.accounts.models import ApiToken, Role
+from hub.accounts.outbound import TookTooLong
+from hub.core.slots import take
 from hub.serving import playground
 from hub.serving.models import Node
 from tests.factories.accounts import Person, bearer, person
@@ -117,6 +121,34 @@ def test_a_node_that_hangs_or_is_gone(
     assert (answer.status_code, answer.json()["error"]["code"]) == (502, "node_unreachable")
     monkeypatch.setattr(playground, "DEADLINE", 0.0)
     assert "0 seconds" in owner.client.post(address, QUESTION).json()["error"]["message"]
+
+
+def test_a_frozen_node_holds_few_threads_of_a_workspace_and_of_all(
+    owner: Person, address: str, answering: Answering, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[float] = []
+
+    def hang(*_: object, seconds: float, **__: object) -> None:
+        asked.append(seconds)
+        raise TookTooLong
+
+    def held(name: str, most: int) -> list[str]:
+        return [key for _ in range(most) if (key := take(name, most, seconds=60))]
+
+    own = held(f"asking:{owner.workspace.id}", playground.QUESTIONS_OF_A_WORKSPACE)
+    answer = owner.client.post(address, QUESTION)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (429, "busy")
+    assert answer["Retry-After"] and "ask again in a moment" in answer.json()["error"]["message"]
+    cache.delete_many(own)
+    others = held("asking-slow", playground.SLOW_QUESTIONS)
+    assert owner.client.post(address, QUESTION).status_code == 200, "its nodes were not silent"
+    with monkeypatch.context() as patched:
+        patched.setattr(playground, "post", hang)
+        assert owner.client.post(address, QUESTION).status_code == 502 and len(asked) == 1
+    assert owner.client.post(address, QUESTION).status_code == 429, "now they were"
+    cache.delete_many(others)
+    assert owner.client.post(address, QUESTION).status_code == 200
+    assert playground.SLOW_QUESTIONS <= THREADS - 2 * playground.QUESTIONS_OF_A_WORKSPACE
 
 
 @pytest.mark.parametrize("host", ["169.254.169.254", "[fe80::1]", "[::ffff:169.254.169.254]"])

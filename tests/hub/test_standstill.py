@@ -32,7 +32,9 @@ def turns(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
-    clock = SimpleNamespace(now=1000.0)
+    """Of which every thread uses all, but for those that wait."""
+    clock = SimpleNamespace(now=1000.0, waits=False)
+    monkeypatch.setattr(work, "used", lambda thread: 0.0 if clock.waits else clock.now)
     monkeypatch.setattr(work, "time", SimpleNamespace(monotonic=lambda: clock.now))
     return clock
 
@@ -62,6 +64,33 @@ def test_a_pool_that_is_busy_moves_for_as_long_as_its_tasks_may_take(clock: Simp
     assert busy.moves() and not turns
     clock.now += 2
     assert not busy.moves()
+
+
+def test_a_validation_that_waits_for_ever_is_noticed_long_before_its_time_is_over(
+    clock: SimpleNamespace, turns: list[str]
+) -> None:
+    clock.waits = True
+    work_of_two = Work("datasets", 2)
+    for name in ("a", "b"):
+        work_of_two.begun(task_id=name, task=validate)
+    assert validate.time_limit == 900
+    clock.now += work.STILL_SECONDS - 1
+    assert work_of_two.moves()
+    clock.now += 2
+    assert not work_of_two.moves()
+
+
+def test_a_thread_that_waits_uses_no_processor() -> None:
+    release, begun = threading.Event(), threading.Event()
+    thread = threading.Thread(target=lambda: (begun.set(), release.wait(20)))
+    thread.start()
+    assert begun.wait(20) and thread.ident is not None
+    before, mine = work.used(thread.ident), work.used(threading.get_ident())
+    while work.used(threading.get_ident()) - mine < 2 * work.MIN_CPU_SECONDS:
+        pass
+    assert work.used(thread.ident) - before < work.MIN_CPU_SECONDS
+    release.set()
+    thread.join()
 
 
 def test_one_task_that_hangs_is_enough(clock: SimpleNamespace, turns: list[str]) -> None:

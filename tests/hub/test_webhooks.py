@@ -18,10 +18,13 @@ from django.core.cache import cache
 from django.db import connection
 from django.utils import timezone
 
+from config.background import CONCURRENCY
 from hub.accounts.addresses import RefusedAddress, is_public, resolve
-from hub.accounts.models import DeliveryState, Role, Webhook, WebhookDelivery
+from hub.accounts.models import DeliveryState, Role, Webhook, WebhookDelivery, Workspace
+from hub.accounts.outbound import TookTooLong, post
 from hub.accounts.services import webhooks
 from hub.accounts.tasks import deliver, forget, sweep
+from hub.core.parts import WEBHOOKS
 from tests.factories.accounts import Person, person
 
 pytestmark = pytest.mark.django_db
@@ -150,7 +153,7 @@ def test_a_delivery_fails_after_the_last_attempt(owner: Person, receiver: Receiv
 
 
 def test_a_receiver_that_dawdles(owner: Person, receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(webhooks, "DEADLINE", 0.3)
+    monkeypatch.setattr(webhooks, "QUICK", 0.3)
     monkeypatch.setattr(Handler, "dawdles", True)
     make(owner, receiver.url)
     notify(owner)
@@ -163,7 +166,7 @@ def test_a_receiver_that_dawdles(owner: Person, receiver: Receiver, monkeypatch:
 def test_what_went_wrong_is_said_in_the_readers_language(
     owner: Person, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(webhooks, "DEADLINE", 0.3)
+    monkeypatch.setattr(webhooks, "QUICK", 0.3)
     hook = make(owner, receiver.url)["id"]
     receiver.answers = [503]
 
@@ -340,6 +343,55 @@ def test_a_workspace_has_two_calls_at_a_time(owner: Person, outsider: Person, re
     deliver(str(held.id))
     held.refresh_from_db()
     assert held.state == DeliveryState.DELIVERED
+
+
+def test_silent_receivers_of_many_workspaces_hold_the_threads_for_half_a_minute_at_most(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Reckoned, not waited for: 32 fresh workspaces whose receivers all hang, three deliveries each."""
+    took: dict[str, list[float]] = {}
+
+    def hang(url: str, *_: object, seconds: float, **__: object) -> None:
+        took.setdefault(url, []).append(seconds)
+        raise TookTooLong
+
+    monkeypatch.setattr(webhooks, "post", hang)
+    rows = []
+    for number in range(32):
+        workspace = Workspace.objects.create(slug=f"bad-{number}", name="Bad")
+        hook = Webhook.objects.create(workspace=workspace, url=f"http://{number}.example/", events=[], secret="s")
+        rows += [WebhookDelivery(webhook=hook, event="job.failed", payload={}, due_at=timezone.now()) for _ in range(3)]
+    for row in WebhookDelivery.objects.bulk_create(rows):
+        deliver(str(row.pk))
+    # The first makes a workspace a slow one, and slow ones have the whole time, in half of the threads.
+    assert len(took) == 32 and all(seconds == [3.0, 15.0, 15.0] for seconds in took.values())
+    free = CONCURRENCY[WEBHOOKS] - webhooks.SLOW_CALLS
+    assert free >= 4
+    assert 32 * webhooks.CALLS_OF_A_WORKSPACE * webhooks.QUICK / free <= 30
+
+
+def test_the_look_up_is_part_of_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[float] = []
+
+    def look(*_: object, seconds: float, **__: object) -> list[str]:
+        given.append(seconds)
+        raise TimeoutError
+
+    monkeypatch.setattr("hub.accounts.names.addresses", look)
+    with pytest.raises(RefusedAddress):
+        post("http://silent.example/", b"", {}, trusted=False, seconds=3)
+    assert given == [3]
+
+
+def test_a_slow_receiver_that_answers_stays_a_slow_one(
+    owner: Person, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make(owner, receiver.url)
+    monkeypatch.setattr(webhooks, "QUICK", -1.0)
+    monkeypatch.setattr(webhooks, "post", lambda *_, **__: (200, b""))
+    notify(owner)
+    deliver(str(WebhookDelivery.objects.get().id))
+    assert webhooks._slow(owner.workspace.id)
 
 
 def test_owners_alone_have_webhooks(owner: Person, outsider: Person, receiver: Receiver) -> None:

@@ -96,7 +96,25 @@ def test_a_body_that_does_not_come_is_told_so(served: Served, monkeypatch: pytes
 
 def test_a_head_that_is_too_long_is_refused(served: Served) -> None:
     with served.connect(b"GET / HTTP/1.1\r\nHost: a\r\n" + b"X-Long: %s\r\n" % (b"a" * 20_000) * 10) as client:
-        assert client.recv(100).startswith(b"HTTP/1.1 400")
+        head, _, body = received(client).partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 400") and b"content-type: application/json" in head
+    error = json.loads(body)["error"]
+    assert (error["code"], error["message"]) == ("invalid", "The request's headers are too long.")
+
+
+def test_what_is_no_http_is_refused_in_the_error_shape(served: Served) -> None:
+    with served.connect(b"GET / HTTQ/9.9\r\n\r\n") as client:
+        head, _, body = received(client).partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 400") and b"content-type: application/json" in head
+    assert set(json.loads(body)["error"]) == {"code", "message", "said", "details", "request_id"}
+
+
+def received(client: socket.socket) -> bytes:
+    found = b""
+    with contextlib.suppress(ConnectionResetError):  # what was sent beyond is not read
+        while part := client.recv(10_000):
+            found += part
+    return found
 
 
 def test_the_process_has_room_for_many_clients(start: Start) -> None:

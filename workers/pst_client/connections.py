@@ -8,10 +8,13 @@ how long a client may leave what it asked for unread. A connection that breaks a
 from __future__ import annotations
 
 import asyncio
+import json
 import resource
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from pst.messages import Message, said
 
 MAX_FILES = 65_536
 HEAD_SECONDS = 15.0
@@ -20,6 +23,10 @@ WRITE_SECONDS = 60.0
 LINGER_SECONDS = 15.0
 """How long the rest of a body is read and thrown away once its request was answered. Cutting at once would lose the
 answer on its way."""
+
+
+TOO_LONG = Message("The request's headers are too long.")
+MALFORMED = Message("This is not a valid HTTP request.")
 
 
 def allow_many() -> None:
@@ -51,7 +58,24 @@ class LimitedConnection(HttpToolsProtocol):
                 self._cut_after("head", HEAD_SECONDS)
         super().data_received(data)
         if self._in_head and self._head_bytes > MAX_HEAD_BYTES:
-            self.send_400_response("The request's headers are too long.")
+            self.send_400_response(TOO_LONG)
+
+    def send_400_response(self, msg: str) -> None:
+        """What uvicorn itself refuses, and what is too long, in the error shape of all that answers here."""
+        sentence = msg if isinstance(msg, Message) else MALFORMED
+        error: dict[str, Any] = {
+            "code": "invalid",
+            "message": sentence,
+            "said": said(sentence),
+            "details": [],
+            "request_id": None,
+        }
+        body = json.dumps({"error": error}).encode()
+        headers = [*self.server_state.default_headers, (b"content-type", b"application/json")]
+        headers += [(b"content-length", b"%d" % len(body)), (b"connection", b"close")]
+        lines = [b"%s: %s\r\n" % header for header in headers]
+        self.transport.write(b"".join([b"HTTP/1.1 400 Bad Request\r\n", *lines, b"\r\n", body]))
+        self.transport.close()
 
     def on_headers_complete(self) -> None:
         self._in_head, self._head_bytes = False, 0

@@ -5,6 +5,7 @@ later gains nothing."""
 from __future__ import annotations
 
 import ipaddress
+import math
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -53,11 +54,12 @@ class Endpoint:
         return f"{self.scheme}://{ip}:{self.port}{self.path}"
 
 
-def resolve(url: str, *, trusted: bool = False) -> Endpoint:
+def resolve(url: str, *, trusted: bool = False, seconds: float = math.inf) -> Endpoint:
     """Where ``url`` leads now. Raises RefusedAddress with a sentence when it may not be called.
 
     ``trusted``: whoever runs the installation named it, so it may lie in the platform's own network, but for the
-    addresses behind which clouds keep secrets. Call it outside a transaction: a name server may take its time.
+    addresses behind which clouds keep secrets. ``seconds``: for the look-up, at most what any may take. Call it
+    outside a transaction: a name server may take its time.
     """
     try:
         parts = urlsplit(url)
@@ -73,7 +75,7 @@ def resolve(url: str, *, trusted: bool = False) -> Endpoint:
             Message("The address must not carry a user name or password; check the signature instead.")
         )
     port = port or (443 if parts.scheme == "https" else 80)
-    for ip in (found := _look_up(host, port, trusted)):
+    for ip in (found := _look_up(host, port, trusted, seconds)):
         # One bad address among several is refused too: nobody knows which one a retry would take.
         address = ipaddress.ip_address(ip)
         if is_of_the_machine(address):
@@ -95,9 +97,9 @@ def resolve(url: str, *, trusted: bool = False) -> Endpoint:
     return Endpoint(parts.scheme, host, port, found[0], path)
 
 
-def _look_up(host: str, port: int, trusted: bool) -> list[str]:
+def _look_up(host: str, port: int, trusted: bool, seconds: float) -> list[str]:
     try:
-        return names.addresses(host, port, trusted=trusted)
+        return names.addresses(host, port, trusted=trusted, seconds=seconds)
     except TimeoutError:
         raise TookLong(Message("The host {host} could not be looked up in time.", host=host)) from None
     except names.NotFound:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import ipaddress
+import math
 import socket
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -26,11 +27,13 @@ class NotFound(Exception):
     pass
 
 
-def addresses(host: str, port: int, *, trusted: bool) -> list[str]:
-    """Of ``host``, the one to call first. Raises TimeoutError after :data:`SECONDS`, and :class:`NotFound`."""
+def addresses(host: str, port: int, *, trusted: bool, seconds: float = math.inf) -> list[str]:
+    """Of ``host``, the one to call first. Raises TimeoutError after ``seconds``, :data:`SECONDS` at most, and
+    :class:`NotFound`."""
     with contextlib.suppress(ValueError):
         return [str(ipaddress.ip_address(host.partition("%")[0]))]
-    found = _system(host, port) if trusted else _hosts(host) or _dns(host)
+    seconds = min(seconds, SECONDS)
+    found = _system(host, port, seconds) if trusted else _hosts(host) or _dns(host, seconds)
     return sorted(found, key=lambda address: not _routed(address, port))
 
 
@@ -39,9 +42,9 @@ def resolver() -> dns.resolver.Resolver:
     return dns.resolver.Resolver()
 
 
-def _dns(host: str) -> list[str]:
+def _dns(host: str, seconds: float) -> list[str]:
     try:
-        return list(resolver().resolve_name(host, lifetime=SECONDS, search=True).addresses())
+        return list(resolver().resolve_name(host, lifetime=seconds, search=True).addresses())
     except dns.exception.Timeout:
         raise TimeoutError from None
     except dns.exception.DNSException as error:
@@ -59,10 +62,10 @@ def _hosts(host: str) -> list[str]:
     return found
 
 
-def _system(host: str, port: int) -> list[str]:
+def _system(host: str, port: int, seconds: float) -> list[str]:
     asked = SYSTEM.submit(socket.getaddrinfo, host, port, type=socket.SOCK_STREAM)
     try:
-        answers = asked.result(SECONDS)
+        answers = asked.result(seconds)
     except TimeoutError:
         asked.cancel()  # where it only waited for others
         raise

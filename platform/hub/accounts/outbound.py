@@ -7,6 +7,7 @@ environment, no redirect: both would lead elsewhere. The whole call has a deadli
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Mapping
 
 import httpx
@@ -26,13 +27,15 @@ def post(
     url: str, body: bytes, headers: Mapping[str, str], *, trusted: bool, seconds: float, max_bytes: int = 0
 ) -> tuple[int, bytes]:
     """POST and return the status and the answer, of which at most ``max_bytes`` are read; with 0 none is.
+    In ``seconds`` all of it ends, the look-up of the host too.
 
     ``trusted``: see :func:`~hub.accounts.addresses.resolve`. Raises RefusedAddress, :class:`TookTooLong` and
     :class:`CallFailed`.
     """
-    endpoint = resolve(url, trusted=trusted)
+    ends = time.monotonic() + seconds
+    endpoint = resolve(url, trusted=trusted, seconds=seconds)
     try:
-        return asyncio.run(_post(endpoint, body, headers, seconds, max_bytes))
+        return asyncio.run(_post(endpoint, body, headers, max(0.0, ends - time.monotonic()), max_bytes))
     except (TimeoutError, httpx.TimeoutException):
         raise TookTooLong(f"no answer within {seconds:g} seconds") from None
     except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:

@@ -113,6 +113,8 @@ def exception_handler(error: Exception, context: dict[str, Any]) -> Response | N
     if isinstance(error, UserError):
         answer = body(error.code, error.message, error.details)
         code = error.status
+        if code in (429, 503):
+            headers["Retry-After"] = "2"
     elif isinstance(error, exceptions.ValidationError):
         details = list(_flatten(error.detail))
         first = details[0] if details else {"field": "", "message": Message("The request is not valid.")}

@@ -32,18 +32,23 @@ from hub.accounts.services.audit import record
 from hub.core.errors import Conflict
 from hub.core.parts import WEBHOOKS
 from hub.core.queue import enqueue
+from hub.core.slots import slot, take
 from hub.core.sweeps import each
 from pst.messages import Message, said
 
 DEADLINE = 15.0
-"""Seconds that an attempt may take in all, however slowly the receiver answers."""
+"""Seconds that an attempt may take in all, look-up and answer, however slowly the receiver answers."""
+QUICK = 3.0
+"""Seconds that an attempt may take of a workspace that is not known to be slow. It is then, and its next attempt, ten
+seconds later, has the whole time: so silent receivers of many workspaces hold the threads of all for so long at most,
+once for each call that a workspace may have."""
 WAITS = [timedelta(seconds=10), timedelta(minutes=1), timedelta(minutes=10), timedelta(hours=1), timedelta(hours=6)]
 """Pauses before the second and later attempts; then a delivery has failed."""
 HELD = timedelta(seconds=60)
 """How long an attempt may take before another worker tries."""
 CALLS_OF_A_WORKSPACE = 2
 """At a time: no workspace's slow receivers take all the threads there are."""
-SLOW_CALLS = 4
+SLOW_CALLS = 8
 """At a time, of all workspaces together one of whose receivers, or its name server, did not answer in time lately: half
 of the threads that there are. Those of the others never wait for more than one another's answers."""
 SLOW = timedelta(minutes=10)
@@ -94,17 +99,14 @@ def create_webhook(*, actor: Actor, workspace: Workspace, url: str, events: Sequ
 def _looking_up(workspace_id: UUID) -> Iterator[None]:
     """One look-up at a time for a workspace's owners, and few in all: a request that waits for a silent name server
     holds a thread, and questions to deployments wait for the same ones."""
-    if (own := _slot(f"webhook-look-up:{workspace_id}", 1)) is None:
-        raise Busy(LOOKING_UP)
-    try:
-        if (shared := _slot("webhook-look-up", LOOK_UPS)) is None:
+    held = HELD.total_seconds()
+    with (
+        slot(f"webhook-look-up:{workspace_id}", 1, seconds=held) as own,
+        slot("webhook-look-up", LOOK_UPS if own else 0, seconds=held) as shared,
+    ):
+        if not (own and shared):
             raise Busy(LOOKING_UP)
-        try:
-            yield
-        finally:
-            cache.delete(shared)
-    finally:
-        cache.delete(own)
+        yield
 
 
 @transaction.atomic
@@ -151,29 +153,24 @@ def deliver(*, delivery_id: UUID) -> None:
         WebhookDelivery.objects.filter(pk=delivery_id, due_at=delivery.due_at).update(due_at=now + FULL)
         return
     try:
-        _try(delivery=delivery, now=now)
+        _try(delivery=delivery, now=now, slow=len(slots) > 1)
     finally:
         cache.delete_many(slots)
 
 
 def _slots(workspace_id: UUID) -> list[str] | None:
     """The keys of one of the workspace's calls at a time, taken; None where none is free."""
-    own = _slot(f"webhook:{workspace_id}", CALLS_OF_A_WORKSPACE)
-    if own is None or not cache.get(f"webhook-slow:{workspace_id}"):
+    own = take(f"webhook:{workspace_id}", CALLS_OF_A_WORKSPACE, seconds=HELD.total_seconds())
+    if own is None or not _slow(workspace_id):
         return None if own is None else [own]
-    shared = _slot("webhook-slow", SLOW_CALLS)
+    shared = take("webhook-slow", SLOW_CALLS, seconds=HELD.total_seconds())
     if shared is None:
         cache.delete(own)
         return None
     return [own, shared]
 
 
-def _slot(name: str, most: int) -> str | None:
-    keys = (f"{name}:{number}" for number in range(most))
-    return next((key for key in keys if cache.add(key, 1, timeout=HELD.total_seconds())), None)
-
-
-def _try(*, delivery: WebhookDelivery, now: datetime) -> None:
+def _try(*, delivery: WebhookDelivery, now: datetime, slow: bool) -> None:
     delivery_id = delivery.pk
     # Whoever raises the count tries; a second doorbell finds it raised.
     mine = WebhookDelivery.objects.filter(
@@ -182,7 +179,7 @@ def _try(*, delivery: WebhookDelivery, now: datetime) -> None:
     if not mine:
         return
     attempt = delivery.attempts + 1
-    status_code, error = _post(delivery)
+    status_code, error = _post(delivery, DEADLINE if slow else QUICK)
     state, due_at = DeliveryState.DELIVERED, now
     if error:
         state = DeliveryState.PENDING if attempt <= len(WAITS) else DeliveryState.FAILED
@@ -192,7 +189,7 @@ def _try(*, delivery: WebhookDelivery, now: datetime) -> None:
     )
 
 
-def _post(delivery: WebhookDelivery) -> tuple[int | None, str]:
+def _post(delivery: WebhookDelivery, seconds: float) -> tuple[int | None, str]:
     """(status, error); the error is empty when the receiver answered 2xx."""
     webhook = delivery.webhook
     message = {
@@ -211,18 +208,25 @@ def _post(delivery: WebhookDelivery) -> tuple[int | None, str]:
         "X-Sparsewright-Timestamp": timestamp,
         "X-Sparsewright-Signature": signature(secret=webhook.secret, timestamp=timestamp, body=body),
     }
+    began = time.monotonic()
     try:
-        code, _ = post(webhook.url, body, headers, trusted=False, seconds=DEADLINE)
+        code, _ = post(webhook.url, body, headers, trusted=False, seconds=seconds)
     except RefusedAddress as error:
         if isinstance(error, TookLong):
             _note_slow(webhook)
         return None, error.message
     except TookTooLong:
         _note_slow(webhook)
-        return None, Message("The receiver did not answer within {deadline:g} seconds.", deadline=DEADLINE)
+        return None, Message("The receiver did not answer within {deadline:g} seconds.", deadline=seconds)
     except CallFailed as error:
         return None, Message("The receiver can't be reached: {error}", error=error)
+    if time.monotonic() - began > QUICK:
+        _note_slow(webhook)
     return code, "" if 200 <= code < 300 else Message("The receiver answered {code}.", code=code)
+
+
+def _slow(workspace_id: UUID) -> bool:
+    return bool(cache.get(f"webhook-slow:{workspace_id}"))
 
 
 def _note_slow(webhook: Webhook) -> None:
