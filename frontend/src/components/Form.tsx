@@ -49,6 +49,8 @@ interface Props {
   onCancel?: () => void;
   /** The fields stand in a row, the button behind them. */
   inline?: boolean;
+  /** The button is as wide as its word. */
+  narrow?: boolean;
   /** The button is not what the page is for. */
   quiet?: boolean;
   /** Said below the fields: what they mean, or that it worked. */
@@ -57,10 +59,15 @@ interface Props {
 }
 
 /** Fields, what went wrong, and the button that sends them. */
-export function Form({ label, onSubmit, request, onCancel, inline, quiet, note, children }: Props) {
+export function Form({ label, onSubmit, request, onCancel, inline, narrow, quiet, note, children }: Props) {
   const { t } = useTranslation();
   const button = (
-    <Button type="submit" loading={request.isPending} variant={quiet ? "default" : undefined}>
+    <Button
+      type="submit"
+      loading={request.isPending}
+      variant={quiet ? "default" : undefined}
+      style={narrow ? { alignSelf: "flex-start" } : undefined}
+    >
       {label}
     </Button>
   );
@@ -72,7 +79,7 @@ export function Form({ label, onSubmit, request, onCancel, inline, quiet, note, 
         onSubmit();
       }}
     >
-      <Stack gap={inline ? "xs" : "md"}>
+      <Stack gap={inline ? "xs" : narrow ? "sm" : "md"}>
         {inline ? (
           <Group align="flex-end">
             {children}

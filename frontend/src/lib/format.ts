@@ -44,6 +44,13 @@ export function percent(share: Maybe, digits = 1): string {
   return known(share) ? `${(share * 100).toFixed(digits)} %` : DASH;
 }
 
+const SHARES = ["accuracy", "macro_f1", "micro_f1", "f1", "subset_accuracy"];
+
+/** Whether people read a metric in percent. */
+export function isShare(metric: string): boolean {
+  return SHARES.includes(metric);
+}
+
 /** 3725 -> "1 h 2 min" */
 export function duration(seconds: Maybe): string {
   if (!known(seconds)) return DASH;

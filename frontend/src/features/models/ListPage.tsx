@@ -9,10 +9,9 @@ import { ListFilters } from "@/components/ListFilters";
 import { Listed, listQuery, useListAddress } from "@/components/listing";
 import { Page } from "@/components/Page";
 import { Section } from "@/components/Section";
-import { bytes, dateTime, percent, real } from "@/lib/format";
+import { bytes, dateTime, isShare, percent, real } from "@/lib/format";
 import { useWorkspace } from "@/session/session";
 import { AliasBadges } from "./AliasBadges";
-import { isShare } from "./quality";
 
 const ORDERS = ["-created_at", "created_at", "name"] as const;
 

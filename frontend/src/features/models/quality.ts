@@ -1,4 +1,5 @@
 import type { Report } from "@/api/types";
+import { isShare } from "@/lib/format";
 import { intervalOf, numberOf } from "@/lib/tree";
 
 export interface Quality {
@@ -10,9 +11,6 @@ export interface Quality {
   /** People read it in percent. */
   share: boolean;
 }
-
-/** People read it in percent. */
-export const isShare = (metric: string) => /accuracy|f1/.test(metric);
 
 /** The primary metric of a version's report, of the test rows where there are some. */
 export function qualityOf({ primary, metrics }: Report): Quality | null {

@@ -73,6 +73,7 @@ function Playground({ deployments }: { deployments: Deployment[] }) {
         <Form
           label={t("playground.ask")}
           onSubmit={submit}
+          narrow
           request={{ isPending: ask.isPending || askBeside.isPending, error: null }}
         >
           <SimpleGrid cols={{ base: 1, sm: 2 }}>

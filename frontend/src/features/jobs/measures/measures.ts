@@ -1,5 +1,6 @@
 /** The measures of a job's report.json (docs/guides/report.md), as lines of one table. */
 import type { Report } from "@/api/types";
+import { isShare } from "@/lib/format";
 import { intervalOf, listOf, numberOf } from "@/lib/tree";
 
 export type Unit = "share" | "number" | "count" | "bytes" | "milliseconds" | "points" | "ratio";
@@ -24,12 +25,10 @@ export interface Measure {
   differenceUnit: Unit;
 }
 
-/** What people read in percent. */
-const SHARES = ["accuracy", "macro_f1", "micro_f1", "f1", "subset_accuracy"];
 const SPLITS = ["validation", "test"] as const;
 
 export function unitOf(metric: string): Unit {
-  return SHARES.includes(metric) ? "share" : "number";
+  return isShare(metric) ? "share" : "number";
 }
 
 function value(found: unknown, interval?: unknown): Value | null {
