@@ -15,6 +15,7 @@ from hub.core.errors import UserError
 from hub.registry.entries import ACTIVATION_KEYS, ACTIVATIONS
 from hub.registry.sentencepieces import FILES, Broken, pieces
 from hub.registry.services.base_models import Source, inspect, split_names
+from hub.registry.tokenizers import INNER, PARTS
 from pst.plan import families
 from pst.plan.foreign import KEYS
 from tests.factories.registry import base_files
@@ -278,3 +279,65 @@ def test_whatever_is_uploaded_is_taken_or_refused_in_time(
         check(files)
     except UserError as error:
         assert error.message
+
+
+@pytest.mark.parametrize("kind", ["bart", "mbart", "mt5", "t5"])
+def test_a_head_that_needs_its_dropout_is_not_given_null(kind: str) -> None:
+    assert "config.json gives classifier_dropout as null" in refused(kind, classifier_dropout=None)
+
+
+def test_token_numbers_in_lists_of_lists_are_checked() -> None:
+    for key in ("bad_words_ids", "force_words_ids", "suppress_tokens"):
+        given = json.dumps({key: [[1], [[2, 20]]]}).encode()
+        assert f"generation_config.json gives {key} as 20" in why_not(generation_config__json=given)
+
+
+@pytest.mark.parametrize("value", [0, 7, -1, 512.0, "512", True, []])
+def test_a_length_that_is_none_is_refused(value: Any) -> None:
+    content = json.dumps({"pad_token": "w0", "model_max_length": value}).encode()
+    assert "its model_max_length is no whole number of at least 8" in why_not(tokenizer_config__json=content)
+
+
+def test_the_tokens_that_t5_adds_count_against_the_embeddings() -> None:
+    content = {"pad_token": "w0", "tokenizer_class": "T5Tokenizer"}
+    assert "has 120 tokens, but the model has 20" in why_not(tokenizer_config__json=json.dumps(content).encode())
+    check({**base_files(), "tokenizer_config.json": json.dumps(content | {"extra_ids": 0}).encode()})
+
+
+def tokenizer_with(**changes: Any) -> bytes:
+    return json.dumps({**json.loads(base_files()["tokenizer.json"]), **changes}).encode()
+
+
+@pytest.mark.parametrize("part", ["normalizer", "pre_tokenizer", "post_processor", "decoder"])
+@pytest.mark.parametrize(
+    "value", [{"type": "Nothing"}, {}, 7, {"type": "Sequence", **{key: [{"type": "Nothing"}] for key in INNER}}]
+)
+def test_a_part_of_an_unknown_type_is_refused(part: str, value: Any) -> None:
+    assert f"its {part} has the type" in why_not(tokenizer__json=tokenizer_with(**{part: value}))
+
+
+@pytest.mark.parametrize(
+    ("merges", "why"),
+    [
+        (["a c"], "its merge 1 has 'c'"),
+        (["a b", ["b", "a"]], "its merge 2 has 'ba'"),
+        (["a"], "its merge 1 is no pair"),
+        ([7], "its merge 1 is no pair"),
+        (None, "lacks merges"),
+    ],
+)
+def test_broken_merges_are_refused(merges: Any, why: str) -> None:
+    model = {"type": "BPE", "vocab": {"a": 0, "b": 1, "ab": 2}, "merges": merges}
+    assert why in why_not(tokenizer__json=tokenizer_with(model=model))
+    check({**base_files(), "tokenizer.json": tokenizer_with(model={**model, "merges": ["a b"]})})
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_the_types_are_those_that_the_library_knows(part: str) -> None:
+    import tokenizers
+
+    module = getattr(tokenizers, {"post_processor": "processors"}.get(part, f"{part}s"))
+    base = {"normalizer": "Normalizer", "pre_tokenizer": "PreTokenizer"}.get(part, "Decoder")
+    kinds = {name for name, kind in vars(module).items() if isinstance(kind, type) and name != base}
+    known = {name.removesuffix("Decoder") if name != "BPEDecoder" else name for name in PARTS[part].split()}
+    assert {kind for kind in kinds if kind[0].isupper() and kind not in {"PostProcessor", "DecodeStream"}} <= known

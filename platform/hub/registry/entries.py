@@ -82,7 +82,9 @@ SWITCHES = frozenset(
     ]
 )
 PROBABILITY = re.compile(r"dropout|pdrop$|layerdrop$")
-TOKEN = re.compile(r"_token_ids?$|^(begin_)?suppress_tokens$")
+TOKEN = re.compile(r"_token_ids?$|^(begin_)?suppress_tokens$|^(bad|force)_words_ids$")
+DEPENDENT_HEADS = frozenset({"bart", "mbart", "mt5", "t5"})
+"""Families whose head takes its dropout from classifier_dropout alone, so that null breaks it."""
 NULLABLE = frozenset({"sliding_window", "summary_activation", "pretraining_tp"})
 CLASS_PREFIXES = {
     "bart": ("Bart",),
@@ -103,8 +105,6 @@ CLASS_PREFIXES = {
     "xlm-roberta": ("XLMRoberta", "Roberta"),
 }
 """How the names of each family's classes begin; public checkpoints name that of a parent, too."""
-MOST_TOKENS = 100_000
-"""That one entry may list."""
 
 
 def check_entries(config: Mapping[str, Any], generation: Mapping[str, Any]) -> None:
@@ -122,7 +122,8 @@ def _expected(key: str, value: Any, config: Mapping[str, Any]) -> Message | None
     """What may stand under a key of config.json; None where it does."""
     found: Message | None = None
     if PROBABILITY.search(key):
-        if not (_number(value) and 0 <= value <= 1) and not (value is None and key == "classifier_dropout"):
+        may_lack = key == "classifier_dropout" and config["model_type"] not in DEPENDENT_HEADS
+        if not (_number(value) and 0 <= value <= 1) and not (value is None and may_lack):
             found = Message("a number from 0 to 1")
         elif key.endswith("layerdrop") and not isinstance(value, float):
             found = Message("a number with a point, as 1.0")
@@ -160,9 +161,12 @@ def _expected(key: str, value: Any, config: Mapping[str, Any]) -> Message | None
 
 
 def _check_tokens(name: str, key: str, value: Any, rows: int) -> None:
-    given = value if isinstance(value, list) else [] if value is None else [value]
-    for token in given[:MOST_TOKENS]:
-        if not isinstance(token, int) or isinstance(token, bool) or not 0 <= token < rows:
+    waiting = [] if value is None else [value]
+    while waiting:
+        token = waiting.pop()
+        if isinstance(token, list):
+            waiting.extend(token)
+        elif not isinstance(token, int) or isinstance(token, bool) or not 0 <= token < rows:
             may = Message("the number of a token, from 0 to {last} (vocab_size - 1), or null", last=rows - 1)
             _refuse(name, key, token, may)
 

@@ -22,6 +22,26 @@ SWITCHES = ("add_bos_token", "add_eos_token", "spaces_between_special_tokens")
 MORE = ("additional_special_tokens", "extra_special_tokens")
 PLAIN_CLASSES = ("PreTrainedTokenizerFast", "TokenizersBackend")
 """Classes with no special tokens of their own; every other one knows what pads or ends a text."""
+T5_EXTRA = 100
+"""Tokens <extra_id_…> that T5's class adds unless its entry extra_ids says otherwise."""
+SHORTEST = 8
+"""Tokens of a text that a model must take."""
+MODELS = frozenset({"BPE", "Unigram", "WordLevel", "WordPiece"})
+PARTS = {
+    "normalizer": (
+        "BertNormalizer Strip StripAccents NFC NFD NFKC NFKD Sequence Lowercase Nmt Precompiled Replace Prepend "
+        "ByteLevel"
+    ),
+    "pre_tokenizer": (
+        "BertPreTokenizer ByteLevel CharDelimiterSplit Metaspace Whitespace Sequence Split Punctuation "
+        "WhitespaceSplit Digits UnicodeScripts FixedLength"
+    ),
+    "post_processor": "RobertaProcessing BertProcessing ByteLevel TemplateProcessing Sequence",
+    "decoder": "BPEDecoder ByteLevel WordPiece Metaspace CTC Sequence Replace Fuse Strip ByteFallback",
+}
+"""The types that the library knows of each part of a tokenizer.json."""
+INNER = ("normalizers", "pretokenizers", "processors", "decoders")
+"""Where a part of the type Sequence holds its parts."""
 
 
 @dataclass
@@ -107,6 +127,7 @@ def _read(name: str, raw: bytes, found: Vocabulary) -> None:
     model, added = content.get("model"), content.get("added_tokens")
     if not isinstance(model, dict) or not isinstance(added, list):
         raise Broken(Message("it lacks model or added_tokens; save the tokenizer anew"))
+    _check_parts(content)
     vocabulary = model.get("vocab")
     if isinstance(vocabulary, dict):
         _numbers(vocabulary, found)
@@ -123,6 +144,52 @@ def _read(name: str, raw: bytes, found: Vocabulary) -> None:
         found.add(token["content"], token["id"])
     if not found.tokens:
         raise Broken(Message("it has no vocabulary"))
+
+
+def _check_parts(content: Mapping[str, Any]) -> None:
+    """Raises :class:`Broken` for a part of a type that the library does not know."""
+    kind = content["model"].get("type")
+    if kind is not None and (not isinstance(kind, str) or kind not in MODELS):
+        raise _unknown("model", kind)
+    for name, known in PARTS.items():
+        waiting = [content.get(name)]
+        while waiting:
+            part = waiting.pop()
+            if part is None:
+                continue
+            kind = part.get("type") if isinstance(part, dict) else part
+            if not isinstance(part, dict) or not isinstance(kind, str) or kind not in known.split():
+                raise _unknown(name, kind)
+            for key in INNER:
+                held = part.get(key)
+                waiting.extend(held if isinstance(held, list) else [])
+    if content["model"].get("type") == "BPE":
+        _check_merges(content["model"])
+
+
+def _unknown(name: str, kind: object) -> Broken:
+    return Broken(Message("its {name} has the type {kind}, which no library knows", name=name, kind=str(kind)[:40]))
+
+
+def _check_merges(model: Mapping[str, Any]) -> None:
+    """Raises :class:`Broken` for a merge of, or into, what is not in the vocabulary."""
+    merges, tokens = model.get("merges"), model.get("vocab")
+    prefix = model.get("continuing_subword_prefix") or ""
+    if not isinstance(merges, list) or not isinstance(tokens, dict) or not isinstance(prefix, str):
+        raise Broken(Message("its model of the type BPE lacks merges or vocab"))
+    for number, merge in enumerate(merges, start=1):
+        pair = merge.split(" ") if isinstance(merge, str) else merge
+        if not (isinstance(pair, list) and len(pair) == 2 and all(isinstance(part, str) for part in pair)):
+            raise Broken(Message("its merge {number} is no pair of tokens", number=number))
+        for token in (*pair, pair[0] + pair[1].removeprefix(prefix)):
+            if token not in tokens:
+                raise Broken(
+                    Message(
+                        "its merge {number} has {token}, which its vocabulary lacks",
+                        number=number,
+                        token=repr(token[:50]),
+                    )
+                )
 
 
 def _numbers(tokens: dict[str, Any], found: Vocabulary) -> None:
@@ -163,6 +230,23 @@ def _more(name: str, content: dict[str, Any], found: Vocabulary) -> None:
             raise Broken(Message("its {key} is no text", key=key))
         if text is not None:
             found.add(text)
+    if name == CONFIG:
+        _check_config(content, found)
+
+
+def _check_config(content: Mapping[str, Any], found: Vocabulary) -> None:
+    """What tokenizer_config.json alone says: how long a text may be, and T5's own tokens."""
+    longest = content.get("model_max_length")
+    if longest is not None and (not isinstance(longest, int) or isinstance(longest, bool) or longest < SHORTEST):
+        raise Broken(Message("its model_max_length is no whole number of at least {least}", least=SHORTEST))
+    if content.get("tokenizer_class") in ("T5Tokenizer", "T5TokenizerFast"):
+        extra = content.get("extra_ids", T5_EXTRA)
+        if not _number(extra) or extra > 10_000:
+            raise Broken(Message("its extra_ids is no number of tokens"))
+        if not any("<extra_id_" in token for token in found.tokens):
+            first = found.size
+            for number in range(extra):
+                found.add(f"<extra_id_{number}>", first + number)
 
 
 def _text(token: object) -> str | None:

@@ -112,6 +112,14 @@ def open_model(
         opened = LazyModel(model, location.source or weights_in(folder), description, location)
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise PSTError(Message("The base model can't be loaded: {error}", error=error)) from error
+    except (ArithmeticError, AssertionError, AttributeError, LookupError, TypeError) as error:  # the library's own
+        raise PSTError(
+            Message(
+                "The base model can't be loaded ({kind}): config.json or generation_config.json holds a value that its "
+                "family does not take; save the model anew with transformers and upload it again.",
+                kind=type(error).__name__,
+            )
+        ) from error
     if task == "generation":
         # T5's class says that its LM head is tied even where the checkpoint holds one of its own (T5 1.1, mT5).
         head: Any = model.get_output_embeddings()  # type: ignore[no-untyped-call]
@@ -314,7 +322,13 @@ def load_tokenizer(folder: Path) -> Any:
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
     except Exception as error:  # whatever its file holds, the libraries raise: KeyError, their own Exception
-        raise PSTError(Message("The base model's tokenizer can't be loaded: {error}", error=error)) from error
+        raise PSTError(
+            Message(
+                "The base model's tokenizer can't be loaded ({kind}): tokenizer.json, tokenizer_config.json or its "
+                "vocabulary holds what the library does not read; save the tokenizer anew and upload the model again.",
+                kind=type(error).__name__,
+            )
+        ) from error
     rows, tokens = read_config(folder).get("vocab_size"), max(tokenizer.get_vocab().values(), default=-1) + 1
     if isinstance(rows, int) and tokens > rows:
         raise PSTError(

@@ -91,7 +91,10 @@ function DeploymentView({ deployment }: { deployment: Deployment }) {
               {deployment.model}
             </Anchor>
             @{deployment.revision}
-            {deployment.wanted && ` → v${deployment.wanted.version}`} ·{" "}
+            {deployment.wanted &&
+              deployment.revision !== `v${deployment.wanted.version}` &&
+              ` → v${deployment.wanted.version}`}{" "}
+            ·{" "}
             {t("serving.replicas", { count: deployment.replicas })}
           </Text>
         </Stack>
