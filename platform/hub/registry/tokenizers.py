@@ -246,7 +246,7 @@ def _check_config(content: Mapping[str, Any], found: Vocabulary) -> None:
         if not any("<extra_id_" in token for token in found.tokens):
             first = found.size
             for number in range(extra):
-                found.add(f"<extra_id_{number}>", first + number)
+                found.add("<extra_id_" + str(number) + ">", first + number)
 
 
 def _text(token: object) -> str | None:
