@@ -40,7 +40,7 @@ OPTIONS = st.builds(
     validation_share=st.sampled_from([0.0, 0.2, 0.5]),
 )
 PIECES = st.sampled_from(
-    ["sep=;\n", "sep=\t\n", "text,label\n",
+    ["sep=;\n", "sep=\t\n", "\"sep=\"\n", "text,label\n", "+2AA-", "None",
      "text", "label", "a", "b", "1", "-2.5", '"', '""', ",", ";", "\t", "|", "\n", "\r\n", "\r", "\0", " ", "é", "中文",
      "\ufeff", "{", "}", "[", "]", ":", '"text":', '"label":', '"data":', "null", "true", "\\", "\\u0000", "\\ud800",
      "\u2028", "x" * 60]

@@ -73,6 +73,68 @@ def test_excel_s_first_line_names_the_delimiter(separator: str, end: str, mark: 
     assert problems(read(end.join([*lines, f"x{separator}y{separator}z"]).encode()))[0][0] == 5
 
 
+@pytest.mark.parametrize(
+    "line",
+    ['"sep=;"', "sep=", '"sep="', "SEP=;", "sep=;;", '"sep=;";', "sep=; ", "\n\nsep=;", " \n\t\n sep=;", '\n"sep=;"'],
+)
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_excel_s_first_line_is_known_as_programs_write_it(line: str, end: str) -> None:
+    text = end.join([*line.split("\n"), "text;label", "good, sunny day;a", "bad day;b", "another, day;b"])
+    outcome = read(text.encode())
+    assert outcome.found["columns"] == ["text", "label"] and outcome.labels == ["a", "b"]
+    assert outcome.found["delimiter"] == ";"
+    last = line.count("\n") + 6
+    assert problems(read((text + end + "x;y;z" + end).encode()))[0][0] == last
+    assert read(text.encode(), delimiter=";").labels == ["a", "b"]
+
+
+CHOSEN = {
+    "utf-7": ("utf-7", "Das ist schön für mich"),
+    "cp866": ("cp866", "Очень хорошая вещь, спасибо"),
+    "koi8-r": ("koi8-r", "Очень хорошая вещь, спасибо"),
+    "iso-8859-5": ("iso8859-5", "Очень хорошая вещь, спасибо"),
+    "euc-jp": ("euc-jp", "これはとても良い商品です"),
+    "windows-1253": ("cp1253", "Πολύ καλό προϊόν, ευχαριστώ"),
+    "cp850": ("cp850", "C'était très bien, Größe stimmt"),
+}
+
+
+@pytest.mark.parametrize("name", CHOSEN)
+def test_an_encoding_that_no_guess_finds_can_be_chosen(name: str) -> None:
+    codec, sentence = CHOSEN[name]
+    rows = [f"{sentence} {number};{label}" for number in range(4) for label in ("a", "b")]
+    outcome = read("\r\n".join(["text;label", *rows]).encode(codec), encoding=name)
+    assert name in ENCODINGS and outcome.found["encoding"] == name
+    assert all(text.startswith(sentence) for text, _ in texts(outcome)) and "encoding_guessed" not in codes(outcome)
+
+
+def test_broken_utf_7_names_its_line() -> None:
+    for piece, said in ((b"+2AA-", "surrogate"), (b"+A!", "not utf-7"), (b"\xe9", "not utf-7"), (b"+AAA-", "NUL")):
+        found = problems(read(b"text,label\n+AOk-t+AOk-,a\nb" + piece + b",b\n", encoding="utf-7"))
+        assert found[0][0] == 3 and said in found[0][2], found
+    assert problems(read(b"text+2AA-,label\na,b\n", encoding="utf-7"))[0][0] == 1
+
+
+@pytest.mark.parametrize("word", ["None", "nan", "NaN", "null", "N/A", "NA", "<NA>", "#N/A", "nil"])
+@pytest.mark.parametrize("task", ["classification", "multilabel"])
+def test_a_label_that_may_stand_for_an_empty_cell_is_a_class_and_said(word: str, task: str) -> None:
+    labels = ["a", word, "b", word] * 4
+    content = "text,label\n" + "".join(f"row {number},{label}\n" for number, label in enumerate(labels))
+    outcome = read(content, task=task)
+    assert word in outcome.labels and codes(outcome).count("placeholder_labels") == 1
+    said = warning(outcome, "placeholder_labels")
+    assert f'"{word}" (line 3, 5, 7, 9, 11, …)' in said and "remove these rows" in said
+    as_json = json.dumps([{"text": f"row {number}", "label": label} for number, label in enumerate(labels)])
+    assert "placeholder_labels" in codes(read(as_json, name="a.json", task=task))
+    assert "placeholder_labels" not in codes(read(content.replace(word, "nanny"), task=task))
+
+
+def test_null_and_empty_labels_are_missing() -> None:
+    rows = [{"text": "one", "label": "a"}, {"text": "two", "label": None}, {"text": "three", "label": ""}]
+    for content, name in ((json.dumps(rows), "a.json"), ("text,label\none,a\nx,\ny, \n", "a.csv")):
+        assert [item[2] for item in problems(read(content, name=name))] == ["The label is missing."] * 2
+
+
 def test_a_header_in_the_middle_is_no_row() -> None:
     part = "text,label\n" + "".join(f"row {n},{n % 2}\n" for n in range(8))
     outcome = read(part + part.replace("row", "more"))

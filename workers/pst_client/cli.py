@@ -19,7 +19,8 @@ from pst_client.errors import PlatformError, Unreachable
 from pst_client.show import Output
 
 ENCODINGS = ["auto", "utf-8", "utf-8-sig", "utf-16", "gb18030", "latin-1", "windows-1250", "windows-1251"]
-ENCODINGS += ["windows-1252", "shift-jis", "euc-kr", "big5", "mac-roman"]
+ENCODINGS += ["windows-1252", "shift-jis", "euc-kr", "big5", "mac-roman", "utf-7", "cp866", "koi8-r", "iso-8859-5"]
+ENCODINGS += ["euc-jp", "windows-1253", "cp850"]
 OK, FAILED, USAGE, UNREACHABLE, NOT_SIGNED_IN, INTERRUPTED = 0, 1, 2, 3, 4, 130
 LOCAL = {
     "train": "train, export and verify what FOLDER/spec.json asks for, on this machine",

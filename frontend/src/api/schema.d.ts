@@ -1348,9 +1348,16 @@ export interface components {
          *     * `euc-kr` - euc-kr
          *     * `big5` - big5
          *     * `mac-roman` - mac-roman
+         *     * `utf-7` - utf-7
+         *     * `cp866` - cp866
+         *     * `koi8-r` - koi8-r
+         *     * `iso-8859-5` - iso-8859-5
+         *     * `euc-jp` - euc-jp
+         *     * `windows-1253` - windows-1253
+         *     * `cp850` - cp850
          * @enum {string}
          */
-        DatasetEncodedAs: "auto" | "utf-8" | "utf-8-sig" | "utf-16" | "gb18030" | "latin-1" | "windows-1250" | "windows-1251" | "windows-1252" | "shift-jis" | "euc-kr" | "big5" | "mac-roman";
+        DatasetEncodedAs: "auto" | "utf-8" | "utf-8-sig" | "utf-16" | "gb18030" | "latin-1" | "windows-1250" | "windows-1251" | "windows-1252" | "shift-jis" | "euc-kr" | "big5" | "mac-roman" | "utf-7" | "cp866" | "koi8-r" | "iso-8859-5" | "euc-jp" | "windows-1253" | "cp850";
         DatasetFile: {
             readonly split: components["schemas"]["Split"];
             readonly name: string;

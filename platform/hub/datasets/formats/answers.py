@@ -14,6 +14,8 @@ from pst.messages import Message
 
 MAX_LABEL_CHARS = 200
 MAX_ROW_LABELS = 100
+PLACEHOLDERS = frozenset({"none", "null", "nil", "nan", "nat", "na", "n/a", "<na>", "#n/a", "#na"})
+"""What programs write for an empty cell, in small letters; it may be a class as well."""
 OPENING, CLOSING = {"[", "{"}, {"]", "}"}
 
 

@@ -25,6 +25,13 @@ ENCODINGS = (
     "euc-kr",
     "big5",
     "mac-roman",
+    "utf-7",
+    "cp866",
+    "koi8-r",
+    "iso-8859-5",
+    "euc-jp",
+    "windows-1253",
+    "cp850",
 )
 
 # Files that people upload by mistake, by their first bytes.
@@ -89,6 +96,7 @@ def decode(name: str, data: bytes, encoding: str, problems: Problems) -> tuple[s
     if found == "latin-1" and re.search("[\x80-\x9f]", text):
         text = _windows(data, text)
     _refuse_binary(name, text, found, problems)
+    _refuse_halves(name, text, found, problems)
     if guessed and not found.startswith("utf"):
         words = islice(BEYOND_ASCII.finditer(text, 0, SAMPLE), 4)
         problems.warn(
@@ -139,7 +147,7 @@ def _report_broken(name: str, body: memoryview, codec: str, encoding: str, probl
             str(body[position:], codec)
             return
         except UnicodeDecodeError as error:
-            line += count_lines(str(body[position : position + error.start], codec))
+            line += count_lines(str(body[position : position + error.start], codec, "replace"))
             broken = bytes(body[position + error.start : position + error.end]).hex(" ")
             problems.add(
                 name,
@@ -157,6 +165,15 @@ def _report_broken(name: str, body: memoryview, codec: str, encoding: str, probl
             if rest:
                 problems.add(name, Message("More bytes cannot be decoded."), line=line, count=rest)
             return
+
+
+def _refuse_halves(name: str, text: str, encoding: str, problems: Problems) -> None:
+    """UTF-7 alone can hold half a surrogate pair, which no file and no database takes."""
+    if encoding != "utf-7" or not (half := re.search("[\ud800-\udfff]", text)):
+        return
+    message = Message("Half a surrogate pair, which is no character; save the file as UTF-8.")
+    problems.add(name, message, line=1 + count_lines(text[: half.start()]))
+    raise Unreadable
 
 
 def _refuse_binary(name: str, text: str, encoding: str, problems: Problems) -> None:

@@ -13,13 +13,14 @@ from typing import Any
 
 from hub.datasets.formats import delimited, jsonrows
 from hub.datasets.formats.columns import KNOWN
-from hub.datasets.formats.decoding import decode
+from hub.datasets.formats.decoding import count_lines, decode
 from hub.datasets.formats.problems import Limits, Options, Problems, Unreadable
 from pst.messages import Message
 
 FORMATS = ("csv", "tsv", "json", "jsonl")
 SAMPLE = 1000
-SEPARATOR = re.compile(r"""sep=([^\w\s"'\0]|\t)(?=\r|\n)""", re.IGNORECASE)
+SEPARATOR = re.compile(r"""\s*("?)sep=([^\w\s"'\0]|\t)?\1[,;|\t ]*(?=\r|\n)""", re.IGNORECASE)
+"""Excel's own line before the header: in quotes, and filled up with delimiters, where a program saved it as a cell."""
 NO_TEXT = re.compile("[\\0\\ud800-\\udfff]")
 
 Cell = str | tuple[str, ...] | None
@@ -266,14 +267,14 @@ def _open_delimited(
     # Excel's own first line, which names the delimiter and is no row.
     named = SEPARATOR.match(text)
     if named:
-        text = text[named.end() :]
+        text = "\n" * count_lines(named[0]) + text[named.end() :]
     csv.field_size_limit(
         max(csv.field_size_limit(), limits.cell_chars + 1)
     )  # the module's own limit is for all readers
     preferred = like.layout.delimiter if like is not None else {"tsv": "\t"}.get(form, ",")
     delimiter: str | None = options.delimiter
-    if delimiter == "auto" and named:
-        delimiter = named[1]
+    if delimiter == "auto" and named and named[2]:
+        delimiter = named[2]
     elif delimiter == "auto":
         delimiter = "\t" if options.format == "tsv" else delimited.find_delimiter(text, preferred)
     if not delimiter:

@@ -71,6 +71,7 @@ def validate(files: Mapping[str, tuple[str, bytes]], options: Options, limits: L
         _check_numbers(files[TRAIN][0], uploaded, outcome.problems)
     elif options.task != "generation":
         _check_labels(files, splits, outcome.labels, options, limits, outcome.problems)
+        _warn_of_placeholders(files[TRAIN][0], uploaded, outcome.problems)
     if VALIDATION in files:
         outcome.found["validation"] = {"from": "file"}
     elif options.validation_share > 0:
@@ -204,6 +205,21 @@ def _warn_of_long_targets(names: Mapping[str, str], splits: Mapping[str, list[Ro
             usual=usual,
         )
         problems.warn("long_targets", message)
+
+
+def _warn_of_placeholders(name: str, rows: list[Row], problems: Problems) -> None:
+    found = {row.line: label for row in rows for label in row.classes if label.casefold() in answers.PLACEHOLDERS}
+    if not found:
+        return
+    labels, lines = sort_labels(set(found.values())), [*found]
+    message = Message(
+        "{file} has labels that may stand for an empty cell: {labels} (line {lines}). They count as classes; if they "
+        "are none, remove these rows or give them their labels.",
+        file=name,
+        labels=", ".join(f'"{label}"' for label in labels[:5]) + (", …" if len(labels) > 5 else ""),
+        lines=", ".join(map(str, lines[:5])) + (", …" if len(lines) > 5 else ""),
+    )
+    problems.warn("placeholder_labels", message)
 
 
 def _check_labels(
