@@ -84,9 +84,9 @@ class Storing:
 
 
 def narrowed(matrix: Tensor, scales: Tensor | None, dtype: torch.dtype) -> Tensor:
-    """Stored values from a matrix (n, k) that :func:`widened` gave. A product with a scale is rounded to 8 bits of
-    precision at least, which leaves the whole number in -127..127 the nearest, unless a number is too small for the
-    matrix's own dtype."""
+    """Stored values (n, k) of ``dtype`` from a ``matrix`` (n, k) that :func:`widened` gave, of int8 with ``scales`` (n)
+    float32. A product with a scale is rounded to 8 bits of precision at least, which leaves the whole number in
+    -127..127 the nearest, unless a number is too small for the matrix's own dtype."""
     if scales is None:
         return matrix.to(dtype)
     divisor = torch.where(scales > 0, scales, torch.ones_like(scales)).unsqueeze(1)
@@ -94,7 +94,12 @@ def narrowed(matrix: Tensor, scales: Tensor | None, dtype: torch.dtype) -> Tenso
 
 
 def widened(values: Tensor, scales: Tensor | None, dtype: torch.dtype) -> Tensor:
-    """The matrix (n, k) in ``dtype`` from its stored ``values``: rounded once, after the product in float32."""
+    """The matrix (n, k) in ``dtype`` from its stored ``values`` (n, k), of int8 ones with ``scales`` (n) float32:
+    rounded once, after the product in float32.
+
+    >>> widened(torch.tensor([[127, 0]], dtype=torch.int8), torch.tensor([0.5]), torch.float32)
+    tensor([[63.5000,  0.0000]])
+    """
     return (values if scales is None else values.float() * scales.unsqueeze(1)).to(dtype)
 
 
@@ -110,9 +115,20 @@ def write_sparse(
     *,
     limit: int = SHARD_BYTES,
 ) -> int:
-    """Write the compact model of ``state`` into ``folder``. Returns the size of its safetensors files.
+    """Write the compact model of ``state``, tensors of any shape, into the existing ``folder``:
+    ``model.sparse.safetensors`` and ``index.json``. ``storing`` says by name what is held in fewer bits; a file has at
+    most ``limit`` bytes. Returns the bytes of the safetensors files.
 
     Tensors are taken one at a time, encoded where they lie and then copied to the CPU.
+
+    >>> import tempfile
+    >>> weight = torch.zeros(8, 8)
+    >>> weight[0, 3] = 1.5
+    >>> with tempfile.TemporaryDirectory() as name:
+    ...     _ = write_sparse({"layer.weight": weight}, Path(name))
+    ...     compact = Compact(Path(name))
+    ...     print(list(compact), bool((compact["layer.weight"] == weight).all()))
+    ['layer.weight'] True
     """
     writer = ShardWriter(folder, SPARSE_FILE, limit)
     index: dict[str, dict[str, Any]] = {}
@@ -184,7 +200,8 @@ def _name(dtype: torch.dtype) -> str:
 
 
 class Compact(Mapping[str, Tensor]):
-    """The dense tensors of a compact model, bit for bit as they were written, each expanded when it is asked for.
+    """The dense tensors of the compact model in ``folder`` (the one with ``index.json``), bit for bit as they were
+    written, each expanded when it is asked for: a mapping of names to tensors on the CPU.
 
     Raises :class:`FormatError` when a file is missing or damaged; with ``check`` every tensor's sha256 is compared.
     """
@@ -232,7 +249,7 @@ class Compact(Mapping[str, Tensor]):
         return tuple(self._entries[name]["shape"])
 
     def tensor(self, name: str, device: torch.device) -> Tensor:
-        """The tensor, expanded on ``device``."""
+        """The tensor in its own shape and dtype, expanded on ``device``. Raises :class:`FormatError`."""
         tensor = _whole(self._entries[name], *self.stored(name, device))
         if self.check and digest(tensor) != self._entries[name]["sha256"]:
             raise FormatError(
@@ -255,7 +272,8 @@ class Compact(Mapping[str, Tensor]):
 
 
 def read_sparse(folder: Path, *, verify: bool = True) -> dict[str, Tensor]:
-    """All tensors of a :class:`Compact` at once."""
+    """All tensors of the :class:`Compact` in ``folder`` at once, on the CPU, in their own dtypes. Raises
+    :class:`FormatError`; with ``verify`` also for a tensor whose sha256 is another."""
     return dict(Compact(folder, check=verify))
 
 

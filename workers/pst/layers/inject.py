@@ -123,7 +123,8 @@ def inject(
     settings: TrainSettings,
     fill: Callable[[str], None] | None = None,
 ) -> list[TargetModule]:
-    """Replace every matrix that has a group by the method's layer, in place. The dense method replaces none.
+    """Replace every matrix that has a group by the method's layer, in place. The dense method replaces none. ``specs``
+    are :attr:`pst.plan.families.ModelDescription.tensors`. Raises :class:`TypeError` where a module is no linear map.
 
     ``fill`` reads the weights of a module whose path it is given, for a model that has none yet
     (:meth:`pst.model.loading.LazyModel.fill`): each is put into its final format before the next is read.
@@ -236,7 +237,9 @@ def select_all(
     *,
     later: bool = False,
 ) -> None:
-    """Renew the selection of every layer, exact in count: per matrix, or pooled over each group ("global").
+    """Renew the selection of every layer, exact in count: per matrix ("matrix"), or pooled over each group ("global").
+    ``sparsity`` is by group, a share of 0..1. Here masks are made: what stays is searched among the layers' scores
+    (n, k) by :mod:`pst.sparsity`, and each layer applies its own selection.
 
     ``later``: a layer that is alone with its threshold may search in its next forward pass. ``families`` says what the
     units of "structured" are; there, every layer keeps the same count.

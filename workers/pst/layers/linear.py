@@ -167,6 +167,27 @@ class PSTLinear(PrunableLinear):
     ``init_scale`` is the standard deviation of U and A at the start; V, B, R and C start at zero, so that the layer
     begins as the pretrained one. The published unit variance makes the first steps of V and B a hundred times larger
     than these.
+
+    ``weight`` (n, k) and ``bias`` (n) are the pretrained ones, of any floating dtype; U (n, r1), V (r1, k), A (n, r2),
+    B (r2, k), R (n) and C (k) are float32 (float64 where W is). ``generator`` draws U and A on the CPU. Li et al. 2022,
+    arXiv 2205.11005.
+
+    >>> draw = torch.Generator().manual_seed(0)
+    >>> layer = PSTLinear(
+    ...     torch.tensor([[3.0, -1.0], [0.5, 2.0]]),
+    ...     None,
+    ...     update_rank=1,
+    ...     score_rank=1,
+    ...     scales=Scales(1.0, 1.0, 1.0),
+    ...     init_scale=0.02,
+    ...     generator=draw,
+    ... )
+    >>> layer.select(kept=2)
+    >>> layer.masked()
+    tensor([[3., 0.],
+            [0., 2.]])
+    >>> layer(torch.ones(1, 2)).tolist()
+    [[3.0, 2.0]]
     """
 
     def __init__(

@@ -74,17 +74,31 @@ class Selection:
 
 
 def explicit(mask: Tensor) -> Selection:
-    """The selection of exactly the weights of a boolean ``mask``."""
+    """The selection of exactly the weights of ``mask``, (n, k) bool: True stays.
+
+    >>> mask_of(torch.zeros(1, 3), explicit(torch.tensor([[True, False, True]])))
+    tensor([[ True, False,  True]])
+    """
     return Selection(torch.full((), math.nan, device=mask.device), -1, mask)
 
 
 def everything(like: Tensor, size: int) -> Selection:
-    """The selection of all ``size`` weights, whose scores have the dtype and device of ``like``."""
+    """The selection of all ``size`` weights of a matrix, whose scores have the dtype and device of ``like``."""
     return Selection(like.new_tensor(-math.inf), size - 1)
 
 
 def select(scores: Tensor, kept: int) -> Selection:
-    """Keep exactly ``kept`` (1..numel) of ``scores`` (any shape, contiguous)."""
+    """Keep exactly ``kept`` (1..numel) of ``scores``, a contiguous tensor of any shape and of a floating dtype without
+    NaN. Of scores that tie at the threshold the first stay. Floyd and Rivest 1975, "Algorithm 489: SELECT".
+
+    >>> scores = torch.tensor([[3.0, 1.0], [2.0, 2.0]])
+    >>> chosen = select(scores, kept=2)
+    >>> chosen.threshold, chosen.cut
+    (tensor(2.), 2)
+    >>> mask_of(scores, chosen)
+    tensor([[ True, False],
+            [ True, False]])
+    """
     values = scores.reshape(-1)
     size = values.numel()
     if kept >= size:
@@ -99,7 +113,14 @@ def select(scores: Tensor, kept: int) -> Selection:
 
 
 def select_global(scores: Sequence[Tensor], kept: int) -> list[Selection]:
-    """Keep exactly ``kept`` over all of ``scores`` together; ties go to the earlier matrix, then to the lower index."""
+    """Keep exactly ``kept`` (1..sum of numels) over all of ``scores`` together, tensors as in :func:`select` of one
+    dtype and device; ties go to the earlier matrix, then to the lower index. One selection a matrix.
+
+    >>> first, second = torch.tensor([[4.0, 1.0]]), torch.tensor([[3.0, 2.0]])
+    >>> one, other = select_global([first, second], kept=3)
+    >>> mask_of(first, one), mask_of(second, other)
+    (tensor([[ True, False]]), tensor([[True, True]]))
+    """
     chosen = select(torch.cat([matrix.reshape(-1) for matrix in scores]), kept)
     result, start = [], 0
     for matrix in scores:
@@ -109,7 +130,8 @@ def select_global(scores: Sequence[Tensor], kept: int) -> list[Selection]:
 
 
 def mask_(scores: Tensor, selection: Selection) -> Tensor:
-    """Overwrite ``scores`` (contiguous) with the mask as ones and zeros of its dtype, and return it.
+    """Overwrite ``scores`` (n, k; contiguous) with the mask as ones and zeros of its dtype, and return it. They are the
+    scores by which ``selection`` was chosen.
 
     In place and in the scores' dtype because torch's comparisons into bool are several times slower on a CPU.
     """
@@ -124,7 +146,8 @@ def mask_(scores: Tensor, selection: Selection) -> Tensor:
 
 
 def mask_of(scores: Tensor, selection: Selection) -> Tensor:
-    """The boolean mask, of the shape of ``scores``; not to be written to."""
+    """The mask (n, k) bool, True for what stays, of the ``scores`` (n, k) by which ``selection`` was chosen; not to be
+    written to."""
     return selection.mask if selection.mask is not None else mask_(scores.clone(), selection).bool()
 
 

@@ -142,7 +142,12 @@ class Blocks:
 
 
 def n_m_mask(scores: Tensor, keep: int, size: int) -> Tensor:
-    """The mask (n, k) of the ``keep`` largest scores in each ``size`` along k."""
+    """The mask (n, k) bool of the ``keep`` largest of each ``size`` scores along k; ``scores`` (n, k) have a floating
+    dtype. Zhou et al. 2021, arXiv 2102.04010.
+
+    >>> n_m_mask(torch.tensor([[1.0, 4.0, 3.0, 2.0]]), keep=2, size=4)
+    tensor([[False,  True,  True, False]])
+    """
     k = scores.shape[1]
     groups = _grouped(scores, size, float("-inf")).unbind(-1)
     ranks = [torch.zeros(groups[0].shape, dtype=torch.uint8, device=scores.device) for _ in groups]
@@ -164,7 +169,11 @@ def _grouped(scores: Tensor, size: int, fill: float) -> Tensor:
 
 
 def block_sums(scores: Tensor, block: tuple[int, int]) -> Tensor:
-    """Sum of the scores of each block (N, K), by pairs."""
+    """The sums (N, K) of ``scores`` (n, k) over blocks of ``block`` (rows, columns), added by pairs.
+
+    >>> block_sums(torch.tensor([[1.0, 2.0, 3.0, 4.0, 5.0]]), (1, 4))
+    tensor([[10.,  5.]])
+    """
     n, k = scores.shape
     down, across = grid(n, k, block)
     padded = F.pad(scores, (0, across * block[1] - k, 0, down * block[0] - n))
@@ -235,6 +244,14 @@ def units(
 
 
 def unit_mask(kept: Tensor, shape: tuple[int, ...], axis: int) -> Tensor:
-    """The mask (n, k) of the kept units (count) along ``axis``: a view of one line of it, not to be written to."""
+    """The mask (n, k) bool of ``shape``, from ``kept`` (count) bool, the units along ``axis``: a view of one line of
+    it, not to be written to.
+
+    >>> unit_mask(torch.tensor([True, False]), (4, 2), axis=0)
+    tensor([[ True,  True],
+            [ True,  True],
+            [False, False],
+            [False, False]])
+    """
     line = kept.repeat_interleave(shape[axis] // kept.numel())
     return line.unsqueeze(1 - axis).expand(shape)

@@ -27,7 +27,13 @@ import math
 def cubic_sparsity(
     step: int, total: int, *, initial: float, final: float, warmup_fraction: float, cooldown_fraction: float
 ) -> float:
-    """s(t) for ``step`` in 0..total-1. The last step always has exactly ``final``."""
+    """s(t) for ``step`` in 0..total-1, a share of the weights. ``warmup_fraction`` and ``cooldown_fraction`` are the
+    shares of the steps before sparsity rises, and at ``final``. The last step always has exactly ``final``.
+
+    >>> course = {"initial": 0.0, "final": 0.9, "warmup_fraction": 0.0, "cooldown_fraction": 0.5}
+    >>> [round(cubic_sparsity(step, 8, **course), 3) for step in (0, 1, 2, 4, 7)]
+    [0.0, 0.52, 0.787, 0.9, 0.9]
+    """
     start = math.floor(total * warmup_fraction)
     end = cooldown_start(total, cooldown_fraction)
     if step >= end:
@@ -44,7 +50,12 @@ def cooldown_start(total: int, cooldown_fraction: float) -> int:
 
 
 def linear_rate(step: int, total: int, *, warmup_ratio: float, hold_ratio: float = 0.0) -> float:
-    """f(t): rises linearly over the warm-up, stays at 1 until ``hold_ratio`` of the steps, then falls linearly."""
+    """f(t), a factor on the peak rate: rises linearly over the warm-up, stays at 1 until ``hold_ratio`` of the steps,
+    then falls linearly.
+
+    >>> [linear_rate(step, 4, warmup_ratio=0.25, hold_ratio=0.5) for step in range(4)]
+    [0.5, 1.0, 1.0, 0.5]
+    """
     warmup = math.ceil(total * warmup_ratio)
     if step < warmup:
         return (step + 1) / (warmup + 1)
@@ -53,5 +64,9 @@ def linear_rate(step: int, total: int, *, warmup_ratio: float, hold_ratio: float
 
 
 def average_decay(done: int, decay: float) -> float:
-    """c(u) after ``done`` steps at the final sparsity."""
+    """c(u) after ``done`` steps at the final sparsity.
+
+    >>> average_decay(0, 0.95), average_decay(3, 0.95), average_decay(1000, 0.95)
+    (0.0, 0.5, 0.95)
+    """
     return min(decay, done / (done + 3))

@@ -68,7 +68,13 @@ def streaming_top_k(
     makers: Sequence[Callable[[], Tensor]], sizes: Sequence[int], kept: int, room: float = math.inf
 ) -> list[Selection]:
     """Keep exactly ``kept`` (1..sum of ``sizes``) of the scores that ``makers`` give, each those of one matrix and of
-    as many numbers as its size. At most ``room`` bytes of them are held from one pass to the next."""
+    as many numbers as its size, of any shape and one floating dtype. A maker is called in every pass, and must give the
+    same again. At most ``room`` bytes of scores are held from one pass to the next. One selection a matrix.
+
+    >>> first, second = streaming_top_k([lambda: torch.tensor([4.0, 1.0]), lambda: torch.tensor([3.0, 2.0])], [2, 2], 3)
+    >>> first.threshold, first.cut, second.cut
+    (tensor(2.), 1, 1)
+    """
     total = sum(sizes)
     if kept >= total:
         return [Selection(torch.full((), -math.inf, device=makers[0]().device), size - 1) for size in sizes]
