@@ -5,13 +5,14 @@ from __future__ import annotations
 import ast
 import json
 import re
+import shlex
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 from django.core.management import get_commands
 
-from pst_client.cli import parser
+from pst_client.cli import LOCAL, parser
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENTS = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("*/README.md")]
@@ -32,11 +33,17 @@ def test_every_path_that_a_document_names_is_there(document: Path) -> None:
     assert not missing
 
 
+FENCE = re.compile(r"^```\w*\n(.*?)^```", re.DOTALL | re.MULTILINE)
+
+
+def blocks_of(text: str) -> str:
+    """What stands in a document as lines of code: fenced, or indented."""
+    return "\n".join([*FENCE.findall(text), *re.findall(r"^ {4}.*$", FENCE.sub("", text), re.MULTILINE)])
+
+
 def code_of(text: str) -> str:
-    """What stands in a document as code: fenced, indented, or between backticks."""
-    fenced = re.findall(r"^```\w*\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
-    rest = re.sub(r"^```\w*\n.*?^```", "", text, flags=re.DOTALL | re.MULTILINE)
-    return "\n".join([*fenced, *re.findall(r"^ {4}.*$", rest, re.MULTILINE), *re.findall(r"`([^`\n]+)`", rest)])
+    """The same, and what stands between backticks."""
+    return "\n".join([blocks_of(text), *re.findall(r"`([^`\n]+)`", FENCE.sub("", text))])
 
 
 def unknown_commands(text: str) -> list[str]:
@@ -84,6 +91,23 @@ def test_every_command_that_a_document_names_is_there(document: Path) -> None:
 )
 def test_an_unknown_command_is_seen(text: str) -> None:
     assert unknown_commands(text)
+
+
+def lines_of_pst(document: Path) -> list[list[str]]:
+    """The command lines of the platform's commands in a document, as words."""
+    lines = re.findall(r"^\s*(?:\S*/)?pst ([a-z]+ .*)$", blocks_of(document.read_text("utf-8")), re.MULTILINE)
+    words = [shlex.split(line, comments=True) for line in lines]
+    return [line for line in words if line[0] not in LOCAL]
+
+
+@of_each_document
+def test_a_command_line_is_one_that_pst_takes(document: Path) -> None:
+    for words in lines_of_pst(document):
+        parser().parse_args(words)  # exits where it does not
+
+
+def test_command_lines_are_found() -> None:
+    assert len(lines_of_pst(ROOT / "README.md")) > 2
 
 
 def test_the_map_sends_nobody_to_a_name_that_is_gone() -> None:
