@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from pst.files import formats
-from pst.layers.linear import PSTLinear
+from pst.layers import inject
+from pst.layers.linear import PrunableLinear
 from pst.plan import planner
 from pst.sparsity import masks, patterns, schedule, streaming
 
@@ -29,7 +30,11 @@ PUBLIC: list[Callable[..., Any]] = [
     schedule.cubic_sparsity,
     streaming.streaming_top_k,
     formats.write_sparse,
-    PSTLinear,
+    *(
+        type_
+        for type_ in vars(inject).values()
+        if isinstance(type_, type) and issubclass(type_, PrunableLinear) and type_ is not PrunableLinear
+    ),
 ]
 
 

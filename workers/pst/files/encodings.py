@@ -26,7 +26,17 @@ def bits(tensor: Tensor) -> Tensor:
 
 
 def encode(tensor: Tensor) -> tuple[str, dict[str, Tensor]]:
-    """The smallest encoding of a matrix (n, k) and its parts by their last names; none for "dense"."""
+    """The smallest encoding of a matrix (n, k) of any dtype of 1 to 8 bytes, and its parts by their last names, on its
+    device; none for "dense".
+
+    >>> weight = torch.zeros(4, 64)
+    >>> weight[0, 5] = 2.0
+    >>> name, parts = encode(weight)
+    >>> name, {part: tuple(tensor.shape) for part, tensor in parts.items()}
+    ('csr16', {'values': (1,), 'columns': (1,), 'offsets': (5,)})
+    >>> bool((decode(name, 4, 64, parts) == weight).all())
+    True
+    """
     array = bits(tensor)
     n, k = array.shape
     present = array != 0

@@ -89,7 +89,14 @@ def largest(scores: Tensor, kept: Tensor) -> Tensor:
 
 
 class L0Linear(GatedLinear):
-    """A linear layer with ``weight`` and log alpha, its ``score`` (n, k). Evaluation and the last phase are exact."""
+    """A linear layer with ``weight`` and log alpha, its ``score`` (n, k). Evaluation and the last phase are exact.
+    ``weight`` and ``bias`` (n) are the pretrained ones, of any floating dtype; ``generator`` draws on the CPU.
+
+    >>> layer = L0Linear(torch.ones(4, 4), None, generator=torch.Generator().manual_seed(0)).eval()
+    >>> layer.select(kept=4)
+    >>> int((layer.masked() != 0).sum())
+    4
+    """
 
     device_select = True
     differs_at_the_end = True

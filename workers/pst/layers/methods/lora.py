@@ -22,8 +22,9 @@ def updated_weight(weight: Tensor, u: Tensor, v: Tensor, beta: float) -> Tensor:
 
 
 class LowRankLinear(PrunableLinear):
-    """A frozen weight (n, k) and its trained update U V. ``init_scale`` is the standard deviation of U at the start;
-    V starts at zero, so that the layer begins as the pretrained one."""
+    """A frozen ``weight`` (n, k) of any floating dtype and its trained update beta U V, of U (n, rank) and V (rank, k)
+    in float32 (float64 where W is). ``generator`` draws U on the CPU. ``init_scale`` is the standard deviation of U at
+    the start; V starts at zero, so that the layer begins as the pretrained one."""
 
     def __init__(
         self,
@@ -53,7 +54,13 @@ class LowRankLinear(PrunableLinear):
 
 
 class LoRALinear(LowRankLinear):
-    """A linear layer with a low-rank update, of which everything stays."""
+    """A linear layer with a low-rank update, of which everything stays.
+
+    >>> draw = torch.Generator().manual_seed(0)
+    >>> layer = LoRALinear(torch.eye(2), None, rank=1, beta=1.0, init_scale=0.02, generator=draw)
+    >>> layer.masked().tolist()
+    [[1.0, 0.0], [0.0, 1.0]]
+    """
 
     @torch.no_grad()
     def scores(self) -> Tensor:

@@ -17,7 +17,14 @@ from pst.sparsity.masks import Selection, mask_
 
 
 class MagnitudeLinear(GatedLinear):
-    """A fully trained linear layer of which the smallest weights are masked."""
+    """A fully trained linear layer of which the smallest weights are masked. ``weight`` (n, k) and ``bias`` (n) are the
+    pretrained ones, of any floating dtype.
+
+    >>> layer = MagnitudeLinear(torch.tensor([[3.0, -1.0], [0.5, -2.0]]), None)
+    >>> layer.select(kept=2)
+    >>> layer.masked().tolist()
+    [[3.0, 0.0], [0.0, -2.0]]
+    """
 
     def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
         super().__init__(weight, bias, trained=True)

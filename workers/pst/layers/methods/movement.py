@@ -19,7 +19,18 @@ from pst.sparsity.masks import Selection, mask_
 
 
 class MovementLinear(GatedLinear):
-    """A linear layer with ``weight`` and ``score`` (n, k); ``trained`` says whether the weight and bias are."""
+    """A linear layer with ``weight`` and ``score`` (n, k); ``trained`` says whether the weight and bias are. ``weight``
+    and ``bias`` (n) are the pretrained ones, of any floating dtype; the score is float32 (float64 where W is).
+
+    The weight that plain descent moves away from zero gains in score:
+
+    >>> layer = MovementLinear(torch.tensor([[1.0, 1.0]]), None)
+    >>> layer(torch.tensor([[1.0, -1.0]])).sum().backward()
+    >>> torch.optim.SGD([layer.score], lr=0.1).step()
+    >>> layer.select(kept=1)
+    >>> layer.masked().tolist()
+    [[0.0, 1.0]]
+    """
 
     score: nn.Parameter
 

@@ -16,7 +16,14 @@ from pst.layers.methods.movement import MovementLinear
 
 
 class SMPLinear(MovementLinear):
-    """A linear layer of which only the mask is trained."""
+    """A linear layer of which only the mask is trained. ``weight`` (n, k) and ``bias`` (n) are the pretrained ones, of
+    any floating dtype.
+
+    >>> import torch
+    >>> layer = SMPLinear(torch.tensor([[3.0, -1.0]]), None)
+    >>> [name for name, parameter in layer.named_parameters() if parameter.requires_grad]
+    ['score']
+    """
 
     def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
         super().__init__(weight, bias, trained=False)

@@ -26,8 +26,8 @@ from pst.sparsity.masks import Selection, explicit, mask_of
 
 
 def largest_by_row(scores: Tensor, kept: int) -> Tensor:
-    """The mask (n, k) of the largest scores of each row: ``kept`` in all, as evenly as possible, the first rows one
-    more; ties go to the lower index."""
+    """The mask (n, k) bool of the largest ``scores`` (n, k) of each row: ``kept`` in all, as evenly as possible, the
+    first rows one more; ties go to the lower index."""
     n, k = scores.shape
     order = scores.argsort(dim=1, descending=True, stable=True)
     counts = torch.full((n, 1), kept // n, device=scores.device)
@@ -63,9 +63,17 @@ class _MaskedUpdate(torch.autograd.Function):
 
 
 class WandaLinear(LowRankLinear):
-    """A linear layer with frozen ``weight``, a mask from calibration, and trained U, V.
+    """A linear layer with frozen ``weight`` (n, k), a mask from calibration, and trained U, V.
 
-    It must be calibrated before anything is pruned.
+    It must be calibrated before anything is pruned, with the sums of squares (k) of its inputs.
+
+    >>> weight = torch.tensor([[3.0, 1.0], [3.0, 1.0]])
+    >>> draw = torch.Generator().manual_seed(0)
+    >>> layer = WandaLinear(weight, None, rank=1, beta=1.0, init_scale=0.02, generator=draw)
+    >>> layer.calibrated(torch.tensor([1.0, 100.0]))
+    >>> layer.select(kept=2)
+    >>> layer.masked().tolist()
+    [[0.0, 1.0], [0.0, 1.0]]
     """
 
     calibrates = True
