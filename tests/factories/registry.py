@@ -67,8 +67,11 @@ def base_files(config: dict[str, Any] | None = None, tokens: int = 20, **changed
 def word_tokenizer(tokens: int, added: dict[str, int] | None = None) -> bytes:
     """A tokenizer.json of so many words w0, w1, ..., and tokens added to them."""
     vocabulary = {f"w{number}": number for number in range(tokens)}
-    more = [{"id": number, "content": content, "special": True} for content, number in (added or {}).items()]
-    return json.dumps({"model": {"type": "WordLevel", "vocab": vocabulary}, "added_tokens": more}).encode()
+    plain = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False)
+    more = [{"id": number, "content": content, "special": True, **plain} for content, number in (added or {}).items()]
+    return json.dumps(
+        {"model": {"type": "WordLevel", "vocab": vocabulary, "unk_token": "w0"}, "added_tokens": more}
+    ).encode()
 
 
 def files(**changed: bytes) -> dict[str, bytes]:

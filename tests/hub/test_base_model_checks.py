@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from hub.core.errors import UserError
+from hub.registry import tokenizers
 from hub.registry.entries import ACTIVATION_KEYS, ACTIVATIONS
 from hub.registry.sentencepieces import FILES, Broken, pieces
 from hub.registry.services.base_models import Source, inspect, split_names
@@ -341,3 +342,72 @@ def test_the_types_are_those_that_the_library_knows(part: str) -> None:
     kinds = {name for name, kind in vars(module).items() if isinstance(kind, type) and name != base}
     known = {name.removesuffix("Decoder") if name != "BPEDecoder" else name for name in PARTS[part].split()}
     assert {kind for kind in kinds if kind[0].isupper() and kind not in {"PostProcessor", "DecodeStream"}} <= known
+
+
+def split(pattern: object) -> dict[str, Any]:
+    return {"type": "Split", "pattern": pattern, "behavior": "Isolated", "invert": False}
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"pre_tokenizer": split({"Regex": "(("})}, "unmatched parenthesis"),
+        ({"pre_tokenizer": split({"Regex": "(a+)+b"})}, "retry-limit-in-match"),
+        ({"pre_tokenizer": {"type": "Split"}}, "missing field `pattern`"),
+        ({"normalizer": {"type": "Replace", "pattern": {"Regex": "["}, "content": ""}}, "premature end of char-class"),
+        ({"normalizer": {"type": "Precompiled", "precompiled_charsmap": "AAAA"}}, ""),
+        ({"post_processor": {"type": "TemplateProcessing"}}, "PostProcessor"),
+        ({"decoder": {"type": "Metaspace"}}, "Decoder"),
+        ({"model": {"type": "WordLevel", "vocab": {"a": 0}}}, "missing field `unk_token`"),
+        ({"model": {"type": "Unigram", "vocab": [["a", 0.0]], "unk_id": 7}}, "UnkIdNotInVocabulary"),
+        ({"added_tokens": [{"id": 3, "content": "x"}]}, "missing field"),
+    ],
+)
+def test_a_tokenizer_that_its_library_does_not_load_is_refused(changes: dict[str, Any], words: str) -> None:
+    why = why_not(tokenizer__json=tokenizer_with(**changes))
+    assert why.startswith("tokenizer.json is broken: the library tokenizers can't load it (") and words in why
+
+
+@pytest.mark.parametrize(("seconds", "memory"), [(1, 4 * 1024**3), (10, 80 * 1024**2)])
+def test_a_tokenizer_that_takes_all_time_or_memory_is_refused(
+    seconds: int, memory: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tokenizers, "TRIAL_SECONDS", seconds)
+    monkeypatch.setattr(tokenizers, "TRIAL_BYTES", memory)
+    hostile = tokenizer_with(pre_tokenizer=split({"Regex": "(?i:" + "ß" * 100_000 + ")"}))
+    assert ("takes more time or memory" if seconds == 1 else "memory") in why_not(tokenizer__json=hostile)
+
+
+def test_a_large_tokenizer_stays_within_the_limits() -> None:
+    vocabulary = [["<unk>", 0.0], *([f"▁{number:x}", -number / 1e5] for number in range(250_000))]
+    model = {"type": "Unigram", "unk_id": 0, "vocab": vocabulary}
+    tokenizers._try(tokenizer_with(model=model, pre_tokenizer={"type": "Metaspace", "replacement": "▁"}))
+
+
+@pytest.mark.parametrize("value", ["BartModel", "torch.nn.Module", 7, [], ""])
+def test_a_class_that_is_no_tokenizer_s_is_refused(value: Any) -> None:
+    content = json.dumps({"pad_token": "w0", "tokenizer_class": value}).encode()
+    assert "its tokenizer_class is no class of a tokenizer" in why_not(tokenizer_config__json=content)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("sequence_bias", [[[1, 20], -2.0]]),
+        ("sequence_bias", [[[1], "x"]]),
+        ("sequence_bias", [[[], 1.0]]),
+        ("sequence_bias", [[1, 2.0]]),
+        ("sequence_bias", {"(1,)": 2.0}),
+        ("forced_decoder_ids", [[1, 20]]),
+        ("forced_decoder_ids", [[1, 2, 3]]),
+        ("forced_decoder_ids", [["x", 2]]),
+        ("forced_decoder_ids", 3),
+    ],
+)
+def test_pairs_with_tokens_are_checked(key: str, value: Any) -> None:
+    given = json.dumps({key: value}).encode()
+    assert f"generation_config.json gives {key} as" in why_not(generation_config__json=given)
+    good = {"sequence_bias": [[[1, 2], -2.5], [[3], 1]], "forced_decoder_ids": [[0, 3], [1, None]]}
+    good_files = {**base_files(), "generation_config.json": json.dumps(good).encode()}
+    check(good_files)
+    check({**good_files, "generation_config.json": b'{"sequence_bias": null, "forced_decoder_ids": null}'})

@@ -83,6 +83,9 @@ SWITCHES = frozenset(
 )
 PROBABILITY = re.compile(r"dropout|pdrop$|layerdrop$")
 TOKEN = re.compile(r"_token_ids?$|^(begin_)?suppress_tokens$|^(bad|force)_words_ids$")
+BIASES = frozenset({"sequence_bias", "forced_decoder_ids"})
+"""Lists of pairs: tokens and what is added to their score; a place in the text and the token that stands there."""
+_BIAS, _PLACE = Message("a list of pairs [tokens, number]"), Message("a list of pairs [place, token]")
 DEPENDENT_HEADS = frozenset({"bart", "mbart", "mt5", "t5"})
 """Families whose head takes its dropout from classifier_dropout alone, so that null breaks it."""
 NULLABLE = frozenset({"sliding_window", "summary_activation", "pretraining_tp"})
@@ -112,7 +115,9 @@ def check_entries(config: Mapping[str, Any], generation: Mapping[str, Any]) -> N
     rows = config["vocab_size"]
     for name, content in ((CONFIG, config), (GENERATION, generation)):
         for key, value in content.items():
-            if TOKEN.search(key):
+            if key in BIASES:
+                _check_pairs(name, key, value, rows)
+            elif TOKEN.search(key):
                 _check_tokens(name, key, value, rows)
             elif name == CONFIG and (may := _expected(key, value, config)):
                 _refuse(name, key, value, may)
@@ -169,6 +174,18 @@ def _check_tokens(name: str, key: str, value: Any, rows: int) -> None:
         elif not isinstance(token, int) or isinstance(token, bool) or not 0 <= token < rows:
             may = Message("the number of a token, from 0 to {last} (vocab_size - 1), or null", last=rows - 1)
             _refuse(name, key, token, may)
+
+
+def _check_pairs(name: str, key: str, value: Any, rows: int) -> None:
+    for pair in value if isinstance(value, list) else [] if value is None else [value]:
+        first, second = pair if isinstance(pair, list) and len(pair) == 2 else (None, None)
+        if key == "sequence_bias":
+            tokens, sound, may = first, isinstance(first, list) and first and _number(second), _BIAS
+        else:
+            tokens, sound, may = second, isinstance(first, int) and _number(first) and first >= 0, _PLACE
+        if not sound:
+            _refuse(name, key, pair, may)
+        _check_tokens(name, key, tokens, rows)
 
 
 def _refuse(name: str, key: str, value: Any, may: Message) -> None:

@@ -1,10 +1,14 @@
-"""The files of a base model's tokenizer, read without its library: how many tokens there are, and what pads."""
+"""The files of a base model's tokenizer: how many tokens there are, what pads, and whether its library loads it."""
 
 from __future__ import annotations
 
 import json
+import re
+import subprocess
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from hub.core.errors import UserError
@@ -26,6 +30,10 @@ T5_EXTRA = 100
 """Tokens <extra_id_…> that T5's class adds unless its entry extra_ids says otherwise."""
 SHORTEST = 8
 """Tokens of a text that a model must take."""
+TRIAL = Path(__file__).with_name("trial.py")
+TRIAL_SECONDS = 10
+"""Of processor time, and six times as many in all: the largest public tokenizers take one or two."""
+TRIAL_BYTES = 4 * 1024**3
 MODELS = frozenset({"BPE", "Unigram", "WordLevel", "WordPiece"})
 PARTS = {
     "normalizer": (
@@ -96,6 +104,34 @@ def check(files: Mapping[str, bytes], rows: int) -> None:
             details=[{"file": name, "message": Message("more tokens than embeddings")}],
         )
     _check_padding(files)
+    if FILE in files:
+        _try(files[FILE])
+
+
+def _try(raw: bytes) -> None:
+    """Raise UserError where the library does not load a tokenizer.json, or not within the limits of the trial."""
+    try:
+        # -I, and nothing of this process's environment: neither modules of this folder nor secrets are for native code
+        # that reads what somebody sent.
+        done = subprocess.run(
+            [sys.executable, "-I", str(TRIAL), str(TRIAL_SECONDS), str(TRIAL_BYTES)],
+            input=raw,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env={"TOKENIZERS_PARALLELISM": "false"},
+            timeout=6 * TRIAL_SECONDS,
+        )
+        status, words = done.returncode, done.stdout.decode("utf-8", "replace").strip()
+    except subprocess.TimeoutExpired:
+        status, words = -1, ""
+    if not status:
+        return
+    why = (
+        Message("the library tokenizers can't load it ({error})", error=words or "no reason given")
+        if status == 1
+        else Message("to load it takes more time or memory than any tokenizer needs, or ends the library")
+    )
+    raise UserError(Message("{name} is broken: {why}.", name=FILE, why=why), details=[{"file": FILE, "message": why}])
 
 
 def _object(raw: bytes) -> dict[str, Any]:
@@ -239,7 +275,10 @@ def _check_config(content: Mapping[str, Any], found: Vocabulary) -> None:
     longest = content.get("model_max_length")
     if longest is not None and (not isinstance(longest, int) or isinstance(longest, bool) or longest < SHORTEST):
         raise Broken(Message("its model_max_length is no whole number of at least {least}", least=SHORTEST))
-    if content.get("tokenizer_class") in ("T5Tokenizer", "T5TokenizerFast"):
+    own = content.get("tokenizer_class")
+    if own is not None and not (isinstance(own, str) and re.fullmatch(r"\w*(Tokenizer|Backend)\w*", own)):
+        raise Broken(Message("its tokenizer_class is no class of a tokenizer"))
+    if own in ("T5Tokenizer", "T5TokenizerFast"):
         extra = content.get("extra_ids", T5_EXTRA)
         if not _number(extra) or extra > 10_000:
             raise Broken(Message("its extra_ids is no number of tokens"))
