@@ -12,14 +12,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from hub.core.errors import UserError
-from hub.registry import tokenizers
+from hub.registry import finite, tokenizers
 from hub.registry.entries import ACTIVATION_KEYS, ACTIVATIONS
 from hub.registry.sentencepieces import FILES, Broken, pieces
 from hub.registry.services.base_models import Source, inspect, split_names
 from hub.registry.tokenizers import INNER, PARTS
+from hub.registry.weights import read_header
 from pst.plan import families
 from pst.plan.foreign import KEYS
-from tests.factories.registry import base_files
+from tests.factories.registry import base_files, safetensors
 
 BERT = {"hidden_size": 4, "intermediate_size": 3, "num_hidden_layers": 2, "num_attention_heads": 2}
 GROUPED = {**BERT, "num_key_value_heads": 1}
@@ -411,3 +412,31 @@ def test_pairs_with_tokens_are_checked(key: str, value: Any) -> None:
     good_files = {**base_files(), "generation_config.json": json.dumps(good).encode()}
     check(good_files)
     check({**good_files, "generation_config.json": b'{"sequence_bias": null, "forced_decoder_ids": null}'})
+
+
+BAD_NUMBERS = [
+    *(("F32", struct.pack("<f", value)) for value in (float("nan"), float("inf"), float("-inf"))),
+    *(("F64", struct.pack("<d", value)) for value in (float("nan"), float("inf"))),
+    *(("F16", struct.pack("<e", value)) for value in (float("nan"), float("-inf"))),
+    *(("BF16", value) for value in (b"\xc0\x7f", b"\x80\xff")),
+]
+
+
+@pytest.mark.parametrize(("dtype", "bad"), BAD_NUMBERS)
+def test_weights_that_are_no_numbers_are_refused(dtype: str, bad: bytes) -> None:
+    size, most = len(bad), {"F32": b"\xff\xff\x7f\x7f", "F16": b"\xff\x7b", "BF16": b"\x7f\x7f"}.get(dtype, bytes(8))
+    for count, place in ((5, 4), (finite.CHUNK // size + 3, finite.CHUNK // size + 1)):
+        good = {"a.mask": (dtype, [1], bad), "b.weight": (dtype, [count], most * count)}
+        taken = safetensors(good)
+        header = read_header(io.BytesIO(taken), size=len(taken), name="x")
+        finite.check_finite(io.BytesIO(taken), header, name="x")
+        broken = bytearray(taken)
+        begin = len(taken) - count * size + place * size
+        broken[begin : begin + size] = bad
+        with pytest.raises(UserError, match=r"tensor b\.weight in x holds NaN or an infinite number"):
+            finite.check_finite(io.BytesIO(bytes(broken)), header, name="x")
+
+
+def test_a_model_with_a_weight_that_is_no_number_is_refused() -> None:
+    weights = base_files()["model.safetensors"]
+    assert "holds NaN" in why_not(model__safetensors=weights[:-4] + struct.pack("<f", float("nan")))

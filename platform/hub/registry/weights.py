@@ -48,6 +48,8 @@ class Weights:
     dtypes: tuple[str, ...]
     shapes: dict[str, tuple[int, ...]]
     header_bytes: int
+    places: dict[str, tuple[int, int, str]]
+    """Where each tensor's data begins and ends, and its number format."""
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -134,4 +136,5 @@ def _read(stream: IO[bytes], size: int, most: int) -> Weights:
         dtypes=tuple(sorted({dtype for _, _, _, dtype in spans})),
         shapes={name: tuple(entry["shape"]) for name, entry in header.items()},
         header_bytes=length,
+        places={name: (*entry["data_offsets"], entry["dtype"]) for name, entry in header.items()},
     )

@@ -17,6 +17,7 @@ from hub.core.streams import chunks
 from hub.registry import sentencepieces, tokenizers
 from hub.registry.entries import GENERATION, check_entries
 from hub.registry.files import MAX_JSON_BYTES, check_paths, parse_object
+from hub.registry.finite import check_finite
 from hub.registry.fit import check_config, check_no_code, check_shapes
 from hub.registry.models import ModelKind, ModelVersion
 from hub.registry.services.models import ensure_model
@@ -194,6 +195,8 @@ def inspect(sources: list[Source]) -> tuple[dict[str, Any], dict[str, Any]]:
     check_shapes(config, {tensor: by_file[name].shapes[tensor] for tensor, name in places.items()})
     read = {name: _read(source) for name, source in by_name.items() if name in TOKENIZER_FILES}
     tokenizers.check(read, rows=config["vocab_size"])
+    for name, header in by_file.items():
+        check_finite(by_name[name].stream, header, name=name)
     architectures = config.get("architectures")
     named = architectures[0] if isinstance(architectures, list) and architectures else None
     return config, {
