@@ -15,7 +15,7 @@ from typing import Any
 
 from pst.config import Phase
 from pst.messages import Message, recall, said
-from pst_client import hardware
+from pst_client import hardware, layout
 from pst_client.api.worker import Leased
 from pst_client.client import Platform, file_sha256
 from pst_client.contract import Claim, Directive, FileRef, Finish, LogData, PhaseData, Release
@@ -203,6 +203,8 @@ class Attempt:
         try:
             for path in sorted(path for path in root.rglob("*") if path.is_file()):
                 name = path.relative_to(root).as_posix()
+                if name in layout.WRITTEN:  # a run leaves its report in the export too; the platform writes it anew
+                    continue
                 file = FileRef(path=name, sha256=file_sha256(path), size=path.stat().st_size)
                 self._tell(partial(self._leased.upload, file, path))
                 if self._reason() is Reason.CANCEL:

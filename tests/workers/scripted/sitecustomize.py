@@ -83,7 +83,9 @@ def run(folder, *, emit, should_stop, peers=None):
         target = folder / "export" / path
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(content)
-    return {**made.REPORT, "step": step}
+    report = {**made.REPORT, "step": step}
+    (folder / "export" / "report.json").write_text(json.dumps(report))  # as a real run does
+    return report
 
 
 module = types.ModuleType("pst.pipeline")
