@@ -19,6 +19,7 @@ constexpr int LANES = 16;        // tokens of a vector, outputs of a tile
 constexpr int TILE_K = 64;       // int8 columns of a tile
 constexpr int ROW_BLOCK = 32;    // rows of a weight that one task computes
 constexpr int MAX_CHUNK = 8;     // vectors of tokens that one task computes at a time
+constexpr int FEW = 2;           // tokens up to which cells are multiplied one token after the other
 
 enum Precision : int32_t { FLOAT32 = 0, BFLOAT16 = 1, INT8 = 2 };
 enum Form : int32_t { CELLS = 0, TILES = 1 };
@@ -54,7 +55,8 @@ struct Finish {
   int64_t residual_stride, out_stride;
 };
 
-// Activations as a product reads them; see pack_activations. `scales` [t]: of int8 activations.
+// Activations as a product reads them. CELLS: the cells of each token in turn where tokens are FEW, else chunks of
+// vectors, [cell][LANES tokens]. TILES: LANES tokens x TILE_K columns a tile. `scales` [t]: of int8 activations.
 struct Panel {
   int32_t form, precision, t, k;
   uint8_t* data;

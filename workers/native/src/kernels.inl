@@ -195,6 +195,13 @@ void pack(const Panel* panel, const float* x, int64_t x_stride, int first, int l
     const int chunk_first = chunk * LANES * MAX_CHUNK;
     const int width = least(LANES * MAX_CHUNK, up(panel->t - chunk_first, LANES));
     const int cells = (k * (panel->precision == FLOAT32 ? 4 : panel->precision == BFLOAT16 ? 2 : 1) + 3) / 4;
+    if (panel->form == CELLS && panel->t <= FEW) {
+      for (int row = 0; row < rows; row++)
+        for (int step = 0; step < steps; step++)
+          narrow(x + (start + row) * x_stride, step * columns, k, panel->precision, inverse[row],
+                 panel->data + ((size_t)(start + row) * steps + step) * 64);
+      continue;
+    }
     for (int step = 0; step < steps; step++) {
       uint8_t* to = panel->form == TILES ? panel->data + ((size_t)(start / LANES) * steps + step) * sizeof tile : tile;
       for (int row = 0; row < rows; row++)
@@ -335,10 +342,116 @@ inline void scaled(const Matrix& w, int n0, int columns, const int32_t* sums, fl
 #endif
 }
 
+// One token: what it costs is reading the weight once. Each row has a vector of sums; sixteen cells at a time take
+// their activations by their columns.
+#if defined(SW_AVX512)
+struct Float32Gather {
+  static __m512i add(__m512i sums, __m512i x, __m512i cells) {
+    return _mm512_castps_si512(_mm512_fmadd_ps(_mm512_castsi512_ps(x), _mm512_castsi512_ps(cells), _mm512_castsi512_ps(sums)));
+  }
+  static __m512i plus(__m512i a, __m512i b) { return _mm512_castps_si512(_mm512_add_ps(_mm512_castsi512_ps(a), _mm512_castsi512_ps(b))); }
+};
+#if defined(SW_VNNI)
+struct Int8Gather {
+  static __m512i add(__m512i sums, __m512i x, __m512i cells) { return _mm512_dpbusd_epi32(sums, x, cells); }
+  static __m512i plus(__m512i a, __m512i b) { return _mm512_add_epi32(a, b); }
+};
+#endif
+#if defined(SW_BF16)
+struct BFloat16Gather : Float32Gather {
+  static __m512i add(__m512i sums, __m512i x, __m512i cells) {
+    return _mm512_castps_si512(_mm512_dpbf16_ps(_mm512_castsi512_ps(sums), (__m512bh)x, (__m512bh)cells));
+  }
+};
+#endif
+
+template <class Op>
+void cells_of_token(const Matrix& w, const uint32_t* x, int task, uint32_t* found) {
+  const int rows = least(ROW_BLOCK, w.n - task * ROW_BLOCK);
+  __m512i sums[ROW_BLOCK];
+  for (int row = 0; row < ROW_BLOCK; row++) sums[row] = _mm512_setzero_si512();
+  for (int block = 0; block < w.column_blocks; block++) {
+    const size_t pair = (size_t)task * w.column_blocks + block;
+    const uint8_t* counts = w.counts + pair * ROW_BLOCK;
+    const uint8_t* columns = w.columns + w.starts[pair];
+    const uint32_t* cells = w.cells + w.starts[pair];
+    const uint32_t* inputs = x + (size_t)block * w.block;
+    for (int row = 0; row < rows; row++) {
+      for (int left = counts[row]; left > 0; left -= 16) {
+        const int count = least(16, left);
+        const __mmask16 mask = (__mmask16)((1u << count) - 1);
+        const __m512i at = _mm512_cvtepu8_epi32(_mm_maskz_loadu_epi8(mask, columns));
+        const __m512i taken = _mm512_mask_i32gather_epi32(_mm512_setzero_si512(), mask, at, inputs, 4);
+        sums[row] = Op::add(sums[row], taken, _mm512_maskz_loadu_epi32(mask, cells));
+        columns += count;
+        cells += count;
+      }
+    }
+  }
+  alignas(64) uint32_t turned[LANES * LANES];
+  for (int row = 0; row < rows; row += LANES) {
+    transpose((const uint32_t*)(sums + row), LANES, turned, LANES);
+    __m512i total = _mm512_load_si512(turned);
+    for (int i = 1; i < LANES; i++) total = Op::plus(total, _mm512_load_si512(turned + i * LANES));
+    _mm512_store_si512(found + row, total);
+  }
+}
+#else
+void cells_of_token(const Matrix& w, const float* x, int task, float* found) {
+  const int rows = least(ROW_BLOCK, w.n - task * ROW_BLOCK);
+  memset(found, 0, ROW_BLOCK * sizeof(float));
+  for (int block = 0; block < w.column_blocks; block++) {
+    const size_t pair = (size_t)task * w.column_blocks + block;
+    const uint8_t* counts = w.counts + pair * ROW_BLOCK;
+    size_t at = w.starts[pair];
+    const float* inputs = x + (size_t)block * w.block;
+    for (int row = 0; row < rows; row++) {
+      float sums[4] = {};
+      int i = 0;
+      for (; i + 4 <= counts[row]; i += 4)
+        for (int j = 0; j < 4; j++) sums[j] += inputs[w.columns[at + i + j]] * ((const float*)w.cells)[at + i + j];
+      for (; i < counts[row]; i++) sums[0] += inputs[w.columns[at + i]] * ((const float*)w.cells)[at + i];
+      found[row] += (sums[0] + sums[1]) + (sums[2] + sums[3]);
+      at += counts[row];
+    }
+  }
+}
+#endif
+
+void product_of_few(const Matrix& w, const Panel& panel, const Finish& f, int task, int cells) {
+  const int rows = least(ROW_BLOCK, w.n - task * ROW_BLOCK);
+  alignas(64) uint32_t sums[ROW_BLOCK];
+  alignas(64) float numbers[LANES];
+  for (int token = 0; token < panel.t; token++) {
+    const uint32_t* x = (const uint32_t*)panel.data + (size_t)token * cells;
+#if defined(SW_AVX512)
+    if (w.precision == FLOAT32) cells_of_token<Float32Gather>(w, x, task, sums);
+#else
+    cells_of_token(w, (const float*)x, task, (float*)sums);
+#endif
+#if defined(SW_BF16)
+    if (w.precision == BFLOAT16) cells_of_token<BFloat16Gather>(w, x, task, sums);
+#endif
+#if defined(SW_VNNI)
+    if (w.precision == INT8) cells_of_token<Int8Gather>(w, x, task, sums);
+#endif
+    for (int row = 0; row < rows; row += LANES) {
+      const int columns = least(LANES, rows - row), n0 = task * ROW_BLOCK + row;
+      if (w.precision == INT8) {
+        scaled(w, n0, columns, (const int32_t*)sums + row, panel.scales[token], numbers);
+        finish_row(f, token, n0, columns, numbers);
+      } else {
+        finish_row(f, token, n0, columns, (const float*)sums + row);
+      }
+    }
+  }
+}
+
 void product_of_cells(const Matrix& w, const Panel& panel, const Finish& f, int task, void* scratch) {
   const int rows = least(ROW_BLOCK, w.n - task * ROW_BLOCK);
   const int per_cell = w.precision == FLOAT32 ? 1 : w.precision == BFLOAT16 ? 2 : 4;
   const int cells = up((w.k + per_cell - 1) / per_cell, 16);
+  if (panel.t <= FEW) return product_of_few(w, panel, f, task, cells);
   uint32_t* sums = (uint32_t*)scratch;
   for (int start = 0; start < panel.t; start += LANES * MAX_CHUNK) {
     const int vectors = least(MAX_CHUNK, (panel.t - start + LANES - 1) / LANES);
