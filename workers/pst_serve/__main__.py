@@ -23,7 +23,7 @@ from pst_client.connections import LimitedConnection, allow_many
 from pst_client.environment import SettingsMissing
 from pst_serve.app import make_app
 from pst_serve.authentication import TokenAuthenticator
-from pst_serve.engine import engine
+from pst_serve.engine import NativeEngine
 from pst_serve.measurable import Expanding, sparse
 from pst_serve.node import Node
 from pst_serve.profile import Profiler
@@ -104,7 +104,7 @@ def main(arguments: list[str] | None = None) -> int:
             refusals.append(reason)
             server.should_exit = True
 
-        node = Node(settings, platform, engine(), store, url=url, profiler=profiler, refused=refused)
+        node = Node(settings, platform, NativeEngine(), store, url=url, profiler=profiler, refused=refused)
         app = make_app(node.cache, TokenAuthenticator(platform), node.problem, node.stop)
         allow_many()
         server = uvicorn.Server(configuration(app))

@@ -28,12 +28,13 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from pst.native.inference import prediction
 from pst.messages import Message, said
 from pst_client.contract import MOST_INPUTS, MOST_QUESTION_BYTES, PREDICT_PREFIX, Caller
 from pst_serve.authentication import AuthenticatorUnavailable, TokenAuthenticator, Unauthorized, WrongTokenKind
 from pst_serve.batching import Overloaded
 from pst_serve.cache import ModelCache, Version
-from pst_serve.engine import Answer, BadInput, Input, LoadedModel
+from pst_serve.engine import Answer, BadInput, Input
 
 LONGEST_TEXT = 20_000
 BODY_SECONDS = 30.0
@@ -127,7 +128,7 @@ def make_app(
             return JSONResponse(
                 _identity(f"{workspace}/{name}", version)
                 | {
-                    "predictions": [_prediction(model, row, question.top_k) for row in rows],
+                    "predictions": [prediction(model.task, model.labels, row, question.top_k) for row in rows],
                     "milliseconds": round(milliseconds, 3),
                 }
             )
@@ -236,19 +237,6 @@ def _detail(item: Any) -> dict[str, str]:
 
 def _identity(name: str, version: Version) -> dict[str, Any]:
     return {"model": name, "repo": version.repo, "version": version.number, "commit": version.commit}
-
-
-def _prediction(model: LoadedModel, row: Answer, top_k: int | None) -> dict[str, Any]:
-    """A generated text, a number, or labels with their probabilities, the likeliest first."""
-    if isinstance(row, str):
-        return {"text": row}
-    if model.task == "regression":
-        return {"score": row[0]}
-    ranked = sorted(zip(model.labels, row, strict=True), key=lambda pair: -pair[1])
-    if model.task == "multilabel":
-        return {"label": [label for label, chance in ranked if chance > 0.5], "probabilities": dict(ranked[:top_k])}
-    label, score = ranked[0]
-    return {"label": label, "score": score, "probabilities": dict(ranked[:top_k])}
 
 
 def _error(request: Request, status: int, code: str, message: str, details: list[dict[str, Any]]) -> Response:
