@@ -12,10 +12,10 @@ import pytest
 import torch
 
 import pst
-from pst.native import inference
 from pst.config import TrainSettings
 from pst.errors import PSTError
 from pst.files.formats import SPARSE_FOLDER
+from pst.native import inference
 from pst.native.modules import SparseLinear
 from tests.pst.runs import run_unchecked
 from tests.pst.test_export import published

@@ -48,6 +48,7 @@ from pst.messages import Message, recall, said
 from pst.model.data import Encoded, Row
 from pst.model.loading import CPU, TensorLocation, load_state, quiet
 from pst.native.model import Agreement, NativeModel, available, int8, serves
+from pst.native.modules import load_compact
 from pst.plan.families import ModelDescription
 from pst.tasks import Answers, Task
 
@@ -129,6 +130,10 @@ def check(folder: Path, rows_path: Path, predictions: Path) -> dict[str, Any]:
         model.to(CPU, torch.float32)  # type: ignore[arg-type]
         wanted = task.predict(model, encoded)
     _engine(folder, task, encoded, wanted)
+    if available() and not serves(folder):  # what nodes serve then
+        maps, _ = load_compact(folder, ModelDescription(config, about["name"]), packs=True)
+        first = {name: tensor[: len(few)] for name, tensor in wanted.items()}
+        task.difference(task.predict(maps, few), first, Message("the model with sparse maps"))
     return {"ok": True, "message": "The exported folder predicts as the trainer did.", "rows": len(rows)} | {
         "max_difference": difference
     }

@@ -45,11 +45,20 @@ def packs(weights: int, nonzeros: int) -> bool:
     return 5 * nonzeros <= 2 * weights
 
 
+def cells_bytes(n: int, k: int, nonzeros: int) -> int:
+    """Bytes of a weight (n, k) in float32 cells."""
+    return 5 * nonzeros + 36 * -(-n // 32) * -(-k // 128) + 4
+
+
+def map_bytes(n: int, k: int, nonzeros: int) -> int:
+    """Bytes of a map (n, k) of a model that the engine does not run as a whole."""
+    return cells_bytes(n, k, nonzeros) if packs(n * k, nonzeros) else ITEM_BYTES * n * k
+
+
 def weight_bytes(n: int, k: int, nonzeros: int) -> int:
-    """Bytes that a weight (n, k) takes at most."""
-    cells = 5 * nonzeros + 36 * -(-n // 32) * -(-k // 128) + 4
+    """Bytes that a weight (n, k) of a model that it does run takes at most."""
     tiles = nonzeros + 132 * -(-n // 16) * -(-k // 64) + 8 * n + 68
-    return max(cells, tiles)
+    return max(cells_bytes(n, k, nonzeros), tiles)
 
 
 def fixed_bytes(spec: TensorSpec, stored: str, model: ModelDescription) -> int:

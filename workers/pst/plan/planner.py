@@ -99,8 +99,8 @@ class Plan:
     ``fixed_bytes`` is what the compact file holds beside the groups: what is not pruned, and its header;
     ``int8_embeddings_bytes`` the whole file with ``embedding_storage`` int8, None where it is so already.
     ``memory_bytes`` is what one replica of a serving node needs at most with the model loaded: on the sparse engine
-    where that has the model (:mod:`pst.plan.engine`), else expanded. ``dense_memory_bytes`` is the same of the dense
-    model, expanded.
+    where that has the model or its maps (:mod:`pst.plan.engine`), else expanded. ``dense_memory_bytes`` is the same of
+    the dense model, expanded.
     ``dense_bytes`` is the size of the dense model's file, ``training_memory_bytes`` what one training process needs on
     a CPU for rows of the greatest length (:mod:`pst.plan.training_memory`), in the dense phase too where there is one,
     and ``training_gpu_bytes`` what it needs of a GPU's memory. ``reached`` is False only for a method that prunes
@@ -399,7 +399,7 @@ class _Planner:
             n, k = spec.map_shape
             weights = kept_weights(n, k, within[spec.group], structure)
             kept[spec.group] += weights
-            loaded += engine.weight_bytes(n, k, weights) if self.sparse_engine else engine.ITEM_BYTES * spec.numel
+            loaded += engine.weight_bytes(n, k, weights) if self.sparse_engine else engine.map_bytes(n, k, weights)
             units = predicted_units(n, k, within[spec.group], structure)
             item, code = (1, "I8") if self.settings.quantize else (self.item, self.code)
             encoding = pick(n, k, units, item)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,8 +15,11 @@ from transformers import PreTrainedModel
 
 from pst.files.formats import SPARSE_FOLDER, Compact
 from pst.model.data import Encoded
+from pst.model.loading import read_config
 from pst.native.model import NativeModel, available, serves
+from pst.native.modules import SparseLinear, load_compact
 from pst.plan import engine
+from pst.plan.families import ModelDescription
 from pst.report import flops, timing
 from pst.tasks import Task
 
@@ -65,9 +68,34 @@ def operations(task: Task, rows: Sequence[Encoded], dense: PreTrainedModel, spar
     }
 
 
-def served_by_engine(export: Path) -> NativeModel | None:
-    """The folder ``export`` on the sparse engine, as a serving node loads it; None where that does not have it."""
-    return NativeModel(export, torch.get_num_threads()) if available() and serves(export) else None
+@dataclass(frozen=True)
+class Served:
+    """The exported model as a serving node runs it on the CPU: as a whole on the sparse engine, or on torch with
+    sparse maps. ``bytes``: of all that it holds. ``note``: how it compares with the dense model."""
+
+    run: Callable[[Sequence[Encoded], Mapping[str, Tensor]], object]
+    bytes: int
+    engine: str
+    note: str
+
+
+def served(export: Path, task: str) -> Served | None:
+    """The folder ``export`` on the sparse engine; None where that has no part in it."""
+    if not available():
+        return None
+    if serves(export):
+        native = NativeModel(export, torch.get_num_threads())
+        words = f"sparse engine, {native.described}; dense: torch {torch.__version__}, float32; on the CPU"
+        note = "The sparse model runs as on a serving node, the dense one on torch."
+        return Served(lambda rows, _: native.logits(rows), native.encoder.bytes, words, note)
+    model, packed = load_compact(export, ModelDescription(read_config(export), task), packs=True)
+    if not packed:
+        return None
+    maps = sum(module.packed.bytes for module in model.modules() if isinstance(module, SparseLinear))
+    held = maps + engine.ITEM_BYTES * _parameters(model)
+    words = f"torch {torch.__version__}, float32, on the CPU; {packed} maps of the sparse model on the sparse engine"
+    note = "The sparse model runs as on a serving node: its maps multiply their nonzeros alone, the rest is torch's."
+    return Served(lambda _, inputs: model(**inputs), held, words, note)
 
 
 def times(
@@ -75,7 +103,7 @@ def times(
     rows: Sequence[Encoded],
     dense: PreTrainedModel,
     sparse: PreTrainedModel,
-    served: NativeModel | None,
+    served: Served | None,
     seed: int,
 ) -> dict[str, Any]:
     """Measured times of a forward pass on the CPU, dense and sparse in turns: the dense model by torch, the sparse one
@@ -85,21 +113,18 @@ def times(
         model.train(False)
     for batch in BATCHES:
         made, inputs, shape = inputs_of(task, rows, batch, (dense, sparse))
-        ours = partial(sparse, **inputs) if served is None else partial(served.logits, made)
+        ours = partial(sparse, **inputs) if served is None else partial(served.run, made, inputs)
         shapes.append(shape | timing.compare(partial(dense, **inputs), ours, seed))
     if served is None:
-        engine = f"torch {torch.__version__}, dense kernels, float32, on the CPU"
+        words = f"torch {torch.__version__}, dense kernels, float32, on the CPU"
         note = (
             "The serving node expands the compact file and computes with the same kernels: zeros bring no speed-up "
-            "there, removed neurons and heads do. The dense model has the base model's shape."
+            "there, removed neurons and heads do."
         )
     else:
-        engine = f"sparse engine, {served.described}; dense: torch {torch.__version__}, float32; on the CPU"
-        note = (
-            "The sparse model runs as on a serving node, the dense one on torch. The dense model has the base model's "
-            "shape."
-        )
-    return {"engine": engine, "threads": torch.get_num_threads(), "note": note, "shapes": shapes}
+        words, note = served.engine, served.note
+    note += " The dense model has the base model's shape."
+    return {"engine": words, "threads": torch.get_num_threads(), "note": note, "shapes": shapes}
 
 
 def trainable(trained: int, total: int) -> dict[str, Any]:
@@ -111,7 +136,7 @@ def size(
     folder: Path,
     models: tuple[PreTrainedModel, PreTrainedModel] | None,
     params: Mapping[str, int],
-    served: NativeModel | None,
+    served: Served | None,
 ) -> dict[str, Any]:
     """Bytes of each file that holds weights in the exported ``folder``, bytes in memory, and nonzeros. Without
     ``models`` the nonzeros are the report's (``params``), by which every weight outside the pruned matrices is one."""
@@ -127,7 +152,7 @@ def size(
     memory = {name: count * engine.ITEM_BYTES + engine.OVERHEAD_BYTES for name, count in parameters.items()}
     note = "when served: parameters in float32, and 32 MiB beside them"
     if served is not None:
-        memory["sparse"] = served.encoder.bytes + engine.OVERHEAD_BYTES
+        memory["sparse"] = served.bytes + engine.OVERHEAD_BYTES
         note += "; the sparse model's weights as the sparse engine holds them"
     return {
         "files": {file.relative_to(folder).as_posix(): file.stat().st_size for file in files},

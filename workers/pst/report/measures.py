@@ -29,7 +29,7 @@ def complete(
     tokens with which they are timed. Without them, operations and time are None.
     """
     task, params = compared.task, report["params"]
-    served = cost.served_by_engine(export)
+    served = cost.served(export, task.name)
     measures = {
         "quality": quality(compared, report["metrics"], report["dense"]),
         "flops": None if models is None else cost.operations(task, rows, *models),
