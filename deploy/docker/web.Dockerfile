@@ -16,11 +16,12 @@ COPY manage.py ./
 COPY platform/ platform/
 COPY jobs/ jobs/
 RUN pybabel --quiet compile --domain django --directory platform/locale
-# Of the workers' code the web tier reads the contract, the limits of connections, the settings and the planner; none of
-# them needs torch.
+# Of the workers' code the web tier reads the contract, the limits of connections, the files of a model, the settings,
+# the planner and what a report holds; none of them needs torch.
 COPY workers/pst/__init__.py workers/pst/config.py workers/pst/errors.py workers/pst/messages.py workers/pst/
 COPY workers/pst/plan/ workers/pst/plan/
-COPY workers/pst_client/__init__.py workers/pst_client/contract.py workers/pst_client/connections.py workers/pst_client/
+COPY workers/pst/report/schema.json workers/pst/report/
+COPY workers/pst_client/__init__.py workers/pst_client/contract.py workers/pst_client/connections.py workers/pst_client/layout.py workers/pst_client/
 COPY --from=frontend /src/dist frontend/dist
 RUN python -m whitenoise.compress --quiet frontend/dist/assets
 RUN useradd --uid 10001 --no-create-home sparsewright && mkdir /data && chown sparsewright /data

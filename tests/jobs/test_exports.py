@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from typing import Any
 
@@ -31,8 +32,6 @@ def changed(**entries: Any) -> bytes:
         ({"weights.bin": b"x"}, "'weights.bin' is no file of a model"),
         ({"sparse/run.sh": b"x"}, "'sparse/run.sh' is no file of a model"),
         ({"deep/config.json": b"{}"}, "'deep/config.json' is no file of a model"),
-        ({"README.md": b"# mine"}, "README.md is written by the platform"),
-        ({"report.json": b"{}"}, "report.json is written by the platform"),
         ({"config.json": None}, "The model has no config.json."),
         ({"config.json": b"[]"}, "config.json must hold a JSON object"),
         ({"config.json": json.dumps(BERT | {"auto_map": {"AutoModel": "x.Y"}}).encode()}, "auto_map"),
@@ -117,6 +116,7 @@ def test_a_report_with_a_part_missing_is_refused(owner: Person, report: Any, mis
                 "sparse/b.safetensors": tensors("b"),
             },
         ),
+        (set(), {"report.json": b"{}", "README.md": b"# mine"}),
     ],
 )
 def test_whole_exports_are_published(owner: Person, left_out: set[str], more: dict[str, bytes]) -> None:
@@ -128,3 +128,6 @@ def test_whole_exports_are_published(owner: Person, left_out: set[str], more: di
     assert answer.status_code == 200, answer.content
     version = ModelVersion.objects.get(job_id=job.id)
     assert {file["path"] for file in version.manifest["files"]} == {*given, "README.md", "report.json"}
+    assert hashlib.sha256(b"# mine").hexdigest() not in {file["sha256"] for file in version.manifest["files"]}, (
+        "its card is ours"
+    )

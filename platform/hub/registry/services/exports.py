@@ -33,7 +33,7 @@ def check_export(*, files: VerifiedFiles, report: Mapping[str, Any] | None) -> N
     """Raise UserError, in one sentence, unless the files are an export with all its parts and nothing else."""
     check_paths(file.path for file in files)
     by_path = {file.path: file for file in files}
-    for path in (*layout.WRITTEN, layout.MANIFEST, layout.SIGNATURE):
+    for path in (layout.MANIFEST, layout.SIGNATURE):
         if path in by_path:
             raise NoExport(Message("{written} is written by the platform; leave it out.", written=path))
     if problem := layout.problem(by_path):
