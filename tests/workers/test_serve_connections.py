@@ -14,7 +14,7 @@ import pytest
 import uvicorn
 
 from pst_client import connections
-from pst_serve import app as serving
+from pst_serve import asking
 from pst_serve.__main__ import configuration
 from tests.workers.conftest import Start, eventually
 from tests.workers.test_serve_faults import Counted, application
@@ -87,7 +87,7 @@ def test_a_client_that_does_not_read_is_cut(served: Served, monkeypatch: pytest.
 
 
 def test_a_body_that_does_not_come_is_told_so(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(serving, "BODY_SECONDS", 0.3)
+    monkeypatch.setattr(asking, "BODY_SECONDS", 0.3)
     monkeypatch.setattr(connections, "LINGER_SECONDS", 0.3)
     with served.connect(ASK % len(QUESTION) + b"half") as client:
         assert client.recv(100).startswith(b"HTTP/1.1 408")

@@ -16,7 +16,8 @@ from starlette.testclient import TestClient
 from pst_client.client import Platform
 from pst_client.contract import MOST_INPUTS, MOST_QUESTION_BYTES
 from pst_serve import batching
-from pst_serve.app import LONGEST_TEXT, make_app
+from pst_serve.app import make_app
+from pst_serve.asking import LONGEST_TEXT
 from pst_serve.authentication import TokenAuthenticator
 from pst_serve.batching import Batcher, Overloaded
 from pst_serve.cache import ModelCache, load

@@ -105,7 +105,13 @@ def main(arguments: list[str] | None = None) -> int:
             server.should_exit = True
 
         node = Node(settings, platform, NativeEngine(), store, url=url, profiler=profiler, refused=refused)
-        app = make_app(node.cache, TokenAuthenticator(platform), node.problem, node.stop)
+        app = make_app(
+            node.cache,
+            TokenAuthenticator(platform),
+            node.problem,
+            node.stop,
+            metrics_token=settings.metrics_token,
+        )
         allow_many()
         server = uvicorn.Server(configuration(app))
         node.start()

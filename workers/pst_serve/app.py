@@ -8,19 +8,19 @@ POST /v1/models/{workspace}/{name}/predict   {"inputs": [text | {"text", "text_p
 GET  /v1/models                              what the caller may ask
 GET  /healthz                                the process lives
 GET  /readyz                                 every version that this node shall serve is loaded
+GET  /metrics                                for Prometheus, with the token that the node's settings hold
+/v2/...                                      the Open Inference Protocol (:mod:`pst_serve.open_inference`)
 """
 
 from __future__ import annotations
 
-import asyncio
-import json
-import time
+import hmac
 import uuid
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import Annotated, Any
+from typing import Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, ValidationError
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
@@ -30,50 +30,23 @@ from starlette.routing import Route
 
 from pst.messages import Message, said
 from pst.native.inference import prediction
-from pst_client.contract import MOST_INPUTS, MOST_QUESTION_BYTES, PREDICT_PREFIX, Caller
-from pst_serve.authentication import AuthenticatorUnavailable, TokenAuthenticator, Unauthorized, WrongTokenKind
-from pst_serve.batching import Overloaded
+from pst_serve import meters, open_inference
+from pst_serve.asking import GONE, ApiError, Asker, body_of, counted, json_of, question_of
+from pst_serve.authentication import TokenAuthenticator, bearer
 from pst_serve.cache import ModelCache, Version
-from pst_serve.engine import Answer, BadInput, Input
-
-LONGEST_TEXT = 20_000
-BODY_SECONDS = 30.0
-"""In this time a question comes whole."""
-GONE = 499
-"""What nginx calls a caller who has gone away; seen by middleware alone."""
-
-Text = Annotated[str, StringConstraints(min_length=1, max_length=LONGEST_TEXT)]
-
-
-class Pair(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-    text: Text
-    text_pair: Text | None = None
-
-
-def _plain(value: Any) -> Any:
-    """A bare text is short for ``{"text": …}``."""
-    return {"text": value} if isinstance(value, str) else value
-
-
-class Question(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-    inputs: list[Annotated[Pair, BeforeValidator(_plain)]] = Field(min_length=1)
-    top_k: int | None = Field(default=None, ge=1)
-
-
-class ApiError(Exception):
-    """An answer in the error shape."""
-
-    def __init__(self, status: int, code: str, message: str, details: list[dict[str, Any]] | None = None) -> None:
-        super().__init__(message)
-        self.status, self.code, self.message, self.details = status, code, message, details or []
 
 
 def make_app(
-    cache: ModelCache, authenticator: TokenAuthenticator, problem: Callable[[], str | None], stop: Callable[[], None]
+    cache: ModelCache,
+    authenticator: TokenAuthenticator,
+    problem: Callable[[], str | None],
+    stop: Callable[[], None],
+    *,
+    metrics_token: str | None = None,
 ) -> Starlette:
-    """``problem`` says why the node is not ready; ``stop`` is called, in a thread, when the server shuts down."""
+    """``problem`` says why the node is not ready; ``stop`` is called, in a thread, when the server shuts down. Without
+    a ``metrics_token`` nobody reads the metrics: they name the deployments of every workspace."""
+    asker = Asker(cache, authenticator)
 
     async def live(request: Request) -> Response:
         return JSONResponse({"status": "ok"})
@@ -85,7 +58,7 @@ def make_app(
         return JSONResponse({"status": "ready", "models": sorted(cache.names())})
 
     async def models(request: Request) -> Response:
-        caller = await _caller(request, authenticator)
+        caller = await asker.caller(request)
         found = [(name, version) for name, version in cache.names().items() if caller.may_ask(*name.split("/", 1))]
         results = [
             _identity(name, version)
@@ -95,43 +68,28 @@ def make_app(
         return JSONResponse({"models": sorted(results, key=lambda item: str(item["model"]))})
 
     async def predict(request: Request) -> Response:
-        workspace, name = request.path_params["workspace"], request.path_params["name"]
-        caller = await _caller(request, authenticator)
-        absent = ApiError(
-            404,
-            "not_found",
-            Message(
-                "This node serves no {workspace}/{name}, or you have no access to it.", workspace=workspace, name=name
-            ),
+        name, caller = await asker.admit(request)
+        question = question_of(json_of(await body_of(request)))
+        found = await asker.answer(request, name, caller, question)
+        if found is None:
+            return Response(status_code=GONE)  # nobody reads it
+        model = found.version.batcher.model
+        return JSONResponse(
+            _identity(name, found.version)
+            | {
+                "predictions": [prediction(model.task, model.labels, row, question.top_k) for row in found.rows],
+                "milliseconds": round(found.milliseconds, 3),
+            }
         )
-        if not caller.may_ask(workspace, name):
-            raise absent
-        question = _parse(await _body(request))
-        with cache.use(f"{workspace}/{name}") as version:
-            if version is None:
-                raise absent
-            begin = time.perf_counter()
-            inputs = [Input(item.text, item.text_pair) for item in question.inputs]
-            try:
-                answer = version.batcher.submit(inputs, caller.caller)
-            except Overloaded:
-                message = Message("More waits for an answer than this node holds; ask again in a moment.")
-                raise ApiError(429, "overloaded", message) from None
-            try:
-                rows = await _while_there(request, asyncio.wrap_future(answer))
-            except BadInput as error:
-                raise ApiError(422, "invalid", error.args[0]) from None
-            if rows is None:
-                return Response(status_code=GONE)  # nobody reads it
-            milliseconds = (time.perf_counter() - begin) * 1000
-            model = version.batcher.model
-            return JSONResponse(
-                _identity(f"{workspace}/{name}", version)
-                | {
-                    "predictions": [prediction(model.task, model.labels, row, question.top_k) for row in rows],
-                    "milliseconds": round(milliseconds, 3),
-                }
-            )
+
+    async def metrics(request: Request) -> Response:
+        if metrics_token is None:
+            raise HTTPException(404)
+        if not hmac.compare_digest(bearer(request.headers).encode(), metrics_token.encode()):
+            message = Message("Send the token that SPARSEWRIGHT_METRICS_TOKEN of this node holds.")
+            raise ApiError(401, "not_authenticated", message)
+        meters.look(cache)
+        return Response(generate_latest(), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
@@ -140,99 +98,16 @@ def make_app(
 
     return Starlette(
         routes=[
-            Route("/v1/models/{workspace}/{name}/predict", predict, methods=["POST"]),
+            Route("/v1/models/{workspace}/{name}/predict", counted("predict", predict), methods=["POST"]),
             Route("/v1/models", models),
             Route("/healthz", live),
             Route("/readyz", ready),
+            Route("/metrics", metrics),
+            *open_inference.routes(asker, problem),
         ],
         exception_handlers={ApiError: _api_error, HTTPException: _http_error, Exception: _broken},
         lifespan=lifespan,
     )
-
-
-async def _caller(request: Request, authenticator: TokenAuthenticator) -> Caller:
-    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
-    token = token.strip()
-    if scheme.lower() != "bearer" or not token:
-        message = Message(
-            "Send a predict token of the platform: Authorization: Bearer {prefix}...", prefix=PREDICT_PREFIX
-        )
-        raise ApiError(401, "not_authenticated", message)
-    try:
-        known = authenticator.known(token)
-        return known if known is not None else await run_in_threadpool(authenticator.caller, token)
-    except WrongTokenKind:
-        message = Message(
-            "A serving node takes predict tokens alone, which begin with {prefix}: make one in the settings of the "
-            "platform. What you sent may do more than ask; if you do not trust this node, revoke it.",
-            prefix=PREDICT_PREFIX,
-        )
-        raise ApiError(401, "wrong_token", message) from None
-    except Unauthorized:
-        raise ApiError(401, "authentication_failed", Message("The token is unknown, expired or revoked.")) from None
-    except AuthenticatorUnavailable:
-        message = Message("The platform can't be asked about this token now; try again in a moment.")
-        raise ApiError(503, "unavailable", message) from None
-
-
-async def _while_there(request: Request, answer: asyncio.Future[Sequence[Answer]]) -> Sequence[Answer] | None:
-    """The answer, or None once the caller has gone away: what he asked is then cancelled."""
-    gone = asyncio.create_task(_disconnected(request))
-    either: set[asyncio.Future[Any]] = {answer, gone}
-    try:
-        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
-        return await answer if answer.done() else None
-    finally:
-        gone.cancel()
-        answer.cancel()
-
-
-async def _disconnected(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
-
-
-async def _body(request: Request) -> bytes:
-    parts, size = [], 0
-    try:
-        async with asyncio.timeout(BODY_SECONDS):
-            async for part in request.stream():
-                size += len(part)
-                if size > MOST_QUESTION_BYTES:
-                    message = Message(
-                        "The request has more than {most:,} bytes; send fewer texts at once.", most=MOST_QUESTION_BYTES
-                    )
-                    raise ApiError(413, "too_large", message)
-                parts.append(part)
-    except TimeoutError:
-        message = Message("The body of the request broke off or came too slowly; send it again.")
-        raise ApiError(408, "too_slow", message) from None
-    return b"".join(parts)
-
-
-def _parse(body: bytes) -> Question:
-    try:
-        value = json.loads(body)
-    except (ValueError, RecursionError):
-        raise ApiError(400, "parse_error", Message("The request's body is not JSON.")) from None
-    inputs = value.get("inputs") if isinstance(value, dict) else None
-    if isinstance(inputs, list) and len(inputs) > MOST_INPUTS:
-        message = Message(
-            "inputs has {count} entries; send at most {most} at once.",
-            count=len(inputs),
-            most=MOST_INPUTS,
-        )
-        raise ApiError(413, "too_large", message, [{"field": "inputs", "message": message}])
-    try:
-        return Question.model_validate(value)
-    except ValidationError as error:
-        details = [_detail(item) for item in error.errors(include_url=False, include_input=False)]
-        first = details[0]
-        raise ApiError(400, "invalid", Message("{field}: {message}", **first), details) from None
-
-
-def _detail(item: Any) -> dict[str, str]:
-    return {"field": ".".join(str(part) for part in item["loc"]) or "body", "message": item["msg"]}
 
 
 def _identity(name: str, version: Version) -> dict[str, Any]:
@@ -242,7 +117,9 @@ def _identity(name: str, version: Version) -> dict[str, Any]:
 def _error(request: Request, status: int, code: str, message: str, details: list[dict[str, Any]]) -> Response:
     identity = request.headers.get("X-Request-ID", "")[:100] or uuid.uuid4().hex
     error = {"code": code, "message": message, "said": said(message), "details": details, "request_id": identity}
-    body = {"error": error}
+    body: dict[str, Any] = {"error": error}
+    if request.url.path.startswith(open_inference.PREFIX + "/"):
+        body = {"error": message}  # as the protocol has it
     headers = {"X-Request-ID": identity}
     if status == 401:
         headers["WWW-Authenticate"] = 'Bearer realm="sparsewright"'

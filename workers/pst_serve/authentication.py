@@ -11,6 +11,7 @@ import re
 import threading
 import time
 from collections import OrderedDict
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from pst_client.client import Platform
@@ -41,6 +42,12 @@ class WrongTokenKind(Unauthorized):
 
 class AuthenticatorUnavailable(Exception):
     """The platform can't be asked now, and the token was not seen lately."""
+
+
+def bearer(headers: Mapping[str, str]) -> str:
+    """The token of a request; empty: it has none."""
+    scheme, _, token = headers.get("Authorization", "").partition(" ")
+    return token.strip() if scheme.lower() == "bearer" else ""
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 
+from pst_serve import meters
 from pst_serve.engine import Answer, BadInput, Input, LoadedModel
 
 log = logging.getLogger(__name__)
@@ -80,6 +81,11 @@ class Batcher:
         request.answer.add_done_callback(lambda _: self._leave(request))
         return request.answer
 
+    def held(self) -> int:
+        """Rows that are not answered yet."""
+        with self._changed:
+            return self._held.total()
+
     def close(self) -> None:
         """End the thread once it has answered everything. Returns at once."""
         with self._changed:
@@ -144,6 +150,7 @@ class Batcher:
         if not pieces:
             return
         try:
+            meters.PASS_ROWS.observe(sum(len(inputs) for _, inputs in pieces))
             rows = self._predict([item for _, inputs in pieces for item in inputs])
         except (BadInput, BrokenModel) as error:
             if len(pieces) > 1:  # only whose input is bad or breaks the model gets the error

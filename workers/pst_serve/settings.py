@@ -22,6 +22,8 @@ class Settings:
     """Where the platform reaches it, if elsewhere."""
     measures: bool = True
     """Whether the node measures itself when it is quiet."""
+    metrics_token: str | None = None
+    """Who sends it reads the metrics; None: nobody does."""
 
 
 def from_environment(environ: Mapping[str, str] = os.environ) -> Settings:
@@ -34,6 +36,7 @@ def from_environment(environ: Mapping[str, str] = os.environ) -> Settings:
         public_url=environ.get(PREFIX + "NODE_URL", "").strip() or None,
         inner_url=environ.get(PREFIX + "NODE_INNER_URL", "").strip() or None,
         measures=environ.get(PREFIX + "MEASURE", "").strip().lower() not in {"0", "off", "no"},
+        metrics_token=environ.get(PREFIX + "METRICS_TOKEN", "").strip() or None,
     )
 
 
