@@ -94,8 +94,7 @@ function DeploymentView({ deployment }: { deployment: Deployment }) {
             {deployment.wanted &&
               deployment.revision !== `v${deployment.wanted.version}` &&
               ` → v${deployment.wanted.version}`}{" "}
-            ·{" "}
-            {t("serving.replicas", { count: deployment.replicas })}
+            · {t("serving.replicas", { count: deployment.replicas })}
           </Text>
         </Stack>
         <Group gap="xs">
