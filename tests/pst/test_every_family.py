@@ -14,8 +14,9 @@ import torch
 
 from pst import pipeline
 from pst.config import TrainSettings
+from pst.model.data import Row
+from pst.native import inference
 from pst.plan.families import FAMILIES
-from pst_serve.engine import ExpandingEngine, Input, NativeEngine
 from tests.pst.conftest import QUICK, write_rows
 from tests.pst.texts import WORDS, write_base
 
@@ -64,8 +65,9 @@ def test_a_family_learns_a_task_at_default_settings(tmp_path: Path, family: str,
 
     report = pipeline.run(folder, emit=lambda event: None, should_stop=lambda: False, quick=True, merged=ask)
     assert report["sparsity"]["reached"] == pytest.approx(0.6, abs=0.01)
-    for engine in (ExpandingEngine(), NativeEngine()):
-        served = engine.load(folder / "export").predict([Input(text) for text in texts])
+    export = folder / "export"
+    for loaded in (inference.on_torch(export, torch.device("cpu"), packs=False), inference.open_folder(export)):
+        served = loaded.answers([Row(text, None) for text in texts])
         if task == "generation":
             assert served == trained
         else:

@@ -21,9 +21,10 @@ from hub.registry.cards import asking
 from pst import pipeline, spec
 from pst.__main__ import main
 from pst.export import verify
+from pst.model.data import Row
+from pst.native.inference import on_torch
 from pst.report import timing
 from pst.training import teacher
-from pst_serve.engine import ExpandingEngine, Input
 from tests.pst.conftest import LABELS, toy_rows, write_job, write_rows
 from tests.pst.texts import write_generator, write_text_job
 
@@ -82,14 +83,14 @@ def test_tasks_with_a_head_run_to_a_verified_export(
     problem = {"regression": "regression", "multilabel": "multi_label_classification"}[task]
     assert config["problem_type"] == problem
     assert list(config["id2label"].values()) == (LABELS if task == "multilabel" else ["score"])
-    served = ExpandingEngine().load(folder / "export")
+    served = on_torch(folder / "export", torch.device("cpu"), packs=False)
     assert (served.task, list(served.labels)) == (task, LABELS if task == "multilabel" else ["score"])
     model = transformers.AutoModelForSequenceClassification.from_pretrained(folder / "export")
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder / "export")
     with torch.no_grad():
         logits = model(**tokenizer(["the red dog"], return_tensors="pt")).logits[0]
     wanted = (logits.sigmoid() if task == "multilabel" else logits).tolist()
-    assert served.predict([Input("the old saw", "new"), Input("the red dog")])[1] == pytest.approx(wanted, abs=1e-5)
+    assert served.answers([Row("the old saw", "new"), Row("the red dog", None)])[1] == pytest.approx(wanted, abs=1e-5)
 
 
 @pytest.mark.parametrize("family", ["gpt2", "t5"])
@@ -113,9 +114,9 @@ def test_generation_runs_to_a_verified_export(tmp_path: Path, family: str) -> No
         found = model.generate(**{k: v for k, v in words.items() if k != "token_type_ids"})[0]
     said = found[words["input_ids"].shape[1] :] if family == "gpt2" else found
     assert tokenizer.decode(said, skip_special_tokens=True).strip() == first["text"]
-    served = ExpandingEngine().load(export)
+    served = on_torch(export, torch.device("cpu"), packs=False)
     assert (served.task, tuple(served.labels)) == ("generation", ())
-    said = served.predict([Input(sample["source"]) for sample in report["samples"]])
+    said = served.answers([Row(sample["source"], None) for sample in report["samples"]])
     assert said == [sample["text"] for sample in report["samples"]]
     card = asking(str(export), json.loads((export / "config.json").read_text()))
     code = card.partition("```python\n")[2].partition("```")[0]

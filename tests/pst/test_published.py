@@ -10,8 +10,9 @@ from safetensors.torch import load_file
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from pst.files.formats import expand
+from pst.model.data import Row
+from pst.native.inference import on_torch
 from pst.pipeline import run
-from pst_serve.engine import ExpandingEngine, Input
 from tests.pst.conftest import LABELS, toy_rows, write_base, write_job
 
 
@@ -62,8 +63,8 @@ def test_two_of_four_int8_narrow_embeddings_and_a_trimmed_vocabulary(tmp_path: P
     assert report["metrics"]["test"]["accuracy"] == sum(right) / len(right)  # of what is published
     content = (export / "model.safetensors").read_bytes()
     (export / "model.safetensors").unlink()
-    served = ExpandingEngine().load(export)
+    served = on_torch(export, torch.device("cpu"), packs=False)
     assert list(served.labels) == LABELS
-    got = torch.tensor(served.predict([Input(text) for text in texts]))
+    got = torch.tensor(served.answers([Row(text, None) for text in texts]))
     torch.testing.assert_close(got, wanted_probabilities, rtol=1e-4, atol=1e-5)
     assert expand(export).read_bytes() == content

@@ -21,7 +21,7 @@ from pst_client.contract import NodeProfile
 from pst_serve import __main__ as program
 from pst_serve import measure as measuring
 from pst_serve import profile as profiles
-from pst_serve.engine import ExpandingEngine
+from pst_serve.engine import NativeEngine
 from pst_serve.measurable import Expanding, Sparse, sparse
 from pst_serve.measure import fastest, measure, software
 from pst_serve.node import Node
@@ -196,7 +196,7 @@ def node(heard: Hears, folder: Path, profiler: Profiler | None) -> Node:
     settings = Settings(url="http://p", node_token="t", node_name="n", cache_dir=folder, public_url=None)
     platform = Platform("http://p", "t", transport=httpx.MockTransport(heard), tries=1)
     store = Store(folder, endpoint="http://p/hf", token="t")
-    made = Node(settings, platform, ExpandingEngine(), store, url="http://n", profiler=profiler)
+    made = Node(settings, platform, NativeEngine(), store, url="http://n", profiler=profiler)
     made.start()
     return made
 

@@ -30,7 +30,7 @@ from pst_serve.app import make_app
 from pst_serve.authentication import TokenAuthenticator
 from pst_serve.batching import Batcher, BrokenModel, Overloaded
 from pst_serve.cache import ModelCache, load
-from pst_serve.engine import BadInput, ExpandingEngine, Input
+from pst_serve.engine import BadInput, Input, NativeEngine
 from pst_serve.node import Node
 from pst_serve.settings import Settings
 from pst_serve.store import Store
@@ -201,15 +201,15 @@ def write_tokenizer(folder: Path, most: int = 15, start: int = 1) -> None:
 
 
 def test_a_version_with_more_tokens_than_embeddings_is_not_loaded(classifier: Path) -> None:
-    assert ExpandingEngine().load(classifier).predict([Input("good last")])
+    assert NativeEngine().load(classifier).predict([Input("good last")])
     write_tokenizer(classifier, most=16)
     with pytest.raises(PSTError, match="has 17 tokens, but the model has 16 embeddings"):
-        ExpandingEngine().load(classifier)
+        NativeEngine().load(classifier)
 
 
 def test_a_token_beyond_the_embeddings_never_reaches_the_model(classifier: Path) -> None:
     write_tokenizer(classifier, start=999)
-    loaded = ExpandingEngine().load(classifier)
+    loaded = NativeEngine().load(classifier)
     with pytest.raises(BadInput, match="leave that text out"):
         loaded.predict([Input("good")])
 

@@ -13,8 +13,8 @@ from pst import tasks
 from pst.config import TrainSettings
 from pst.export.huggingface import export
 from pst.model.data import Row
-from pst.model.loading import load_tokenizer, read_config
-from pst_serve.engine import ExpandingEngine, Input
+from pst.model.loading import CPU, load_tokenizer, read_config
+from pst.native.inference import on_torch
 from tests.pst.texts import VOCABULARY, backwards, write_generator
 
 SOURCES = [row["source"] for row in backwards(12, 5)]
@@ -35,7 +35,7 @@ def test_beams_are_those_of_the_job(base: Path, tmp_path: Path, dense: bool) -> 
         export(model, base, [], torch.float32, 16, folder, task="generation")
         if dense:
             (folder / "sparse").rename(tmp_path / f"unread-{beams}")
-        served[beams] = ExpandingEngine().load(folder).predict([Input(text) for text in SOURCES])
+        served[beams] = on_torch(folder, CPU, packs=False).answers([Row(text, None) for text in SOURCES])
         assert served[beams] == task.answer(model, task.encode([Row(text, None) for text in SOURCES]))
     assert served[1] != served[4]
 
@@ -52,8 +52,8 @@ def test_a_base_models_own_settings_hold(base: Path, tmp_path: Path, published: 
     folder = write_generator(tmp_path, "bart")
     path = folder / "generation_config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | published))
-    loaded = ExpandingEngine().load(folder)
-    answers = [str(text).split() for text in loaded.predict([Input(text) for text in SOURCES])]
+    loaded = on_torch(folder, CPU, packs=False)
+    answers = [str(text).split() for text in loaded.answers([Row(text, None) for text in SOURCES])]
     assert max(map(len, answers)) == longest
     if "forced_bos_token_id" in published:
         assert {words[0] for words in answers} == {VOCABULARY[6]}

@@ -13,7 +13,7 @@ import pst_native
 from pst.native import inference
 from pst.native.inference import Answer, BadInput
 
-__all__ = ["Answer", "BadInput", "Engine", "ExpandingEngine", "Input", "LoadedModel", "NativeEngine"]
+__all__ = ["Answer", "BadInput", "Engine", "Input", "LoadedModel", "NativeEngine"]
 
 log = logging.getLogger(__name__)
 
@@ -42,16 +42,6 @@ class LoadedModel(Protocol):
 class Engine(Protocol):
     def load(self, folder: Path) -> LoadedModel:
         """Load a verified folder. Raises an exception whose message says what is wrong with it."""
-
-
-class ExpandingEngine:
-    """Expands the compact format at load time: the memory of the dense model, the download of the sparse one."""
-
-    def load(self, folder: Path) -> LoadedModel:
-        import torch
-
-        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        return _Asked(inference.on_torch(folder, device, packs=False))
 
 
 class NativeEngine:

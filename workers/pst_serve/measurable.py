@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
 from pst_client import hardware
@@ -143,34 +143,17 @@ class Sparse:
         return self._encoder(width, tokens, 1), self._encoder(width, tokens, 2)
 
     def _encoder(self, width: int, tokens: int, layers: int) -> Call:
+        import torch
+
+        from pst.files.shards import Given
         from pst.native.encoders import NativeEncoder
         from pst.plan.families import ModelDescription
 
         model = ModelDescription({"model_type": "bert", **_config(width, tokens, layers)}, "classification", 2)
-        encoder = NativeEncoder(model, _Zeros(model), self._choose)
+        pruned = Given({spec.name: torch.zeros(spec.shape) for spec in model.tensors})
+        encoder = NativeEncoder(model, pruned, self._choose)
         ids = [[1] * tokens]
         return lambda: encoder.logits(ids, None, self._threads)
-
-
-class _Zeros:
-    """The tensors of a model whose weights are all pruned (:class:`pst.files.shards.Tensors`)."""
-
-    def __init__(self, model: Any) -> None:
-        self._shapes: dict[str, tuple[int, ...]] = {spec.name: spec.shape for spec in model.tensors}
-
-    def __contains__(self, name: object) -> bool:
-        return name in self._shapes
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._shapes)
-
-    def shape(self, name: str) -> tuple[int, ...]:
-        return self._shapes[name]
-
-    def tensor(self, name: str, device: torch.device) -> Tensor:
-        import torch
-
-        return torch.zeros(self._shapes[name], device=device)
 
 
 def sparse() -> Sparse | None:

@@ -217,6 +217,7 @@ void pack(const Panel* panel, const float* x, int64_t x_stride, int first, int l
 // Products over cells -----------------------------------------------------------------------------------------------
 
 #if defined(SW_AVX512)
+// `add` multiplies a vector of tokens by one cell, `each` a vector of cells each by its own.
 struct Float32Cells {
   typedef __m512 Sum;
   static Sum zero() { return _mm512_setzero_ps(); }
@@ -225,6 +226,7 @@ struct Float32Cells {
   typedef __m512 Cell;
   static Cell cell(const uint32_t* from) { return _mm512_set1_ps(*(const float*)from); }
   static Sum add(Sum sum, const uint32_t* tokens, Cell cell) { return _mm512_fmadd_ps(_mm512_load_ps(tokens), cell, sum); }
+  static Sum each(Sum sum, __m512i x, __m512i cells) { return _mm512_fmadd_ps(_mm512_castsi512_ps(x), _mm512_castsi512_ps(cells), sum); }
   static Sum plus(Sum a, Sum b) { return _mm512_add_ps(a, b); }
 };
 #else
@@ -254,7 +256,8 @@ struct Int8Cells {
   static void write(uint32_t* to, Sum sum) { _mm512_store_si512(to, sum); }
   typedef __m512i Cell;
   static Cell cell(const uint32_t* from) { return _mm512_set1_epi32((int)*from); }
-  static Sum add(Sum sum, const uint32_t* tokens, Cell cell) { return _mm512_dpbusd_epi32(sum, _mm512_load_si512(tokens), cell); }
+  static Sum add(Sum sum, const uint32_t* tokens, Cell cell) { return each(sum, _mm512_load_si512(tokens), cell); }
+  static Sum each(Sum sum, __m512i x, __m512i cells) { return _mm512_dpbusd_epi32(sum, x, cells); }
   static Sum plus(Sum a, Sum b) { return _mm512_add_epi32(a, b); }
 };
 #endif
@@ -263,9 +266,8 @@ struct Int8Cells {
 struct BFloat16Cells : Float32Cells {
   typedef __m512i Cell;
   static Cell cell(const uint32_t* from) { return _mm512_set1_epi32((int)*from); }
-  static Sum add(Sum sum, const uint32_t* tokens, Cell cell) {
-    return _mm512_dpbf16_ps(sum, (__m512bh)_mm512_load_si512(tokens), (__m512bh)cell);
-  }
+  static Sum add(Sum sum, const uint32_t* tokens, Cell cell) { return each(sum, _mm512_load_si512(tokens), cell); }
+  static Sum each(Sum sum, __m512i x, __m512i cells) { return _mm512_dpbf16_ps(sum, (__m512bh)x, (__m512bh)cells); }
 };
 #endif
 
@@ -345,31 +347,11 @@ inline void scaled(const Matrix& w, int n0, int columns, const int32_t* sums, fl
 // One token: what it costs is reading the weight once. Each row has a vector of sums; sixteen cells at a time take
 // their activations by their columns.
 #if defined(SW_AVX512)
-struct Float32Gather {
-  static __m512i add(__m512i sums, __m512i x, __m512i cells) {
-    return _mm512_castps_si512(_mm512_fmadd_ps(_mm512_castsi512_ps(x), _mm512_castsi512_ps(cells), _mm512_castsi512_ps(sums)));
-  }
-  static __m512i plus(__m512i a, __m512i b) { return _mm512_castps_si512(_mm512_add_ps(_mm512_castsi512_ps(a), _mm512_castsi512_ps(b))); }
-};
-#if defined(SW_VNNI)
-struct Int8Gather {
-  static __m512i add(__m512i sums, __m512i x, __m512i cells) { return _mm512_dpbusd_epi32(sums, x, cells); }
-  static __m512i plus(__m512i a, __m512i b) { return _mm512_add_epi32(a, b); }
-};
-#endif
-#if defined(SW_BF16)
-struct BFloat16Gather : Float32Gather {
-  static __m512i add(__m512i sums, __m512i x, __m512i cells) {
-    return _mm512_castps_si512(_mm512_dpbf16_ps(_mm512_castsi512_ps(sums), (__m512bh)x, (__m512bh)cells));
-  }
-};
-#endif
-
 template <class Op>
 void cells_of_token(const Matrix& w, const uint32_t* x, int task, uint32_t* found) {
   const int rows = least(ROW_BLOCK, w.n - task * ROW_BLOCK);
-  __m512i sums[ROW_BLOCK];
-  for (int row = 0; row < ROW_BLOCK; row++) sums[row] = _mm512_setzero_si512();
+  typename Op::Sum sums[ROW_BLOCK];
+  for (int row = 0; row < ROW_BLOCK; row++) sums[row] = Op::zero();
   for (int block = 0; block < w.column_blocks; block++) {
     const size_t pair = (size_t)task * w.column_blocks + block;
     const uint8_t* counts = w.counts + pair * ROW_BLOCK;
@@ -382,7 +364,7 @@ void cells_of_token(const Matrix& w, const uint32_t* x, int task, uint32_t* foun
         const __mmask16 mask = (__mmask16)((1u << count) - 1);
         const __m512i at = _mm512_cvtepu8_epi32(_mm_maskz_loadu_epi8(mask, columns));
         const __m512i taken = _mm512_mask_i32gather_epi32(_mm512_setzero_si512(), mask, at, inputs, 4);
-        sums[row] = Op::add(sums[row], taken, _mm512_maskz_loadu_epi32(mask, cells));
+        sums[row] = Op::each(sums[row], taken, _mm512_maskz_loadu_epi32(mask, cells));
         columns += count;
         cells += count;
       }
@@ -391,9 +373,9 @@ void cells_of_token(const Matrix& w, const uint32_t* x, int task, uint32_t* foun
   alignas(64) uint32_t turned[LANES * LANES];
   for (int row = 0; row < rows; row += LANES) {
     transpose((const uint32_t*)(sums + row), LANES, turned, LANES);
-    __m512i total = _mm512_load_si512(turned);
-    for (int i = 1; i < LANES; i++) total = Op::plus(total, _mm512_load_si512(turned + i * LANES));
-    _mm512_store_si512(found + row, total);
+    typename Op::Sum total = Op::read(turned);
+    for (int i = 1; i < LANES; i++) total = Op::plus(total, Op::read(turned + i * LANES));
+    Op::write(found + row, total);
   }
 }
 #else
@@ -425,15 +407,15 @@ void product_of_few(const Matrix& w, const Panel& panel, const Finish& f, int ta
   for (int token = 0; token < panel.t; token++) {
     const uint32_t* x = (const uint32_t*)panel.data + (size_t)token * cells;
 #if defined(SW_AVX512)
-    if (w.precision == FLOAT32) cells_of_token<Float32Gather>(w, x, task, sums);
+    if (w.precision == FLOAT32) cells_of_token<Float32Cells>(w, x, task, sums);
 #else
     cells_of_token(w, (const float*)x, task, (float*)sums);
 #endif
 #if defined(SW_BF16)
-    if (w.precision == BFLOAT16) cells_of_token<BFloat16Gather>(w, x, task, sums);
+    if (w.precision == BFLOAT16) cells_of_token<BFloat16Cells>(w, x, task, sums);
 #endif
 #if defined(SW_VNNI)
-    if (w.precision == INT8) cells_of_token<Int8Gather>(w, x, task, sums);
+    if (w.precision == INT8) cells_of_token<Int8Cells>(w, x, task, sums);
 #endif
     for (int row = 0; row < rows; row += LANES) {
       const int columns = least(LANES, rows - row), n0 = task * ROW_BLOCK + row;

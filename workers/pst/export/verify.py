@@ -46,7 +46,7 @@ from pst.files.formats import DENSE_FILE, SPARSE_FOLDER, Compact
 from pst.files.shards import Files
 from pst.messages import Message, recall, said
 from pst.model.data import Encoded, Row
-from pst.model.loading import CPU, TensorLocation, load_state, quiet
+from pst.model.loading import CPU, TensorLocation, load_state, quiet, read_config
 from pst.native.model import Agreement, NativeModel, available, int8, serves
 from pst.native.modules import load_compact
 from pst.plan.families import ModelDescription
@@ -129,20 +129,17 @@ def check(folder: Path, rows_path: Path, predictions: Path) -> dict[str, Any]:
     if settings.frozen_weights != "float32":  # the trainer's answers are rounded; the engine computes in float32
         model.to(CPU, torch.float32)  # type: ignore[arg-type]
         wanted = task.predict(model, encoded)
-    _engine(folder, task, encoded, wanted)
-    if available() and not serves(folder):  # what nodes serve then
-        maps, _ = load_compact(folder, ModelDescription(config, about["name"]), packs=True)
-        first = {name: tensor[: len(few)] for name, tensor in wanted.items()}
-        task.difference(task.predict(maps, few), first, Message("the model with sparse maps"))
+    if available() and serves(folder):
+        _engine(folder, task, encoded, wanted)
+    elif available():
+        _maps(folder, task, few, wanted)
     return {"ok": True, "message": "The exported folder predicts as the trainer did.", "rows": len(rows)} | {
         "max_difference": difference
     }
 
 
 def _engine(folder: Path, task: Task, rows: Sequence[Encoded], wanted: Answers) -> None:
-    """The fourth check, where the engine is built and has the model."""
-    if not available() or not serves(folder):
-        return
+    """The fourth check, where the engine has the model."""
     threads = torch.get_num_threads()
     exact = {"logits": NativeModel(folder, threads, frozenset({Precision.FLOAT32})).logits(rows)}
     task.difference(exact, wanted, Message("the sparse engine"))
@@ -150,6 +147,13 @@ def _engine(folder: Path, task: Task, rows: Sequence[Encoded], wanted: Answers) 
     if fast is not None:
         largest = float((fast["logits"] - exact["logits"]).abs().max())
         Agreement(len(rows), task.agreement(fast, exact), largest).write(folder)
+
+
+def _maps(folder: Path, task: Task, rows: Sequence[Encoded], wanted: Answers) -> None:
+    """The fourth check, where the engine has but the model's maps."""
+    model, _ = load_compact(folder, ModelDescription(read_config(folder), task.name), packs=True)
+    first = {name: tensor[: len(rows)] for name, tensor in wanted.items()}
+    task.difference(task.predict(model, rows), first, Message("the model with sparse maps"))
 
 
 def _read_answers(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

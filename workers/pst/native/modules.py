@@ -109,5 +109,11 @@ def fill(model: nn.Module, compact: Compact, names: Sequence[str], *, packs: boo
     return packed
 
 
+def bytes_of(model: nn.Module) -> int:
+    """Of all parameters, and of what sparse maps hold."""
+    maps = sum(module.packed.bytes for module in model.modules() if isinstance(module, SparseLinear))
+    return maps + sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
+
+
 def _sparse(tensor: Tensor) -> bool:
     return engine.packs(tensor.numel(), int(tensor.count_nonzero()))

@@ -50,20 +50,25 @@ def cells_bytes(n: int, k: int, nonzeros: int) -> int:
     return 5 * nonzeros + 36 * -(-n // 32) * -(-k // 128) + 4
 
 
-def map_bytes(n: int, k: int, nonzeros: int) -> int:
-    """Bytes of a map (n, k) of a model that the engine does not run as a whole."""
+def pruned_bytes(model: ModelDescription, n: int, k: int, nonzeros: int) -> int:
+    """Bytes that a pruned weight (n, k) of the model takes at most."""
+    if has(model):
+        return weight_bytes(n, k, nonzeros)
     return cells_bytes(n, k, nonzeros) if packs(n * k, nonzeros) else ITEM_BYTES * n * k
 
 
 def weight_bytes(n: int, k: int, nonzeros: int) -> int:
-    """Bytes that a weight (n, k) of a model that it does run takes at most."""
+    """Bytes that a weight (n, k) of a model that the engine runs as a whole takes at most."""
     tiles = nonzeros + 132 * -(-n // 16) * -(-k // 64) + 8 * n + 68
     return max(cells_bytes(n, k, nonzeros), tiles)
 
 
-def fixed_bytes(spec: TensorSpec, stored: str, model: ModelDescription) -> int:
-    """Bytes that a tensor beside the pruned weights takes, ``stored`` as that safetensors dtype. The table of words
-    stays as it is, MPNet's bias is spread over all distances; other tables, biases and norms are float32."""
+def fixed_bytes(model: ModelDescription, spec: TensorSpec, stored: str) -> int:
+    """Bytes that a tensor beside the pruned weights takes, ``stored`` as that safetensors dtype. In a model that the
+    engine runs as a whole the table of words stays as it is, and MPNet's bias is spread over all distances; other
+    tables, biases and norms are float32."""
+    if not has(model):
+        return ITEM_BYTES * spec.numel
     if spec.name.endswith("relative_attention_bias.weight"):
         return ITEM_BYTES * spec.shape[1] * (2 * int(model.config.get("max_position_embeddings", 512)) - 1)
     if spec.name.endswith("word_embeddings.weight"):

@@ -21,7 +21,6 @@ from pst.plan import engine
 from pst.plan.families import Attention, ModelDescription
 
 MAX_ENTRIES = 500
-MATRIX = 2
 
 
 @dataclass(frozen=True)
@@ -110,6 +109,7 @@ class Timing:
         self._spans = sorted({item.tokens for item in self.profile.layers})
         rest = {(item.width, item.tokens): item.seconds for item in self.profile.layers}
         self._rest = [[rest[width, span] for span in self._spans] for width in self._widths]
+        self._on_engine = None if self.sparse is None else Timing(self.sparse, self.rows, self.tokens)
 
     def product(self, n: int, k: int, tokens: int, sparsity: float = 0.0) -> float:
         """Seconds of one product."""
@@ -129,9 +129,9 @@ class Timing:
 
     def served(self, model: ModelDescription, sparsity: Mapping[str, float]) -> float:
         """Seconds of one forward pass as the node serves the model: by its sparse engine, where that has it."""
-        if self.sparse is None or not engine.has(model):
+        if self._on_engine is None or not engine.has(model):
             return self.forward(model, sparsity)
-        return Timing(self.sparse, self.rows, self.tokens).forward(model, sparsity, last_by_row=True)
+        return self._on_engine.forward(model, sparsity, last_by_row=True)
 
     def forward(self, model: ModelDescription, sparsity: Mapping[str, float], *, last_by_row: bool = False) -> float:
         """Seconds of one forward pass of the model, pruned to ``sparsity`` by group, with the engine of
@@ -147,7 +147,7 @@ class Timing:
             if spec.group is not None:
                 tokens = self.rows if spec.name.removesuffix(".weight") in by_row else many
                 seconds += self.product(*spec.map_shape, tokens, sparsity[spec.group])
-            elif len(spec.shape) == MATRIX and not spec.embedding and model.task != "generation":
+            elif len(spec.shape) == engine.MATRIX and not spec.embedding and model.task != "generation":
                 seconds += self.product(*spec.map_shape, self.rows)
         seconds += sum(self._rest_of(part.width) / 2 for part in model.blocks)
         if model.task == "generation":

@@ -276,7 +276,6 @@ class _Planner:
         self.model, self.settings, self.timing, self.storage_dtype = model, settings, timing, storage_dtype
         self.item, self.code = ITEM_BYTES[storage_dtype], DTYPE_NAMES[storage_dtype]
         self.specs, self.names = model.tensors, model.groups
-        self.sparse_engine = engine.has(model)
         self.structured = settings.structure == "structured"
         self.families = model.unit_families if self.structured else []
         self.able = {family.group for family in self.families} if self.structured else set(self.names)
@@ -393,13 +392,14 @@ class _Planner:
         loaded = engine.OVERHEAD_BYTES
         for spec in specs:
             if spec.group is None:
-                compact += self._fixed(spec)
-                loaded += self._loaded_fixed(spec)
+                stored_as = self._fixed(spec)
+                compact += stored_as
+                loaded += engine.fixed_bytes(self.model, spec, stored_as[0][1])
                 continue
             n, k = spec.map_shape
             weights = kept_weights(n, k, within[spec.group], structure)
             kept[spec.group] += weights
-            loaded += engine.weight_bytes(n, k, weights) if self.sparse_engine else engine.map_bytes(n, k, weights)
+            loaded += engine.pruned_bytes(self.model, n, k, weights)
             units = predicted_units(n, k, within[spec.group], structure)
             item, code = (1, "I8") if self.settings.quantize else (self.item, self.code)
             encoding = pick(n, k, units, item)
@@ -473,12 +473,6 @@ class _Planner:
             return parts(pick(n, k, dict.fromkeys(BLOCKS, 0), self.item), spec.name, n, k, 0, self.code)
         code = "BF16" if storage == "bfloat16" and self.item == ITEM_BYTES["float32"] else self.code
         return [(spec.name, code, list(spec.shape))]
-
-    def _loaded_fixed(self, spec: TensorSpec) -> int:
-        """Bytes of a tensor that is not pruned, once a node has loaded it."""
-        if not self.sparse_engine:
-            return engine.ITEM_BYTES * spec.numel
-        return engine.fixed_bytes(spec, self._fixed(spec)[0][1], self.model)
 
     def _notes(self, wanted: Mapping[str, float]) -> list[str]:
         if not wanted:

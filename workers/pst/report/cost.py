@@ -17,7 +17,7 @@ from pst.files.formats import SPARSE_FOLDER, Compact
 from pst.model.data import Encoded
 from pst.model.loading import read_config
 from pst.native.model import NativeModel, available, serves
-from pst.native.modules import SparseLinear, load_compact
+from pst.native.modules import bytes_of, load_compact
 from pst.plan import engine
 from pst.plan.families import ModelDescription
 from pst.report import flops, timing
@@ -91,11 +91,9 @@ def served(export: Path, task: str) -> Served | None:
     model, packed = load_compact(export, ModelDescription(read_config(export), task), packs=True)
     if not packed:
         return None
-    maps = sum(module.packed.bytes for module in model.modules() if isinstance(module, SparseLinear))
-    held = maps + engine.ITEM_BYTES * _parameters(model)
     words = f"torch {torch.__version__}, float32, on the CPU; {packed} maps of the sparse model on the sparse engine"
     note = "The sparse model runs as on a serving node: its maps multiply their nonzeros alone, the rest is torch's."
-    return Served(lambda _, inputs: model(**inputs), held, words, note)
+    return Served(lambda _, inputs: model(**inputs), bytes_of(model), words, note)
 
 
 def times(
