@@ -12,6 +12,7 @@ from pst.__main__ import main
 from pst.native.model import int8
 from pst.report import timing
 from tests.pst.runs import run_unchecked
+from tests.pst.test_hf import exported
 from tests.pst.test_report import Finished
 
 
@@ -45,6 +46,13 @@ def test_an_encoder_runs_on_torch_and_on_the_sparse_engine(done: Finished, capsy
         assert list(shape["engines"]) == names and shape["engines"]["torch float32"]["difference"] == 0
         assert shape["engines"]["sparse float32"]["difference"] < 1e-4
         assert all(0 < engine["p50_ms"] <= engine["p95_ms"] for engine in shape["engines"].values())
+
+
+def test_of_a_generator_the_sparse_maps_are_measured(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    exported(tmp_path, "llama", "generation", sparsity=0.9)
+    engines = found(capsys, tmp_path / "export", "--rows", "1", "--tokens", "8")["engines"]
+    assert [name for name, engine in engines.items() if engine["serves"]] == ["torch, sparse maps"]
+    assert engines["torch, sparse maps"]["bytes"] < engines["torch float32"]["bytes"]
 
 
 def test_the_table_says_what_a_node_runs(done: Finished, capsys: pytest.CaptureFixture[str]) -> None:

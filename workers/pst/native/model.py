@@ -83,6 +83,12 @@ def serves(folder: Path) -> bool:
     return (folder / SPARSE_FOLDER).is_dir() and tasks.name_of(config) != "generation" and engine.has_config(config)
 
 
+def allowed(folder: Path) -> frozenset[Precision]:
+    """The precisions that a node may choose from for this folder's model, as the job found."""
+    found = Agreement.read(folder)
+    return frozenset({Precision.FLOAT32, Precision.INT8} if found and found.holds else {Precision.FLOAT32})
+
+
 class NativeModel:
     """The classifier, scorer or tagger in ``folder``, with ``threads``. ``precisions``: which the engine may choose
     from, None: as the job found. Raises as :class:`pst.native.encoders.NativeEncoder`, and
@@ -103,13 +109,8 @@ class NativeModel:
         tokenizer = load_tokenizer(folder)
         length = min(tokenizer.model_max_length, description.max_tokens)
         self.task = tasks.make(name, labels, tokenizer, length, TrainSettings(), config)
-        if precisions is None:
-            found = Agreement.read(folder)
-            precisions = frozenset(
-                {Precision.FLOAT32, Precision.INT8} if found and found.holds else {Precision.FLOAT32}
-            )
         self.threads = threads
-        chooser = Chooser(precisions, threads)
+        chooser = Chooser(allowed(folder) if precisions is None else precisions, threads)
         # The files of a version are checked against its manifest; hashing the tensors once more would only cost time.
         self.encoder = NativeEncoder(description, Compact(folder / SPARSE_FOLDER, check=False), chooser)
 

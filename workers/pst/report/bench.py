@@ -13,20 +13,22 @@ from typing import Any
 
 import pst_native
 import torch
-from pst_native import Form, Precision
+from pst_native import Precision
 from torch import Tensor
 
 from pst import tasks
 from pst.errors import PSTError
+from pst.files.formats import SPARSE_FOLDER
 from pst.messages import Message
 from pst.model.data import Encoded
 from pst.model.loading import load_model, read_config
-from pst.native.model import Agreement, NativeModel, available, serves
+from pst.native.model import NativeModel, allowed, available, int8, serves
+from pst.native.modules import bytes_of, load_compact
 from pst.plan.families import ModelDescription
 from pst.report import timing
 
 SEED = 0
-TORCH = "torch float32"
+TORCH, MAPS = "torch float32", "torch, sparse maps"
 
 Logits = Callable[[], Tensor]
 
@@ -48,19 +50,17 @@ def bench(folder: Path, *, rows: Sequence[int], tokens: Sequence[int], threads: 
         raise PSTError(
             Message("The model takes {longest} tokens at most, not {asked}.", longest=longest, asked=max(tokens))
         )
-    parameters = sum(parameter.numel() for parameter in model.parameters())
-    models = {TORCH: model, "torch bfloat16": deepcopy(model).bfloat16()}
-    engines: dict[str, dict[str, Any]] = {
-        engine: {"bytes": held.dtype.itemsize * parameters, "serves": held is model} for engine, held in models.items()
-    }
+    models, served = {TORCH: model, "torch bfloat16": deepcopy(model).bfloat16()}, TORCH
     native = _native(folder, threads)
-    for engine, held in native.items():
-        engines[engine] = {"bytes": held.encoder.bytes, "serves": False}
     if native:
-        found = Agreement.read(folder)
-        engines[TORCH]["serves"] = False
-        best = "sparse int8" if found and found.holds and "sparse int8" in native else "sparse float32"
-        engines[best]["serves"] = True
+        served = "sparse int8" if Precision.INT8 in allowed(folder) and "sparse int8" in native else "sparse float32"
+    elif available() and (folder / SPARSE_FOLDER).is_dir():
+        maps, packed = load_compact(folder, ModelDescription(config, name), packs=True)
+        if packed:
+            models[MAPS], served = maps, MAPS
+    sizes = {engine: bytes_of(held) for engine, held in models.items()}
+    sizes |= {engine: held.encoder.bytes for engine, held in native.items()}
+    engines = {engine: {"bytes": size, "serves": engine == served} for engine, size in sizes.items()}
     vocabulary = model.get_input_embeddings().get_parameter("weight").shape[0]
     result: list[dict[str, Any]] = []
     generator = torch.Generator().manual_seed(SEED)
@@ -98,10 +98,8 @@ def table(found: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
 def _native(folder: Path, threads: int) -> dict[str, NativeModel]:
     if not available() or not serves(folder):
         return {}
-    kinds = {"float32": Precision.FLOAT32}
-    if any(pst_native.has(form, Precision.INT8) for form in Form):
-        kinds["int8"] = Precision.INT8
-    return {f"sparse {word}": NativeModel(folder, threads, frozenset({kind})) for word, kind in kinds.items()}
+    kinds = [Precision.FLOAT32, Precision.INT8] if int8() else [Precision.FLOAT32]
+    return {f"sparse {kind.name.lower()}": NativeModel(folder, threads, frozenset({kind})) for kind in kinds}
 
 
 def _torch(model: Any, ids: Tensor) -> Logits:
